@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sys/proc.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+pid_t sys_clone3(uint64_t flags, int cgroup_fd, int *ret_pidfd)
+{
+	int pidfd = -1;
+	struct clone_args args = {
+		.flags = flags | (ret_pidfd ? CLONE_PIDFD : 0) |
+			 (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		/* The kernel gives a CLONE_PARENT child its sibling's signal. */
+		.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
+		.cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0,
+	};
+	int r = sys__fault(SYS_CALL_clone3);
+
+	if (r == 0) {
+		r = sys__ret((int)syscall(SYS_clone3, &args, sizeof(args)));
+	}
+	if (r > 0 && ret_pidfd) {
+		*ret_pidfd = pidfd;
+	}
+	return r;
+}
+
+pid_t sys_fork(void)
+{
+	int r = sys__fault(SYS_CALL_fork);
+
+	return r ? r : sys__ret(fork());
+}
+
+int sys_pidfd_open(pid_t pid, unsigned flags)
+{
+	int r = sys__fault(SYS_CALL_pidfd_open);
+
+	return r ? r : sys__ret((int)syscall(SYS_pidfd_open, pid, flags));
+}
+
+int sys_pidfd_send_signal(int pidfd, int sig)
+{
+	int r = sys__fault(SYS_CALL_pidfd_send_signal);
+
+	return r ? r : sys__ret((int)syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0));
+}
+
+int sys_pidfd_getfd(int pidfd, int fd)
+{
+	int r = sys__fault(SYS_CALL_pidfd_getfd);
+
+	return r ? r : sys__ret((int)syscall(SYS_pidfd_getfd, pidfd, fd, 0));
+}
+
+int sys_kill(pid_t pid, int sig)
+{
+	int r = sys__fault(SYS_CALL_kill);
+
+	return r ? r : sys__ret(kill(pid, sig));
+}
+
+int sys_waitid(idtype_t type, id_t id, siginfo_t *ret, int options)
+{
+	siginfo_t si = { .si_pid = 0 };
+	int r = sys__fault(SYS_CALL_waitid);
+
+	if (r < 0) {
+		return r;
+	}
+	do {
+		r = sys__ret(waitid(type, id, &si, options));
+	} while (r == -EINTR);
+	if (r == 0 && ret) {
+		*ret = si;
+	}
+	return r;
+}
+
+int sys_setns(int fd, int nstype)
+{
+	int r = sys__fault(SYS_CALL_setns);
+
+	return r ? r : sys__ret(setns(fd, nstype));
+}
+
+int sys_unshare(int flags)
+{
+	int r = sys__fault(SYS_CALL_unshare);
+
+	return r ? r : sys__ret(unshare(flags));
+}
+
+int sys_setsid(void)
+{
+	int r = sys__fault(SYS_CALL_setsid);
+
+	return r ? r : sys__ret(setsid());
+}
+
+int sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	int r = sys__fault(SYS_CALL_prctl);
+
+	return r ? r : sys__ret(prctl(option, a, b, c, d));
+}
+
+int sys_prlimit(pid_t pid, int resource, const struct rlimit *set, struct rlimit *ret)
+{
+	int r = sys__fault(SYS_CALL_prlimit);
+
+	return r ? r : sys__ret((int)syscall(SYS_prlimit64, pid, resource, set, ret));
+}
+
+int sys_personality(unsigned long persona)
+{
+	int r = sys__fault(SYS_CALL_personality);
+
+	return r ? r : sys__ret(personality(persona));
+}
+
+int sys_sethostname(const char *name, size_t len)
+{
+	int r = sys__fault(SYS_CALL_sethostname);
+
+	return r ? r : sys__ret(sethostname(name, len));
+}
+
+int sys_setdomainname(const char *name, size_t len)
+{
+	int r = sys__fault(SYS_CALL_setdomainname);
+
+	return r ? r : sys__ret(setdomainname(name, len));
+}
+
+int sys_chdir(const char *path)
+{
+	int r = sys__fault(SYS_CALL_chdir);
+
+	return r ? r : sys__ret(chdir(path));
+}
+
+int sys_fchdir(int fd)
+{
+	int r = sys__fault(SYS_CALL_fchdir);
+
+	return r ? r : sys__ret(fchdir(fd));
+}
+
+int sys_setresuid(uid_t ruid, uid_t euid, uid_t suid)
+{
+	int r = sys__fault(SYS_CALL_setresuid);
+
+	return r ? r : sys__ret((int)syscall(SYS_setresuid, ruid, euid, suid));
+}
+
+int sys_setresgid(gid_t rgid, gid_t egid, gid_t sgid)
+{
+	int r = sys__fault(SYS_CALL_setresgid);
+
+	return r ? r : sys__ret((int)syscall(SYS_setresgid, rgid, egid, sgid));
+}
+
+int sys_setgroups(size_t n, const gid_t *groups)
+{
+	int r = sys__fault(SYS_CALL_setgroups);
+
+	return r ? r : sys__ret((int)syscall(SYS_setgroups, n, groups));
+}
+
+long sys_keyctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	int r = sys__fault(SYS_CALL_keyctl);
+
+	return r ? r : (long)sys__retn(syscall(SYS_keyctl, op, a, b, c, d));
+}
+
+int sys_execveat(int dir_fd, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	int r = sys__fault(SYS_CALL_execveat);
+
+	return r ? r : sys__ret((int)syscall(SYS_execveat, dir_fd, path, argv, envp, flags));
+}
+
+int proc_exit_status(const siginfo_t *si)
+{
+	return si->si_code == CLD_EXITED ? si->si_status : 128 + si->si_status;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "sys/proc.h"
+
+static void clone_wait(void **state)
+{
+	(void)state;
+	auto_close int pidfd = -1;
+	siginfo_t si;
+	pid_t pid = sys_clone3(0, -1, &pidfd);
+
+	if (pid == 0) {
+		_exit(7);
+	}
+	assert_true(pid > 0 && pidfd >= 0);
+	assert_int_equal(sys_waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED), 0);
+	assert_int_equal(si.si_pid, pid);
+	assert_int_equal(proc_exit_status(&si), 7);
+	assert_int_equal(sys_pidfd_send_signal(pidfd, 0), -ESRCH);
+}
+
+static void clone_signal(void **state)
+{
+	(void)state;
+	siginfo_t si;
+	auto_close int pidfd = -1;
+	pid_t pid = sys_clone3(0, -1, &pidfd);
+
+	if (pid == 0) {
+		for (;;) {
+			pause();
+		}
+	}
+	assert_int_equal(sys_pidfd_send_signal(pidfd, SIGKILL), 0);
+	assert_int_equal(sys_waitid(P_PID, (id_t)pid, &si, WEXITED), 0);
+	assert_int_equal(proc_exit_status(&si), 128 + SIGKILL);
+}
+
+static void faults(void **state)
+{
+	(void)state;
+	int pidfd = -1;
+
+	sys_fault_arm(SYS_CALL_clone3, 1, 1, EAGAIN);
+	assert_int_equal(sys_clone3(0, -1, &pidfd), -EAGAIN);
+	assert_int_equal(pidfd, -1);
+	sys_fault_arm(SYS_CALL_setns, 1, 1, EPERM);
+	assert_int_equal(sys_setns(-1, 0), -EPERM);
+	assert_int_equal(sys_setns(-1, 0), -EBADF);
+	sys_fault_clear();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(clone_wait),
+		cmocka_unit_test(clone_signal),
+		cmocka_unit_test(faults),
+	};
+
+	return cmocka_run_group_tests_name("sys/proc", tests, NULL, NULL);
+}
