@@ -37,6 +37,14 @@ int json_parse(const char *text, size_t len, const struct json_limits *limits, c
 char *json_text(const json_t *j) must_check;
 char *json_text_pretty(const json_t *j) must_check;
 
+/*
+ * Unsigned integers above INT64_MAX, which jansson does not have: json_parse() keeps them,
+ * json_text() writes them back as numbers, and these two look inside. Tables do it for
+ * themselves.
+ */
+bool    json_big_value(const json_t *j, uint64_t *ret);
+json_t *json_big(uint64_t v) must_check;
+
 /* Add `own_value` (taken on failure too; NULL fails) to an object. 0 or -ENOMEM. */
 int json_put(json_t *obj, const char *key, json_t *own_value) must_check;
 

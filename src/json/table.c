@@ -78,7 +78,6 @@ static int parse_int(const struct parse *p, const struct jfield *f, const json_t
 	return 0;
 }
 
-/* jansson has no unsigned 64-bit integers: what does not fit in int64_t arrives as real. */
 static int parse_uint(const struct parse *p, const struct jfield *f, const json_t *j,
 		      uint64_t *ret)
 {
@@ -91,7 +90,7 @@ static int parse_uint(const struct parse *p, const struct jfield *f, const json_
 					 (long long)json_integer_value(j));
 		}
 		v = (uint64_t)json_integer_value(j);
-	} else {
+	} else if (!json_big_value(j, &v)) {
 		return wrong_type(p, j, "a whole number");
 	}
 	if (v > max || (f->min > 0 && v < (uint64_t)f->min)) {
@@ -141,10 +140,11 @@ static int parse_str(const struct parse *p, const struct jfield *f, const json_t
 static int parse_size_field(const struct parse *p, const struct jfield *f, const json_t *j,
 			    uint64_t *ret)
 {
-	if (!json_is_string(j)) {
+	uint64_t v;
+
+	if (!json_is_string(j) || json_big_value(j, &v)) {
 		return parse_uint(p, f, j, ret);
 	}
-	uint64_t v;
 
 	if (parse_size(json_string_value(j), &v) < 0) {
 		return err_field(p->e, "", "'%.40s' is not a size such as 512m or 2g",
@@ -167,6 +167,8 @@ static int parse_enum(const struct parse *p, const struct jfield *f, const json_
 			*ret = i;
 			return 0;
 		}
+	}
+	for (int i = 0; f->names[i]; i++) {
 		buf_printf(&all, "%s%s", i ? ", " : "", f->names[i]);
 	}
 	return err_field(p->e, "", "'%.60s' is not one of %s", json_string_value(j), buf_str(&all));
@@ -588,7 +590,7 @@ static json_t *format_value(const struct jfield *f, const void *field)
 		return json_integer(*(const int64_t *)field);
 	case JK_UINT:
 	case JK_SIZE:
-		return json_integer((json_int_t)*(const uint64_t *)field);
+		return json_big(*(const uint64_t *)field);
 	case JK_NUMBER:
 		return json_real(*(const double *)field);
 	case JK_STR:
