@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # The front door. Meson and ninja do the work below build/.
 
-.PHONY: all deps demo test test-long bench asan install clean check
+.PHONY: all deps deps-build demo test test-long bench asan install clean check
 
 BUILD ?= build
 
+# What make demo and make test put in front of their work.
 all: deps-build $(BUILD)/build.ninja
-	@ninja -C $(BUILD)
+	@ninja -C $(BUILD) --quiet
 
-.PHONY: deps-build
 deps-build:
 	@tools/install-deps build
 
@@ -36,8 +36,8 @@ bench: all
 
 asan:
 	@tools/install-deps build
-	@test -f build-asan/build.ninja || \
-		meson setup build-asan -Db_sanitize=address,undefined -Dfaults=true --buildtype=debugoptimized
+	@test -f build-asan/build.ninja || meson setup build-asan \
+		-Db_sanitize=address,undefined -Db_lundef=false -Dfaults=true
 	@ninja -C build-asan
 
 # The checks over the text of the project: layers, banned calls, style.
