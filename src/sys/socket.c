@@ -3,8 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 
 #include "base/fd.h"
@@ -50,6 +55,27 @@ int sys_accept4(int fd, int flags)
 	int r = sys__fault(SYS_CALL_accept4);
 
 	return r ? r : sys__ret(accept4(fd, NULL, NULL, flags | SOCK_CLOEXEC));
+}
+
+int sys_shutdown(int fd, int how)
+{
+	int r = sys__fault(SYS_CALL_shutdown);
+
+	return r ? r : sys__ret(shutdown(fd, how));
+}
+
+int sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	int r = sys__fault(SYS_CALL_setsockopt);
+
+	return r ? r : sys__ret(setsockopt(fd, level, name, value, len));
+}
+
+int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	int r = sys__fault(SYS_CALL_getsockopt);
+
+	return r ? r : sys__ret(getsockopt(fd, level, name, value, len));
 }
 
 ssize_t sys_sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -103,7 +129,7 @@ int sock_connect_path(const char *path)
 	return r < 0 ? r : take_fd(&fd);
 }
 
-int sock_send_fds(int fd, const void *data, size_t n, const int *fds, size_t n_fds)
+ssize_t sock_send_some(int fd, const void *data, size_t n, const int *fds, size_t n_fds)
 {
 	union {
 		struct cmsghdr align;
@@ -128,7 +154,12 @@ int sock_send_fds(int fd, const void *data, size_t n, const int *fds, size_t n_f
 		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
 	}
 
-	ssize_t r = sys_sendmsg(fd, &msg, 0);
+	return sys_sendmsg(fd, &msg, 0);
+}
+
+int sock_send_fds(int fd, const void *data, size_t n, const int *fds, size_t n_fds)
+{
+	ssize_t r = sock_send_some(fd, data, n, fds, n_fds);
 
 	if (r < 0) {
 		return (int)r;
@@ -187,4 +218,111 @@ ssize_t sock_recv_fds(int fd, void *buf, size_t n, int *ret_fds, size_t max_fds,
 	}
 	*ret_n_fds = total;
 	return r;
+}
+
+/* The address of `name` in a folder, short whatever the folder's own path is. */
+static int unix_address(int dir_fd, const char *name, struct sockaddr_un *ret)
+{
+	int n;
+
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (name[0] == '/' || dir_fd == AT_FDCWD) {
+		n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s", name);
+	} else {
+		n = snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir_fd,
+			     name);
+	}
+	return n < 0 || (size_t)n >= sizeof(ret->sun_path) ? -ENAMETOOLONG : 0;
+}
+
+int sock_listen_at(int dir_fd, const char *name, int flags)
+{
+	struct sockaddr_un addr;
+	int r = unix_address(dir_fd, name, &addr);
+
+	if (r < 0) {
+		return r;
+	}
+	auto_close int fd = sys_socket(AF_UNIX, SOCK_STREAM | flags, 0);
+	if (fd < 0) {
+		return fd;
+	}
+	r = sys_unlinkat(dir_fd, name, 0);
+	if (r < 0 && r != -ENOENT) {
+		return r;
+	}
+	/* The mode of the file is that of the descriptor, so it never stands there wider. */
+	r = sys_fchmod(fd, 0600);
+	if (r == 0) {
+		r = sys_bind(fd, (const struct sockaddr *)&addr, sizeof(addr));
+	}
+	if (r == 0) {
+		r = sys_listen(fd, 128);
+	}
+	return r < 0 ? r : take_fd(&fd);
+}
+
+int sock_connect_at(int dir_fd, const char *name, int flags)
+{
+	struct sockaddr_un addr;
+	int r = unix_address(dir_fd, name, &addr);
+
+	if (r < 0) {
+		return r;
+	}
+	auto_close int fd = sys_socket(AF_UNIX, SOCK_STREAM | flags, 0);
+	if (fd < 0) {
+		return fd;
+	}
+	r = sys_connect(fd, (const struct sockaddr *)&addr, sizeof(addr));
+	return r < 0 ? r : take_fd(&fd);
+}
+
+int sock_peer(int fd, struct ucred *ret)
+{
+	socklen_t len = sizeof(*ret);
+
+	return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret, &len);
+}
+
+int sys_epoll_create(void)
+{
+	int r = sys__fault(SYS_CALL_epoll_create1);
+
+	return r ? r : sys__ret(epoll_create1(EPOLL_CLOEXEC));
+}
+
+int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *ev)
+{
+	int r = sys__fault(SYS_CALL_epoll_ctl);
+
+	return r ? r : sys__ret(epoll_ctl(epoll_fd, op, fd, ev));
+}
+
+int sys_eventfd(unsigned initial, int flags)
+{
+	int r = sys__fault(SYS_CALL_eventfd);
+
+	return r ? r : sys__ret(eventfd(initial, flags | EFD_CLOEXEC));
+}
+
+int sys_signalfd(int fd, const sigset_t *set, int flags)
+{
+	int r = sys__fault(SYS_CALL_signalfd);
+
+	return r ? r : sys__ret(signalfd(fd, set, flags | SFD_CLOEXEC));
+}
+
+int sys_timerfd_create(int clock_id, int flags)
+{
+	int r = sys__fault(SYS_CALL_timerfd_create);
+
+	return r ? r : sys__ret(timerfd_create(clock_id, flags | TFD_CLOEXEC));
+}
+
+int sys_timerfd_settime(int fd, int flags, const struct itimerspec *value)
+{
+	int r = sys__fault(SYS_CALL_timerfd_settime);
+
+	return r ? r : sys__ret(timerfd_settime(fd, flags, value, NULL));
 }

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -49,9 +51,75 @@ static void pass_fds(void **state)
 	close(p[1]);
 }
 
+static void listen_connect(void **state)
+{
+	(void)state;
+	char dir[] = "/tmp/holm-test-socket-XXXXXX";
+	struct ucred cred;
+	struct stat st;
+
+	assert_non_null(mkdtemp(dir));
+	auto_close int dfd = sys_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0);
+	assert_true(dfd >= 0);
+	assert_int_equal(sock_connect_at(dfd, "s", 0), -ENOENT);
+
+	auto_close int lfd = sock_listen_at(dfd, "s", SOCK_NONBLOCK);
+	assert_true(lfd >= 0);
+	assert_int_equal(sys_fstatat(dfd, "s", &st, 0), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(sys_accept4(lfd, 0), -EAGAIN);
+
+	auto_close int c = sock_connect_at(dfd, "s", 0);
+	auto_close int a = sys_accept4(lfd, 0);
+	assert_true(c >= 0 && a >= 0);
+	assert_int_equal(sock_peer(a, &cred), 0);
+	assert_int_equal(cred.pid, getpid());
+	assert_int_equal(cred.uid, getuid());
+
+	/* A second listener takes the name over; once it is gone nobody answers. */
+	int l2 = sock_listen_at(dfd, "s", 0);
+	assert_true(l2 >= 0);
+	fd_close(&l2);
+	assert_int_equal(sock_connect_at(dfd, "s", 0), -ECONNREFUSED);
+	assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+static void closed_peer_is_no_signal(void **state)
+{
+	(void)state;
+	int s[2];
+
+	assert_int_equal(sys_socketpair(SOCK_STREAM, s), 0);
+	assert_int_equal(sock_send_some(s[0], "xyz", 3, NULL, 0), 3);
+	fd_close(&s[1]);
+	assert_int_equal(sock_send_some(s[0], "x", 1, NULL, 0), -EPIPE);
+	fd_close(&s[0]);
+}
+
+static void long_names_and_faults(void **state)
+{
+	(void)state;
+	char name[200];
+	int s[2];
+
+	memset(name, 'a', sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	assert_int_equal(sock_connect_at(AT_FDCWD, name, 0), -ENAMETOOLONG);
+	sys_fault_arm(SYS_CALL_socketpair, 1, 1, EMFILE);
+	assert_int_equal(sys_socketpair(SOCK_STREAM, s), -EMFILE);
+	sys_fault_arm(SYS_CALL_epoll_create1, 1, 1, EMFILE);
+	assert_int_equal(sys_epoll_create(), -EMFILE);
+	sys_fault_clear();
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(pass_fds) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pass_fds),
+		cmocka_unit_test(listen_connect),
+		cmocka_unit_test(closed_peer_is_no_signal),
+		cmocka_unit_test(long_names_and_faults),
+	};
 
 	return cmocka_run_group_tests_name("sys/socket", tests, NULL, NULL);
 }
