@@ -36,7 +36,7 @@
 	X(write) X(poll) X(name_to_handle_at) X(lsetxattr) X(removexattr) X(fsopen) \
 	/* mount.h */ \
 	X(fsconfig) X(fsmount) X(mount) X(mount_setattr) X(move_mount) X(open_tree) X(pivot_root) \
-	X(umount2) X(chroot) X(fchdir) X(chdir) \
+	X(umount2) X(chroot) X(fchdir) X(chdir) X(fspick) X(open_tree_attr) \
 	/* proc.h */ \
 	X(capset) X(clone3) X(execveat) X(kill) X(pidfd_getfd) X(pidfd_open) X(pidfd_send_signal) \
 	X(prctl) X(prlimit) X(setgroups) X(setns) X(setresgid) X(setresuid) X(setsid) X(unshare) \
