@@ -5,74 +5,80 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEFAULT_HOST "docker.io"
-#define LIBRARY      "library/"
+#include "base/id.h"
+#include "base/str.h"
 
-static bool lower_or_digit(char c)
+static const char default_host[] = "docker.io";
+
+static bool is_lower_alnum(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
 }
 
-static bool word_char(char c)
+static bool is_alnum(char c)
 {
-	return lower_or_digit(c) || (c >= 'A' && c <= 'Z') || c == '_';
+	return is_lower_alnum(c) || (c >= 'A' && c <= 'Z');
 }
 
-/* One part between slashes: runs of lower-case letters and digits, joined by . _ __ or dashes. */
-static bool component_valid(const char *s, size_t n)
-{
-	size_t i = 0;
-
-	while (i < n) {
-		size_t run = i;
-
-		while (i < n && lower_or_digit(s[i])) {
-			i++;
-		}
-		if (i == run || i == n) {
-			return i == n && i > run;
-		}
-		if (s[i] == '-') {
-			while (i < n && s[i] == '-') {
-				i++;
-			}
-		} else if (s[i] == '.') {
-			i++;
-		} else if (s[i] == '_') {
-			i += i + 1 < n && s[i + 1] == '_' ? 2 : 1;
-		} else {
-			return false;
-		}
-	}
-	return false;
-}
-
-static bool path_valid(const char *path)
-{
-	const char *part;
-	size_t len;
-
-	while (str_split(&path, '/', &part, &len)) {
-		if (!component_valid(part, len)) {
-			return false;
-		}
-	}
-	return true;
-}
-
-static bool tag_valid(const char *s)
+bool ref_tag_valid(const char *s)
 {
 	size_t n = strlen(s);
 
-	if (n == 0 || n > 128 || !word_char(s[0])) {
+	if (n == 0 || n > REF_TAG_MAX) {
 		return false;
 	}
-	for (size_t i = 1; i < n; i++) {
-		if (!word_char(s[i]) && s[i] != '.' && s[i] != '-') {
+	for (size_t i = 0; i < n; i++) {
+		bool inner = i > 0 && (s[i] == '.' || s[i] == '-');
+
+		if (!is_alnum(s[i]) && s[i] != '_' && !inner) {
 			return false;
 		}
 	}
 	return true;
+}
+
+bool ref_digest_valid(const char *s)
+{
+	const char *hex = str_after(s, "sha256:");
+	size_t want = 64;
+
+	if (!hex) {
+		hex = str_after(s, "sha512:");
+		want = 128;
+	}
+	return hex && strlen(hex) == want && strspn(hex, "0123456789abcdef") == want;
+}
+
+/* Bytes of a separator inside a part of a path: ".", "_", "__" or any number of "-". */
+static size_t separator(const char *s)
+{
+	if (*s == '-') {
+		return strspn(s, "-");
+	}
+	if (*s == '.') {
+		return 1;
+	}
+	return *s == '_' ? (s[1] == '_' ? 2 : 1) : 0;
+}
+
+bool ref_path_valid(const char *s)
+{
+	if (strlen(s) > REF_PATH_MAX) {
+		return false;
+	}
+	for (;;) {
+		if (!is_lower_alnum(*s)) {
+			return false;
+		}
+		while (is_lower_alnum(*s)) {
+			s++;
+		}
+		if (*s == '\0') {
+			return true;
+		}
+		s += *s == '/' ? 1 : separator(s);
+		/* Nothing moved, or it stands at another separator: refused above. */
+	}
 }
 
 static bool port_valid(const char *s)
@@ -82,157 +88,186 @@ static bool port_valid(const char *s)
 	return parse_u64(s, 65535, &port) == 0 && port > 0;
 }
 
-/* "name.example:5000", "localhost", "[::1]:5000". */
-static bool host_valid(const char *host)
+static bool host_valid(const char *s)
 {
-	const char *end;
+	if (*s == '[') {
+		size_t n = strspn(s + 1, "0123456789abcdefABCDEF:.");
 
-	if (host[0] == '[') {
-		size_t n = strspn(host + 1, "0123456789abcdefABCDEF:.");
-
-		end = host + 1 + n;
-		if (n < 2 || *end != ']') {
-			return false;
-		}
-		end++;
-	} else {
-		size_t n = strcspn(host, ":");
-		char before = '.';
-
-		for (size_t i = 0; i < n; i++) {
-			bool alnum = word_char(host[i]) && host[i] != '_';
-
-			if (!alnum && (before == '.' || (host[i] != '-' && host[i] != '.'))) {
-				return false;
-			}
-			before = host[i];
-		}
-		if (before == '.' || before == '-') {
-			return false;
-		}
-		end = host + n;
+		return n >= 2 && s[n + 1] == ']' &&
+		       (s[n + 2] == '\0' || (s[n + 2] == ':' && port_valid(s + n + 3)));
 	}
-	return *end == '\0' || (*end == ':' && port_valid(end + 1));
+	for (size_t i = 0; s[i] != '\0'; i++) {
+		bool edge = i == 0 || s[i - 1] == '.' || s[i + 1] == '.' || s[i + 1] == '\0' ||
+			    s[i + 1] == ':';
+
+		if (s[i] == ':') {
+			return i > 0 && s[i - 1] != '.' && port_valid(s + i + 1);
+		}
+		if (s[i] == '.' ? (i == 0 || s[i + 1] == '\0' || s[i - 1] == '.') :
+				  !is_alnum(s[i]) && (s[i] != '-' || edge)) {
+			return false;
+		}
+	}
+	return *s != '\0';
+}
+
+/* True where the first part of a name is a host. */
+static bool looks_like_host(const char *s, size_t n)
+{
+	if (n == 9 && memcmp(s, "localhost", 9) == 0) {
+		return true;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (s[i] == '.' || s[i] == ':' || s[i] == '[' || (s[i] >= 'A' && s[i] <= 'Z')) {
+			return true;
+		}
+	}
+	return false;
 }
 
 static int bad(struct err *e, const char *text, const char *why)
 {
-	return err_set(e, EINVAL, ERR_INVALID, "\"%.200s\" is not the name of an image: %s", text,
-		       why);
+	return err_set(e, EINVAL, ERR_INVALID, "\"%.200s\" is not an image name: %s", text, why);
 }
 
-static bool part_is_host(const char *s, size_t n)
+int ref_parse_host(const char *text, char ret[REF_HOST_MAX + 1], struct err *e)
 {
-	return memchr(s, '.', n) || memchr(s, ':', n) || s[0] == '[' ||
-	       (n == 9 && memcmp(s, "localhost", 9) == 0);
+	const char *host = text;
+
+	if (*host == '\0' || str_eq(host, "index.docker.io") ||
+	    str_eq(host, "registry-1.docker.io")) {
+		host = default_host;
+	}
+	if (strlen(host) > REF_HOST_MAX || !host_valid(host)) {
+		return err_set(e, EINVAL, ERR_INVALID,
+			       "\"%.200s\" is not a registry's host: give HOST or HOST:PORT", text);
+	}
+	snprintf(ret, REF_HOST_MAX + 1, "%s", host);
+	return 0;
 }
 
-/* Cut "@digest" and ":tag" off a copy of the text. */
-static int cut_ends(char *copy, const char *text, struct ref *ret, struct err *e)
+/* Cut "@digest" and ":tag" off the end of `work`. */
+static int take_version(const char *text, char *work, struct ref *ret, struct err *e)
 {
-	char *at = strchr(copy, '@');
+	char *at = strchr(work, '@');
 
 	if (at) {
 		*at = '\0';
-		if (!oci_digest_valid(at + 1)) {
-			return bad(e, text, "what follows @ is no digest");
+		if (!ref_digest_valid(at + 1)) {
+			return bad(e, text, "behind the @ there must be sha256: and 64 lower-case "
+					    "hexadecimal digits");
 		}
-		(void)snprintf(ret->digest, sizeof(ret->digest), "%s", at + 1);
+		snprintf(ret->digest, sizeof(ret->digest), "%s", at + 1);
 	}
-	char *slash = strrchr(copy, '/');
-	char *colon = strrchr(copy, ':');
 
-	if (colon && (!slash || colon > slash)) {
+	char *slash = strrchr(work, '/');
+	char *colon = strrchr(slash ? slash : work, ':');
+
+	if (colon) {
 		*colon = '\0';
-		if (!tag_valid(colon + 1)) {
-			return bad(e, text, "the tag may have letters, digits and _.-");
+		if (!ref_tag_valid(colon + 1)) {
+			return bad(e, text, "a tag has up to 128 letters, digits, '_', '.' and '-', "
+					    "and begins with none of '.' and '-'");
 		}
-		(void)snprintf(ret->tag, sizeof(ret->tag), "%s", colon + 1);
+		snprintf(ret->tag, sizeof(ret->tag), "%s", colon + 1);
 	} else if (!at) {
-		(void)snprintf(ret->tag, sizeof(ret->tag), "latest");
+		snprintf(ret->tag, sizeof(ret->tag), "latest");
+	}
+	return 0;
+}
+
+static int take_name(const char *text, char *work, struct ref *ret, struct err *e)
+{
+	char *slash = strchr(work, '/');
+	const char *path = work;
+
+	if (slash && looks_like_host(work, (size_t)(slash - work))) {
+		*slash = '\0';
+		path = slash + 1;
+		if (ref_parse_host(work, ret->host, e) < 0 || *work == '\0') {
+			return bad(e, text, "the registry's host is malformed");
+		}
+	} else {
+		snprintf(ret->host, sizeof(ret->host), "%s", default_host);
+	}
+
+	bool library = str_eq(ret->host, default_host) && !strchr(path, '/');
+	int n = snprintf(ret->path, sizeof(ret->path), "%s%s", library ? "library/" : "", path);
+
+	if (n < 0 || (size_t)n >= sizeof(ret->path) || !ref_path_valid(ret->path)) {
+		return bad(e, text, "a name has lower-case letters and digits, with '.', '_', "
+				    "'__' or '-' between them and '/' between its parts");
+	}
+	if (library && id_valid(path)) {
+		return bad(e, text, "64 hexadecimal digits are an id, not a name");
 	}
 	return 0;
 }
 
 int ref_parse(const char *text, struct ref *ret, struct err *e)
 {
-	char copy[512];
+	struct ref out = { .host = "", .path = "", .tag = "", .digest = "" };
+	char work[sizeof(struct ref_text)];
 	size_t n = strlen(text);
 
-	memset(ret, 0, sizeof(*ret));
-	if (n == 0 || n >= sizeof(copy)) {
+	if (n == 0 || n >= sizeof(work)) {
 		return bad(e, text, n ? "it is too long" : "it is empty");
 	}
-	memcpy(copy, text, n + 1);
-	int r = cut_ends(copy, text, ret, e);
+	memcpy(work, text, n + 1);
+
+	int r = take_version(text, work, &out, e);
 
 	if (r < 0) {
 		return r;
 	}
-	const char *path = copy, *host = DEFAULT_HOST;
-	char *slash = strchr(copy, '/');
-
-	if (slash && part_is_host(copy, (size_t)(slash - copy))) {
-		*slash = '\0';
-		host = copy;
-		path = slash + 1;
-		if (!host_valid(host)) {
-			return bad(e, text, "its first part is no host");
-		}
-		if (str_eq(host, "index.docker.io") || str_eq(host, "registry-1.docker.io")) {
-			host = DEFAULT_HOST;
-		}
+	r = take_name(text, work, &out, e);
+	if (r < 0) {
+		return r;
 	}
-	bool library = str_eq(host, DEFAULT_HOST) && !strchr(path, '/');
-
-	if (!path_valid(path)) {
-		return bad(e, text, "it has lower-case letters and digits, joined by . _ - and /");
-	}
-	if (strlen(path) + sizeof(LIBRARY) > sizeof(ret->path) ||
-	    strlen(host) >= sizeof(ret->host)) {
-		return bad(e, text, "it is too long");
-	}
-	(void)snprintf(ret->host, sizeof(ret->host), "%s", host);
-	(void)snprintf(ret->path, sizeof(ret->path), "%s%s", library ? LIBRARY : "", path);
+	*ret = out;
 	return 0;
 }
 
-static struct ref_text join(const char *repo, const char *tag, const char *digest)
+static struct ref_text join(const struct ref *r, const char *host, const char *path, bool version)
 {
 	struct ref_text t;
+	bool tag = version && r->tag[0] != '\0', digest = version && r->digest[0] != '\0';
 
-	(void)snprintf(t.text, sizeof(t.text), "%s%s%s%s%s", repo, *tag ? ":" : "", tag,
-		       *digest ? "@" : "", digest);
+	snprintf(t.text, sizeof(t.text), "%s%s%s%s%s%s%s", host, *host ? "/" : "", path,
+		 tag ? ":" : "", tag ? r->tag : "", digest ? "@" : "", digest ? r->digest : "");
 	return t;
+}
+
+struct ref_text ref_text(const struct ref *r)
+{
+	return join(r, r->host, r->path, true);
 }
 
 struct ref_text ref_repository(const struct ref *r)
 {
-	struct ref_text t;
-
-	(void)snprintf(t.text, sizeof(t.text), "%s/%s", r->host, r->path);
-	return t;
+	return join(r, r->host, r->path, false);
 }
 
-struct ref_text ref_name(const struct ref *r)
+struct ref_text ref_short(const struct ref *r)
 {
-	return join(ref_repository(r).text, r->tag, "");
-}
-
-struct ref_text ref_format(const struct ref *r)
-{
-	return join(ref_repository(r).text, r->tag, r->digest);
-}
-
-struct ref_text ref_familiar(const struct ref *r)
-{
-	if (!str_eq(r->host, DEFAULT_HOST)) {
-		return ref_format(r);
+	if (!str_eq(r->host, default_host)) {
+		return join(r, r->host, r->path, true);
 	}
-	const char *path = str_after(r->path, LIBRARY);
 
-	if (!path || strchr(path, '/')) {
-		path = r->path;
+	const char *name = str_after(r->path, "library/");
+	const char *slash = strchr(r->path, '/');
+
+	if (name && !strchr(name, '/')) {
+		return join(r, "", name, true);
 	}
-	return join(path, r->tag, r->digest);
+	/* A first part that would be taken for a host keeps the host before it. */
+	if (!slash || looks_like_host(r->path, (size_t)(slash - r->path))) {
+		return join(r, r->host, r->path, true);
+	}
+	return join(r, "", r->path, true);
+}
+
+const char *ref_version(const struct ref *r)
+{
+	return r->digest[0] != '\0' ? r->digest : r->tag;
 }
