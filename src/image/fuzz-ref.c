@@ -17,9 +17,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!text || ref_parse(text, &r, &e) < 0) {
 		return 0;
 	}
-	assert(ref_parse(ref_text(&r).text, &again, &e) == 0);
+	assert(ref_parse(ref_format(&r).text, &again, &e) == 0);
 	assert(memcmp(&r, &again, sizeof(r)) == 0);
-	assert(ref_parse(ref_short(&r).text, &again, &e) == 0);
+	assert(ref_parse(ref_familiar(&r).text, &again, &e) == 0);
 	assert(memcmp(&r, &again, sizeof(r)) == 0);
 	return 0;
 }

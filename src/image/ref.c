@@ -37,7 +37,7 @@ bool ref_tag_valid(const char *s)
 	return true;
 }
 
-bool ref_digest_valid(const char *s)
+static bool digest_valid(const char *s)
 {
 	const char *hex = str_after(s, "sha256:");
 	size_t want = 64;
@@ -153,7 +153,7 @@ static int take_version(const char *text, char *work, struct ref *ret, struct er
 
 	if (at) {
 		*at = '\0';
-		if (!ref_digest_valid(at + 1)) {
+		if (!digest_valid(at + 1)) {
 			return bad(e, text, "behind the @ there must be sha256: and 64 lower-case "
 					    "hexadecimal digits");
 		}
@@ -228,43 +228,51 @@ int ref_parse(const char *text, struct ref *ret, struct err *e)
 	return 0;
 }
 
-static struct ref_text join(const struct ref *r, const char *host, const char *path, bool version)
+enum { TAG = 1, DIGEST = 2 };
+
+static struct ref_text join(const struct ref *r, const char *host, const char *path, unsigned parts)
 {
 	struct ref_text t;
-	bool tag = version && r->tag[0] != '\0', digest = version && r->digest[0] != '\0';
+	bool tag = (parts & TAG) && r->tag[0] != '\0';
+	bool digest = (parts & DIGEST) && r->digest[0] != '\0';
 
 	snprintf(t.text, sizeof(t.text), "%s%s%s%s%s%s%s", host, *host ? "/" : "", path,
 		 tag ? ":" : "", tag ? r->tag : "", digest ? "@" : "", digest ? r->digest : "");
 	return t;
 }
 
-struct ref_text ref_text(const struct ref *r)
+struct ref_text ref_format(const struct ref *r)
 {
-	return join(r, r->host, r->path, true);
+	return join(r, r->host, r->path, TAG | DIGEST);
+}
+
+struct ref_text ref_name(const struct ref *r)
+{
+	return join(r, r->host, r->path, TAG);
 }
 
 struct ref_text ref_repository(const struct ref *r)
 {
-	return join(r, r->host, r->path, false);
+	return join(r, r->host, r->path, 0);
 }
 
-struct ref_text ref_short(const struct ref *r)
+struct ref_text ref_familiar(const struct ref *r)
 {
 	if (!str_eq(r->host, default_host)) {
-		return join(r, r->host, r->path, true);
+		return join(r, r->host, r->path, TAG | DIGEST);
 	}
 
 	const char *name = str_after(r->path, "library/");
 	const char *slash = strchr(r->path, '/');
 
 	if (name && !strchr(name, '/')) {
-		return join(r, "", name, true);
+		return join(r, "", name, TAG | DIGEST);
 	}
 	/* A first part that would be taken for a host keeps the host before it. */
 	if (!slash || looks_like_host(r->path, (size_t)(slash - r->path))) {
-		return join(r, r->host, r->path, true);
+		return join(r, r->host, r->path, TAG | DIGEST);
 	}
-	return join(r, "", r->path, true);
+	return join(r, "", r->path, TAG | DIGEST);
 }
 
 const char *ref_version(const struct ref *r)

@@ -56,8 +56,8 @@ static void accepts(unused_arg void **state)
 		if (ref_parse(good[i].in, &r, &e) < 0) {
 			fail_msg("%s: %s", good[i].in, e.msg);
 		}
-		assert_string_equal(ref_text(&r).text, good[i].full);
-		assert_string_equal(ref_short(&r).text, good[i].brief);
+		assert_string_equal(ref_format(&r).text, good[i].full);
+		assert_string_equal(ref_familiar(&r).text, good[i].brief);
 		assert_int_equal(ref_parse(good[i].full, &again, &e), 0);
 		assert_memory_equal(&again, &r, sizeof(r));
 		assert_int_equal(ref_parse(good[i].brief, &again, &e), 0);
@@ -72,7 +72,7 @@ static void refuses(unused_arg void **state)
 		struct ref r;
 
 		if (ref_parse(refused[i], &r, &e) == 0) {
-			fail_msg("\"%s\" was taken as %s", refused[i], ref_text(&r).text);
+			fail_msg("\"%s\" was taken as %s", refused[i], ref_format(&r).text);
 		}
 		assert_int_equal(e.code, ERR_INVALID);
 	}
