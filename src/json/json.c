@@ -105,7 +105,10 @@ static bool mark_big(const char *text, size_t len, struct buf *ret)
 	return found;
 }
 
-/* The reverse, on the way out. Takes `own_text`. */
+/*
+ * The reverse, on the way out: a marked number loses its quotes and mark. Text that only looks
+ * marked (a key, other digits) stays as it is. Takes `own_text`.
+ */
 static char *unmark_big(char *own_text)
 {
 	static const char mark[] = "\"" JSON__BIG_ESCAPED;
@@ -113,17 +116,18 @@ static char *unmark_big(char *own_text)
 	char *out = in;
 
 	while (in) {
-		in += sizeof(mark) - 1;
-		size_t n = digits_at(in, strlen(in));
+		char *digits = in + sizeof(mark) - 1;
+		size_t n = digits_at(digits, strlen(digits));
+		bool number = digits[n] == '"' && digits[n + 1] != ':' && is_big(digits, n);
+		char *from = number ? digits : in;
+		char *rest = number ? digits + n + 1 : digits;
+		char *next = strstr(rest, mark);
+		size_t keep = number ? n : sizeof(mark) - 1;
+		size_t tail = next ? (size_t)(next - rest) : strlen(rest) + 1;
 
-		memmove(out, in, n);
-		out += n;
-		in += n + 1; /* and the closing quote */
-		char *next = strstr(in, mark);
-		size_t rest = next ? (size_t)(next - in) : strlen(in) + 1;
-
-		memmove(out, in, rest);
-		out += rest;
+		memmove(out, from, keep);
+		memmove(out + keep, rest, tail);
+		out += keep + tail;
 		in = next;
 	}
 	return own_text;
