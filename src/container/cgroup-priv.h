@@ -94,6 +94,10 @@ const struct cg_hier *cg__with(const struct cgroup *cg, enum cg_ctrl c);
 const struct cg_hier *cg__v2(const struct cgroup *cg);
 unsigned cg__ctrls_parse(const char *names, char sep, bool v2);
 
+/* cgroup.c: cgroup_load() from a host that a test made. */
+int cg__load(const json_t *state, const struct cgroup_host *host, struct cgroup **ret,
+	     struct err *e) must_check;
+
 /* cgroup-path.c: lexical */
 
 /* Without "//", "." and with ".." taken back, never above the root; begins with '/'. */

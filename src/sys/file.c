@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -178,6 +179,13 @@ int sys_fstatat(int dir_fd, const char *path, struct stat *ret, int flags)
 	int r = sys__fault(SYS_CALL_fstatat);
 
 	return r ? r : sys__ret(fstatat(dir_fd, path, ret, flags));
+}
+
+int sys_fstatfs(int fd, struct statfs *ret)
+{
+	int r = sys__fault(SYS_CALL_fstatfs);
+
+	return r ? r : sys__ret(fstatfs(fd, ret));
 }
 
 int sys_ftruncate(int fd, int64_t len)

@@ -15,6 +15,7 @@
 
 struct buf;
 struct open_how;
+struct statfs;
 
 int sys_openat(int dir_fd, const char *path, int flags, mode_t mode) must_check;
 int sys_openat2(int dir_fd, const char *path, const struct open_how *how) must_check;
@@ -33,6 +34,7 @@ int sys_utimensat(int dir_fd, const char *path, const struct timespec times[2],
 		  int flags) must_check;
 int sys_fstat(int fd, struct stat *ret) must_check;
 int sys_fstatat(int dir_fd, const char *path, struct stat *ret, int flags) must_check;
+int sys_fstatfs(int fd, struct statfs *ret) must_check;
 int sys_ftruncate(int fd, int64_t len) must_check;
 int sys_fallocate(int fd, int mode, int64_t off, int64_t len) must_check;
 int sys_fsync(int fd) must_check;
