@@ -80,7 +80,7 @@ uint64_t cgroup_oom_kills(const struct cgroup *cg)
 	return cg__keyed(buf_str(&b), "oom_kill", &n) ? n : 0;
 }
 
-int cgroup_oom_read(const struct cgroup *cg, int fd)
+int cgroup_oom_read(struct cgroup *cg, int fd)
 {
 	char drain[4096];
 	const struct cg_hier *h = cg__with(cg, CG_MEMORY);
@@ -96,5 +96,12 @@ int cgroup_oom_read(const struct cgroup *cg, int fd)
 	if (n < 0) {
 		return (int)n;
 	}
-	return h->v2 ? cgroup_oom_kills(cg) > 0 : 1;
+	if (!h->v2) {
+		return 1;
+	}
+	/* The file changes for lesser events too. */
+	uint64_t kills = cgroup_oom_kills(cg), before = cg->oom_seen;
+
+	cg->oom_seen = kills;
+	return kills > before;
 }

@@ -65,6 +65,7 @@ struct cgroup {
 	struct cg_hier   h[CG_HIER_MAX];
 	unsigned         n;
 	int              fd;         /* of the v2 group, or -1 */
+	uint64_t         oom_seen;   /* kills that cgroup_oom_read() has told */
 	char            *root;       /* path of the folder with the hierarchies */
 
 	/* With systemd. */

@@ -190,7 +190,7 @@ bool cgroup_hier(const struct cgroup *cg, unsigned i, struct cgroup_hier *ret);
  * -ENODEV when the group is gone.
  */
 int cgroup_oom_open(const struct cgroup *cg, int *ret_fd, struct err *e) must_check;
-int cgroup_oom_read(const struct cgroup *cg, int fd) must_check;
+int cgroup_oom_read(struct cgroup *cg, int fd) must_check;
 
 /* How many processes the kernel has killed for memory in the container so far. */
 uint64_t cgroup_oom_kills(const struct cgroup *cg);
