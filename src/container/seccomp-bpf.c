@@ -155,7 +155,9 @@ static size_t make_stub(const struct oci_seccomp *s, scmp_filter_ctx ctx, uint32
 			struct sock_filter *out)
 {
 	struct seccomp__stub_arch archs[SECCOMP__ARCHS_MAX];
+	/* Who is asked about every other call is to be asked about new ones too. */
 	bool enosys = !permissive(s->default_action) &&
+		      !str_eq(s->default_action, "SCMP_ACT_NOTIFY") &&
 		      !(str_eq(s->default_action, "SCMP_ACT_ERRNO") && s->has_default_errno_ret &&
 			s->default_errno_ret == ENOSYS);
 	bool close_socketcall = closes_socketcall(s);

@@ -97,7 +97,7 @@ int seccomp__key(const struct oci_seccomp *s, struct buf *ret)
 	return buf_failed(ret) ? -ENOMEM : 0;
 }
 
-static void file_name(const struct buf *key, char out[48])
+void seccomp__cache_name(const struct buf *key, char out[static 48])
 {
 	snprintf(out, 48, "%016llx%016llx.bpf",
 		 (unsigned long long)sum_add(sum_start(0), key->data, key->len),
@@ -177,7 +177,7 @@ int seccomp__cache_load(int cache_fd, const struct buf *key, struct seccomp_filt
 	struct stat st;
 	int r = 0;
 
-	file_name(key, name);
+	seccomp__cache_name(key, name);
 	fd = sys_openat(cache_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0) {
 		return fd;
@@ -248,7 +248,7 @@ int seccomp__cache_store(int cache_fd, const struct buf *key, const struct secco
 	h.sum = file_sum(h, b.data + sizeof(h), b.len - sizeof(h));
 	memcpy(b.data, &h, sizeof(h));
 	make_room(cache_fd);
-	file_name(key, name);
+	seccomp__cache_name(key, name);
 	snprintf(temp, sizeof(temp), "%s.%d", name, getpid());
 	ignore_result(sys_unlinkat(cache_fd, temp, 0)); /* of one that died here with our pid */
 	fd = sys_openat(cache_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);

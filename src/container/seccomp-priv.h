@@ -28,6 +28,7 @@ int seccomp__key(const struct oci_seccomp *s, struct buf *ret) must_check;
  * trusted or damaged: then it is compiled and stored anew. */
 int seccomp__cache_load(int cache_fd, const struct buf *key,
 			struct seccomp_filter *ret) must_check;
+void seccomp__cache_name(const struct buf *key, char out[static 48]);
 int seccomp__cache_store(int cache_fd, const struct buf *key,
 			 const struct seccomp_filter *f) must_check;
 
