@@ -139,6 +139,7 @@ int store_image_put(struct store *s, const struct store_put *put, struct err *e)
 struct store_entry {
 	const char *name;        /* "docker.io/library/debian:latest", or NULL */
 	const char *manifest;    /* digest */
+	uint64_t    size;        /* bytes of the manifest */
 	const char *media_type;
 	const char *id;          /* digest of the config: the image's id */
 	const char *source;      /* digest of the index, or NULL */
