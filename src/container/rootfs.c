@@ -2,37 +2,212 @@
 #include "container/rootfs.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
+#include "container/rootfs-priv.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+#include "sys/path.h"
+#include "sys/proc.h"
 
-struct rootfs {
-	struct strv warnings;
-};
+/* --- in the parent --------------------------------------------------------------------- */
+
+static int parse_root(struct rootfs *fs, struct err *e)
+{
+	const struct oci_spec *spec = fs->conf.spec;
+	const char *prop = spec->linux ? spec->linux->rootfs_propagation : NULL;
+
+	if (!spec->root || !spec->root->path || spec->root->path[0] == '\0') {
+		return err_field(e, "/root/path", "a container needs a root file system");
+	}
+	if (prop && prop[0] && mount_propagation_parse(prop, &fs->propagation) < 0) {
+		return err_field(e, "/linux/rootfsPropagation", "\"%s\" is no propagation", prop);
+	}
+	fs->root_path = spec->root->path[0] == '/'
+				? str_dup(spec->root->path)
+				: str_printf("%s/%s", fs->conf.bundle, spec->root->path);
+	return fs->root_path ? 0 : err_nomem(e);
+}
+
+static int open_bundle(struct rootfs *fs, struct err *e)
+{
+	fs->bundle_fd = sys_openat(AT_FDCWD, fs->conf.bundle, O_PATH | O_DIRECTORY, 0);
+	return fs->bundle_fd < 0 ? err_set(e, -fs->bundle_fd, ERR_NOT_FOUND, "bundle %s",
+					   fs->conf.bundle)
+				 : 0;
+}
+
+/* All that the host owns. */
+static int open_all(struct rootfs *fs, struct err *e)
+{
+	int r = open_bundle(fs, e);
+
+	r = r < 0 ? r : rootfs__root_open(fs, e);
+	r = r < 0 ? r : rootfs__mounts_open(fs, e);
+	return r < 0 ? r : rootfs__masks_open(fs, e);
+}
+
+static int check(struct rootfs *fs, struct err *e)
+{
+	int r = parse_root(fs, e);
+
+	r = r < 0 ? r : rootfs__mounts_parse(fs, e);
+	return r < 0 ? r : rootfs__devices_check(fs, e);
+}
 
 int rootfs_prepare(const struct rootfs_conf *conf, struct rootfs **ret, struct err *e)
 {
-	(void)conf; /* nothing is done yet */
-	(void)ret;
-	return err_set(e, ENOSYS, ERR_UNSUPPORTED, "file systems of containers");
+	auto_(rootfs_freep) struct rootfs *fs = mem_new(struct rootfs);
+
+	if (!fs) {
+		return err_nomem(e);
+	}
+	fs->conf = *conf;
+	fs->warnings = (struct strv)STRV_INIT;
+	fs->userns = oci_linux_ns(conf->spec->linux, OCI_NS_USER) != NULL;
+	fs->bundle_fd = fs->root_fd = fs->mask_fd = fs->idmap_fd = -1;
+	fs->pty_master = fs->pty_peer = -1;
+
+	int r = check(fs, e);
+
+	r = r < 0 ? r : open_all(fs, e);
+	if (r == -EPERM && fs->root_fd < 0 && fs->bundle_fd >= 0) {
+		/* No right to mount here: the container's user namespace will have it. */
+		err_clear(e);
+		fd_close(&fs->bundle_fd);
+		fs->deferred = true;
+		r = 0;
+	}
+	if (r < 0) {
+		return r;
+	}
+	*ret = take_ptr(&fs);
+	return 0;
+}
+
+/* --- in the container's first process --------------------------------------------------- */
+
+/*
+ * Put the root on the rootfs folder, so that hooks find it there. In a user namespace that
+ * folder may be out of reach; then it goes over the namespace's root, where only we see it.
+ */
+static int attach_root(struct rootfs *fs, struct err *e)
+{
+	struct stat a, b;
+	auto_close int at = sys_openat(AT_FDCWD, fs->root_path, O_PATH | O_DIRECTORY, 0);
+
+	if (at == -EACCES) {
+		at = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0);
+		if (at >= 0 && sys_attach(fs->root_fd, at) == 0) {
+			return 0;
+		}
+	}
+	int r = at < 0 ? at : sys_fstat(at, &a);
+
+	r = r < 0 ? r : sys_fstat(fs->root_fd, &b);
+	if (r == 0 && (a.st_dev != b.st_dev || a.st_ino != b.st_ino)) {
+		r = -ESTALE;
+	}
+	r = r < 0 ? r : sys_attach(fs->root_fd, at);
+	return r < 0 ? err_set(e, -r, ERR_HOST, "root file system %s: attach", fs->root_path) : 0;
+}
+
+static int mount_all(struct rootfs *fs, struct err *e)
+{
+	/* From here on nothing that we mount turns up on the host. */
+	struct mount_attr slave = { .propagation = MS_SLAVE };
+	int r = sys_mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &slave);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "leave the host's propagation of mounts");
+	}
+	r = fs->deferred ? open_all(fs, e) : 0;
+	r = r < 0 ? r : attach_root(fs, e);
+	r = r < 0 ? r : rootfs__mounts_attach(fs, e);
+	return r < 0 ? r : rootfs__devices_make(fs, e);
 }
 
 int rootfs_mount(struct rootfs *fs, struct err *e)
 {
-	(void)fs; /* as above */
-	return err_set(e, ENOSYS, ERR_UNSUPPORTED, "file systems of containers");
+	mode_t mask = umask(0); /* modes are as the config and the tables say */
+	int r = mount_all(fs, e);
+
+	(void)umask(mask); /* cannot fail */
+	return r;
+}
+
+/*
+ * The new root takes the place of the old one, which then lies upon it and is detached by the
+ * descriptor that we had of it.
+ */
+static int pivot(struct rootfs *fs, struct err *e)
+{
+	auto_close int old_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0);
+	int r = old_fd < 0 ? old_fd : sys_fchdir(fs->root_fd);
+
+	r = r < 0 ? r : sys_pivot_root(".", ".");
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "pivot_root%s",
+			       r == -EINVAL ? ": the host's root may be an initial ram disk; "
+					      "--no-pivot helps then" : "");
+	}
+	r = sys_fchdir(old_fd);
+	r = r < 0 ? r : sys_umount2(".", MNT_DETACH);
+	r = r < 0 ? r : sys_chdir("/");
+	return r < 0 ? err_set(e, -r, ERR_HOST, "detach the host's root") : 0;
+}
+
+/* Where pivot_root() is not possible. The host's mounts stay in this namespace, below. */
+static int move_root(struct rootfs *fs, struct err *e)
+{
+	auto_close int old_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0);
+	int r = old_fd < 0 ? old_fd : sys_attach(fs->root_fd, old_fd);
+
+	r = r < 0 ? r : sys_fchdir(fs->root_fd);
+	r = r < 0 ? r : sys_chroot(".");
+	r = r < 0 ? r : sys_chdir("/");
+	return r < 0 ? err_set(e, -r, ERR_HOST, "move the root") : 0;
+}
+
+static int root_flags(const struct rootfs *fs, struct err *e)
+{
+	const struct oci_root *root = fs->conf.spec->root;
+	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
+	struct mount_attr prop = { .propagation = fs->propagation.flag };
+	int r = root->readonly ? sys_mount_setattr(fs->root_fd, "", AT_EMPTY_PATH, &ro) : 0;
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "make the root read-only");
+	}
+	/* It is a slave, or private, since it was copied. */
+	if (prop.propagation == MS_SHARED || prop.propagation == MS_UNBINDABLE) {
+		r = sys_mount_setattr(fs->root_fd, "", AT_EMPTY_PATH |
+				      (fs->propagation.recursive ? AT_RECURSIVE : 0), &prop);
+	}
+	return r < 0 ? err_set(e, -r, ERR_HOST, "set the root's propagation") : 0;
 }
 
 int rootfs_enter(struct rootfs *fs, struct err *e)
 {
-	(void)fs; /* as above */
-	return err_set(e, ENOSYS, ERR_UNSUPPORTED, "file systems of containers");
+	int r = fs->conf.no_pivot ? move_root(fs, e) : pivot(fs, e);
+
+	r = r < 0 ? r : rootfs__masks_apply(fs, e);
+	r = r < 0 ? r : rootfs__mounts_finish(fs, e);
+	r = r < 0 ? r : root_flags(fs, e);
+	fd_close(&fs->bundle_fd); /* the one that leads to the host */
+	fd_close(&fs->mask_fd);
+	return r;
 }
+
+/* --- the rest ---------------------------------------------------------------------------- */
 
 void rootfs_take_pty(struct rootfs *fs, int *ret_master, int *ret_peer)
 {
-	(void)fs; /* as above */
-	*ret_master = -1;
-	*ret_peer = -1;
+	*ret_master = take_fd(&fs->pty_master);
+	*ret_peer = take_fd(&fs->pty_peer);
 }
 
 const struct strv *rootfs_warnings(const struct rootfs *fs)
@@ -42,16 +217,23 @@ const struct strv *rootfs_warnings(const struct rootfs *fs)
 
 struct rootfs *rootfs_free(struct rootfs *fs)
 {
-	if (fs) {
-		strv_fini(&fs->warnings);
-		free(fs);
+	if (!fs) {
+		return NULL;
 	}
+	rootfs__mounts_fini(fs);
+	fd_close(&fs->bundle_fd);
+	fd_close(&fs->root_fd);
+	fd_close(&fs->mask_fd);
+	fd_close(&fs->idmap_fd);
+	fd_close(&fs->pty_master);
+	fd_close(&fs->pty_peer);
+	strv_fini(&fs->warnings);
+	free(fs->root_path);
+	free(fs);
 	return NULL;
 }
 
 const char *const *rootfs_mount_options(void)
 {
-	static const char *const none[] = { NULL };
-
-	return none;
+	return mount_opts_names;
 }

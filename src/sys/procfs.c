@@ -14,9 +14,6 @@
 #include "sys/mount.h"
 #include "sys/path.h"
 
-/* The inode of the root of every procfs. */
-enum { PROC_ROOT_INODE = 1 };
-
 int procfs_verify(int fd)
 {
 	struct statfs fs;
@@ -38,7 +35,7 @@ static int verify_root(int fd)
 	if (r < 0) {
 		return r;
 	}
-	return st.st_ino == PROC_ROOT_INODE ? 0 : -EXDEV;
+	return st.st_ino == PROCFS_ROOT_INODE ? 0 : -EXDEV;
 }
 
 static int mount_new(unsigned flags)

@@ -25,6 +25,9 @@ enum {
 	PROCFS_PID_ONLY = 1, /* only the folders of processes: no sys/, no sysrq-trigger ... */
 };
 
+/* The inode of the root of every procfs. */
+enum { PROCFS_ROOT_INODE = 1 };
+
 /*
  * A detached procfs, or where this process may not mount one, a detached copy of /proc, or
  * /proc itself; each is checked to be the root of a procfs. O_PATH, close-on-exec.
