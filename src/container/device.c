@@ -22,14 +22,17 @@
 #include "sys/mount.h"
 #include "sys/path.h"
 
+/* makedev() of small numbers, as a constant. */
+#define DEV(major, minor) ((dev_t)((major) << 8 | (minor)))
+
 /* Every container has these. Their numbers are the kernel's for ever. */
 static const struct device_node default_nodes[] = {
-	{ .path = "/dev/null",    .mode = S_IFCHR | 0666, .dev = makedev(1, 3) },
-	{ .path = "/dev/zero",    .mode = S_IFCHR | 0666, .dev = makedev(1, 5) },
-	{ .path = "/dev/full",    .mode = S_IFCHR | 0666, .dev = makedev(1, 7) },
-	{ .path = "/dev/random",  .mode = S_IFCHR | 0666, .dev = makedev(1, 8) },
-	{ .path = "/dev/urandom", .mode = S_IFCHR | 0666, .dev = makedev(1, 9) },
-	{ .path = "/dev/tty",     .mode = S_IFCHR | 0666, .dev = makedev(5, 0) },
+	{ .path = "/dev/null",    .mode = S_IFCHR | 0666, .dev = DEV(1, 3) },
+	{ .path = "/dev/zero",    .mode = S_IFCHR | 0666, .dev = DEV(1, 5) },
+	{ .path = "/dev/full",    .mode = S_IFCHR | 0666, .dev = DEV(1, 7) },
+	{ .path = "/dev/random",  .mode = S_IFCHR | 0666, .dev = DEV(1, 8) },
+	{ .path = "/dev/urandom", .mode = S_IFCHR | 0666, .dev = DEV(1, 9) },
+	{ .path = "/dev/tty",     .mode = S_IFCHR | 0666, .dev = DEV(5, 0) },
 };
 
 static const struct {

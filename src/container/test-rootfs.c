@@ -1,0 +1,737 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Real mounts in real namespaces: needs root, and makes all it makes in a folder of its own
+ * and in namespaces that die with the test.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <linux/magic.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "container/idmap.h"
+#include "container/rootfs.h"
+#include "oci/spec.h"
+#include "sys/file.h"
+#include "sys/proc.h"
+
+enum { BASE_ID = 200000 };
+
+/* --- a bundle, and a process in it ------------------------------------------------------ */
+
+struct box {
+	char dir[64];
+	int  dir_fd;
+};
+
+static void box_put(const struct box *b, const char *path, const char *text)
+{
+	auto_close int fd = openat(b->dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static void box_dir(const struct box *b, const char *path)
+{
+	assert_true(mkdirat(b->dir_fd, path, 0755) == 0 || errno == EEXIST);
+}
+
+static int own_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;   /* all alike */
+	(void)type;
+	(void)ftw;
+	return lchown(path, BASE_ID, BASE_ID);
+}
+
+/* Give the root file system to the user namespace's root. */
+static void box_own(const struct box *b)
+{
+	auto_free char *path = str_printf("%s/rootfs", b->dir);
+
+	assert_int_equal(nftw(path, own_one, 16, FTW_PHYS), 0);
+}
+
+static int box_new(void **state)
+{
+	struct box *b = calloc(1, sizeof(*b));
+	static const char *const dirs[] = { "rootfs", "rootfs/proc", "rootfs/sys", "rootfs/dev",
+					    "rootfs/etc", "rootfs/tmp", "src", "src/sub" };
+
+	assert_non_null(b);
+	(void)snprintf(b->dir, sizeof(b->dir), "/tmp/holm-rootfs-XXXXXX");
+	assert_non_null(mkdtemp(b->dir));
+	assert_int_equal(chmod(b->dir, 0755), 0);
+	b->dir_fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+		box_dir(b, dirs[i]);
+	}
+	box_put(b, "rootfs/etc/passwd", "root:x:0:0::/:/bin/sh\n");
+	box_put(b, "src/file", "from the host\n");
+	*state = b;
+	return 0;
+}
+
+static int box_free(void **state)
+{
+	struct box *b = *state;
+
+	assert_int_equal(sys_remove_tree(AT_FDCWD, b->dir), 0);
+	close(b->dir_fd);
+	free(b);
+	return 0;
+}
+
+/* JSON in C, with ' for ". */
+static char *quoted(const char *text)
+{
+	char *s = str_dup(text);
+
+	for (char *p = s; s && *p; p++) {
+		*p = *p == '\'' ? '"' : *p;
+	}
+	return s;
+}
+
+struct run {
+	const char  *mounts;      /* inside [] */
+	const char  *linux;       /* members of "linux", with a comma before */
+	const char  *more;        /* members of the config, with a comma before */
+	const char  *root;        /* more members of "root" */
+	bool         userns;
+	bool         no_pivot;
+	const char *(*before)(void);  /* between mount and enter; NULL for none */
+	const char *(*check)(void);   /* in the container; returns what is wrong, or NULL */
+};
+
+static const char *config_of(const struct run *run, struct arena *a)
+{
+	const char *text = arena_printf(
+		a,
+		"{'ociVersion':'1.0.2','root':{'path':'rootfs'%s},'mounts':[%s],'linux':{"
+		"'namespaces':[{'type':'mount'},{'type':'pid'},{'type':'ipc'},{'type':'network'}%s]%s"
+		"%s}%s}",
+		run->root ? run->root : "", run->mounts ? run->mounts : "",
+		run->userns ? ",{'type':'user'}" : "",
+		run->userns ? ",'uidMappings':[{'containerID':0,'hostID':200000,'size':65536}],"
+			      "'gidMappings':[{'containerID':0,'hostID':200000,'size':65536}]" : "",
+		run->linux ? run->linux : "", run->more ? run->more : "");
+
+	assert_non_null(text);
+	auto_free char *q = quoted(text);
+
+	return arena_strdup(a, q);
+}
+
+static noreturn_fn void report(int fd, int r, const struct err *e, const char *text)
+{
+	char line[700];
+
+	if (!text) {
+		(void)err_text(e, line, sizeof(line));
+		text = line;
+	}
+	if (r != 0) {
+		dprintf(fd, "%s", text);
+	}
+	_exit(r != 0);
+}
+
+static noreturn_fn void init(struct rootfs *fs, const struct run *run, int fd)
+{
+	struct err e = ERR_INIT;
+	int r = rootfs_mount(fs, &e);
+	const char *wrong = NULL;
+
+	if (r == 0 && run->before) {
+		wrong = run->before();
+	}
+	r = r < 0 || wrong ? r : rootfs_enter(fs, &e);
+	if (r < 0) {
+		report(fd, r, &e, NULL);
+	}
+	wrong = wrong || !run->check ? wrong : run->check();
+	report(fd, wrong != NULL, &e, wrong);
+}
+
+static noreturn_fn void child(struct rootfs *fs, const struct run *run, int go, int fd)
+{
+	struct err e = ERR_INIT;
+	char c;
+	int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNET;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (run->userns) {
+		if (unshare(CLONE_NEWUSER) < 0 || write(fd, "u", 1) != 1 ||
+		    read(go, &c, 1) != 1 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0) {
+			report(fd, 1, &e, "user namespace");
+		}
+	}
+	if (unshare(flags) < 0) {
+		report(fd, 1, &e, "unshare");
+	}
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		init(fs, run, fd);
+	}
+	int status = 0;
+
+	waitpid(pid, &status, 0);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
+}
+
+static void map_ids(pid_t pid)
+{
+	char path[64], text[64];
+	static const char *const files[] = { "uid_map", "gid_map" };
+
+	for (size_t i = 0; i < 2; i++) {
+		(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, files[i]);
+		(void)snprintf(text, sizeof(text), "0 %d 65536\n", BASE_ID);
+		assert_int_equal(sys_write_file(AT_FDCWD, path, text, strlen(text)), 0);
+	}
+}
+
+/* Returns "" when all went well, else what did not. */
+static const char *box_run(const struct box *b, const struct run *run)
+{
+	static char out[800];
+	auto_arena struct arena a = ARENA_INIT;
+	auto_json json_t *doc = NULL;
+	auto_(rootfs_freep) struct rootfs *fs = NULL;
+	const char *text = config_of(run, &a);
+	struct err e = ERR_INIT;
+	struct oci_spec spec;
+	int out_fds[2], go_fds[2], status = 0;
+
+	out[0] = '\0';
+	if (json_parse(text, strlen(text), &json_limits_document, "test", &doc, &e) < 0 ||
+	    oci_spec_parse(doc, &a, &spec, &e) < 0) {
+		fail_msg("config: %s %s", e.field, e.msg);
+	}
+	struct rootfs_conf conf = { .spec = &spec, .bundle = b->dir, .userns_fd = -1,
+				    .no_pivot = run->no_pivot };
+
+	if (rootfs_prepare(&conf, &fs, &e) < 0) {
+		return err_text(&e, out, sizeof(out));
+	}
+	assert_int_equal(pipe2(out_fds, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(go_fds, O_CLOEXEC), 0);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		child(fs, run, go_fds[0], out_fds[1]);
+	}
+	close(out_fds[1]);
+	if (run->userns) {
+		assert_int_equal(read(out_fds[0], out, 1), 1);
+		map_ids(pid);
+		assert_int_equal(write(go_fds[1], "g", 1), 1);
+	}
+	size_t n = 0;
+	ssize_t got;
+
+	while ((got = read(out_fds[0], out + n, sizeof(out) - 1 - n)) > 0) {
+		n += (size_t)got;
+	}
+	out[n] = '\0';
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (status != 0 && n == 0) {
+		(void)snprintf(out, sizeof(out), "died: status %x", (unsigned)status);
+	}
+	close(out_fds[0]);
+	close(go_fds[0]);
+	close(go_fds[1]);
+	return out;
+}
+
+#define assert_runs(b, ...) assert_string_equal(box_run(b, &(struct run){ __VA_ARGS__ }), "")
+#define assert_refused(b, word, ...) \
+	do { \
+		const char *said = box_run(b, &(struct run){ __VA_ARGS__ }); \
+		if (!strstr(said, word)) { \
+			fail_msg("wanted \"%s\" in: %s", word, said); \
+		} \
+	} while (0)
+
+/* In checks: name what is not so. */
+#define CHECK(x) \
+	do { \
+		if (!(x)) { \
+			return #x; \
+		} \
+	} while (0)
+
+static bool is_fs(const char *path, long type)
+{
+	struct statfs s;
+
+	return statfs(path, &s) == 0 && s.f_type == type;
+}
+
+static bool is_dev(const char *path, unsigned major, unsigned minor)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(major, minor);
+}
+
+static bool has_text(const char *path, const char *text)
+{
+	auto_buf struct buf b = BUF_INIT;
+
+	return sys_read_file(AT_FDCWD, path, 1 << 20, &b) == 0 && str_eq(buf_str(&b), text);
+}
+
+static bool flags_are(const char *path, unsigned long want, unsigned long mask)
+{
+	struct statvfs s;
+
+	return statvfs(path, &s) == 0 && (s.f_flag & mask) == want;
+}
+
+#define PROC "{'destination':'/proc','type':'proc','source':'proc'}"
+#define DEV "{'destination':'/dev','type':'tmpfs','source':'tmpfs','options':['nosuid'," \
+	    "'strictatime','mode=755','size=65536k']}"
+#define PTS "{'destination':'/dev/pts','type':'devpts','source':'devpts','options':['nosuid'," \
+	    "'noexec','newinstance','ptmxmode=0666','mode=0620','gid=5']}"
+#define SHM "{'destination':'/dev/shm','type':'tmpfs','source':'shm','options':['nosuid'," \
+	    "'noexec','nodev','mode=1777','size=65536k']}"
+#define MQ "{'destination':'/dev/mqueue','type':'mqueue','source':'mqueue','options':['nosuid'," \
+	   "'noexec','nodev']}"
+#define SYS "{'destination':'/sys','type':'sysfs','source':'sysfs','options':['nosuid'," \
+	    "'noexec','nodev','ro']}"
+#define USUAL PROC "," DEV "," PTS "," SHM "," MQ "," SYS
+#define MASKS ",'maskedPaths':['/proc/acpi','/proc/kcore','/proc/keys','/sys/firmware'," \
+	      "'/nowhere/at/all','/etc/passwd'],'readonlyPaths':['/proc/sys','/proc/irq'," \
+	      "'/proc/sysrq-trigger','/not/there']"
+
+/* --- what is usual ----------------------------------------------------------------------- */
+
+static const char *check_usual(void)
+{
+	struct stat st;
+	char link[64] = "";
+
+	CHECK(is_fs("/proc", PROC_SUPER_MAGIC));
+	CHECK(is_fs("/sys", SYSFS_MAGIC));
+	CHECK(is_fs("/dev", TMPFS_MAGIC));
+	CHECK(is_fs("/dev/shm", TMPFS_MAGIC));
+	CHECK(is_fs("/dev/pts", DEVPTS_SUPER_MAGIC));
+	CHECK(flags_are("/sys", ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC,
+			ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC));
+	CHECK(flags_are("/dev", ST_NOSUID, ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC));
+	CHECK(stat("/dev/shm", &st) == 0 && (st.st_mode & 07777) == 01777);
+	CHECK(is_dev("/dev/null", 1, 3) && is_dev("/dev/zero", 1, 5) && is_dev("/dev/full", 1, 7));
+	CHECK(is_dev("/dev/random", 1, 8) && is_dev("/dev/urandom", 1, 9) && is_dev("/dev/tty", 5, 0));
+	CHECK(stat("/dev/null", &st) == 0 && (st.st_mode & 07777) == 0666);
+	CHECK(readlink("/dev/ptmx", link, 63) > 0 && str_eq(link, "pts/ptmx"));
+	CHECK(readlink("/dev/fd", link, 63) > 0);
+	CHECK(access("/proc/1/stat", F_OK) == 0 && getpid() == 1);
+	auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	CHECK(null >= 0 && write(null, "x", 1) == 1);
+	return NULL;
+}
+
+static const char *check_masks(void)
+{
+	char c;
+	const char *wrong = check_usual();
+
+	if (wrong) {
+		return wrong;
+	}
+	auto_close int kcore = open("/proc/keys", O_RDONLY | O_CLOEXEC);
+	auto_close int passwd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+
+	CHECK(kcore >= 0 && read(kcore, &c, 1) == 0);
+	CHECK(passwd >= 0 && read(passwd, &c, 1) == 0);
+	CHECK(is_fs("/sys/firmware", TMPFS_MAGIC));
+	CHECK(mkdir("/sys/firmware/x", 0755) < 0 && errno == EROFS);
+	CHECK(flags_are("/proc/sys", ST_RDONLY, ST_RDONLY));
+	CHECK(access("/proc/sys/kernel/domainname", W_OK) < 0);
+	CHECK(flags_are("/proc/irq", ST_RDONLY, ST_RDONLY));
+	return NULL;
+}
+
+static void usual(void **state)
+{
+	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .check = check_masks);
+	assert_runs(*state, .mounts = USUAL, .check = check_usual);
+}
+
+static void usual_userns(void **state)
+{
+	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .userns = true, .check = check_masks);
+}
+
+static void usual_no_pivot(void **state)
+{
+	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .no_pivot = true,
+		    .check = check_masks);
+}
+
+static const char *check_no_host(void)
+{
+	auto_buf struct buf b = BUF_INIT;
+	size_t lines = 0;
+
+	CHECK(sys_read_file(AT_FDCWD, "/proc/self/mountinfo", 1 << 20, &b) == 0);
+	for (const char *p = buf_str(&b); *p; p++) {
+		lines += *p == '\n';
+	}
+	CHECK(lines == 2); /* the root and /proc */
+	CHECK(access("/rootfs", F_OK) < 0);
+	CHECK(mkdir("/x", 0755) < 0 && errno == EROFS);
+	return NULL;
+}
+
+static void nothing_of_the_host_stays(void **state)
+{
+	assert_runs(*state, .mounts = PROC, .root = ",'readonly':true", .check = check_no_host);
+	assert_runs(*state, .mounts = PROC, .root = ",'readonly':true",
+		    .linux = ",'rootfsPropagation':'rprivate'", .check = check_no_host);
+}
+
+/* --- binds ------------------------------------------------------------------------------- */
+
+static const char *check_binds(void)
+{
+	CHECK(has_text("/mnt/dir/file", "from the host\n"));
+	CHECK(has_text("/mnt/one", "from the host\n"));
+	CHECK(flags_are("/mnt/dir", ST_RDONLY | ST_NOSUID, ST_RDONLY | ST_NOSUID | ST_NODEV));
+	CHECK(flags_are("/mnt/one", ST_NOEXEC, ST_RDONLY | ST_NOEXEC));
+	CHECK(flags_are("/mnt/all", ST_RDONLY | ST_NODEV, ST_RDONLY | ST_NODEV));
+	CHECK(access("/mnt/all/sub", F_OK) == 0);
+	CHECK(mkdir("/mnt/all/sub/x", 0755) < 0 && errno == EROFS);
+	return NULL;
+}
+
+static const char binds[] =
+	"{'destination':'/mnt/dir','source':'src','type':'bind','options':['ro','nosuid']},"
+	"{'destination':'mnt/one','source':'src/file','options':['bind','rprivate','noexec']},"
+	"{'destination':'/mnt/all','source':'src','options':['rbind','rslave','rro','nodev']}";
+
+static void binds_work(void **state)
+{
+	assert_runs(*state, .mounts = binds, .check = check_binds);
+	sys_fault_arm(SYS_CALL_open_tree_attr, 1, 0, ENOSYS);
+	assert_runs(*state, .mounts = binds, .check = check_binds);
+	sys_fault_clear();
+	box_own(*state);
+	assert_runs(*state, .mounts = binds, .check = check_binds, .userns = true);
+}
+
+static void binds_refused(void **state)
+{
+	assert_refused(*state, "/mounts/0: mount on /a: source nosuch: no such file or folder",
+		       .mounts = "{'destination':'/a','source':'nosuch','options':['bind']}");
+	assert_refused(*state, "/mounts/1: mount on /etc: a file cannot be mounted on a folder",
+		       .mounts = PROC ",{'destination':'/etc','source':'src/file','options':['bind']}");
+	assert_refused(*state, "a folder cannot be mounted on a file",
+		       .mounts = "{'destination':'/etc/passwd','source':'src','options':['bind']}");
+	assert_refused(*state, "\"wibble\" is no option of a bind",
+		       .mounts = "{'destination':'/a','source':'src','options':['bind','wibble']}");
+	assert_refused(*state, "wibble", .mounts = "{'destination':'/a','source':'tmpfs','type':'tmpfs',"
+						   "'options':['wibble=1']}");
+	assert_refused(*state, "no file system \"nosuchfs\"",
+		       .mounts = "{'destination':'/a','source':'x','type':'nosuchfs'}");
+	assert_refused(*state, "neither a type", .mounts = "{'destination':'/a','source':'x'}");
+	assert_refused(*state, "/linux/rootfsPropagation",
+		       .linux = ",'rootfsPropagation':'sideways'");
+}
+
+/* --- a /proc that lies ------------------------------------------------------------------- */
+
+static void proc_is_guarded(void **state)
+{
+	const struct box *b = *state;
+
+	assert_refused(b, "only a procfs may be /proc",
+		       .mounts = "{'destination':'/proc','source':'tmpfs','type':'tmpfs'}");
+	assert_refused(b, "only a procfs may be /proc",
+		       .mounts = "{'destination':'/x/../proc/.','source':'src','options':['bind']}");
+	assert_refused(b, "inside /proc", .mounts = PROC ",{'destination':'/proc/self/attr',"
+							 "'source':'src','options':['bind']}");
+	assert_runs(b, .mounts = PROC ",{'destination':'/proc/cpuinfo','source':'src/file',"
+				      "'options':['bind']}");
+
+	/* The image chooses where a link leads. */
+	assert_int_equal(symlinkat("/proc", b->dir_fd, "rootfs/to-proc"), 0);
+	assert_int_equal(symlinkat("proc/self", b->dir_fd, "rootfs/to-self"), 0);
+	assert_int_equal(symlinkat("..", b->dir_fd, "rootfs/to-root"), 0);
+	assert_int_equal(symlinkat("/etc", b->dir_fd, "rootfs/to-etc"), 0);
+	assert_refused(b, "leads to /proc through a link",
+		       .mounts = "{'destination':'/to-proc','source':'src','options':['bind']}");
+	assert_refused(b, "leads into /proc through a link",
+		       .mounts = PROC ",{'destination':'/to-proc','source':'tmpfs','type':'tmpfs'}");
+	assert_refused(b, "leads into /proc through a link",
+		       .mounts = PROC ",{'destination':'/to-self/attr','source':'src',"
+				      "'options':['bind']}");
+	assert_refused(b, "leads to the root through a link",
+		       .mounts = "{'destination':'/to-root','source':'src','options':['bind']}");
+	assert_refused(b, "not through a link",
+		       .mounts = "{'destination':'/to-etc','source':'proc','type':'proc'}");
+	assert_runs(b, .mounts = PROC ",{'destination':'/to-proc/uptime','source':'src/file',"
+				      "'options':['bind']}");
+}
+
+/* --- links in the image ------------------------------------------------------------------ */
+
+static const char *check_links_inside(void)
+{
+	CHECK(has_text("/etc/over/file", "from the host\n"));
+	CHECK(has_text("/run/new/file", "from the host\n"));
+	return NULL;
+}
+
+static void links_stay_inside(void **state)
+{
+	const struct box *b = *state;
+	auto_free char *outside = str_printf("%s/outside", b->dir);
+
+	assert_int_equal(mkdir(outside, 0755), 0);
+	assert_int_equal(symlinkat("/etc", b->dir_fd, "rootfs/abs"), 0);
+	assert_int_equal(symlinkat("../../../../../run", b->dir_fd, "rootfs/dots"), 0);
+	assert_int_equal(symlinkat(outside, b->dir_fd, "rootfs/host"), 0);
+	assert_runs(b, .mounts = "{'destination':'/abs/over','source':'src','options':['bind']},"
+				 "{'destination':'/dots/new','source':'src','options':['bind']},"
+				 "{'destination':'/host/made','source':'src','options':['bind']}",
+		    .check = check_links_inside);
+	assert_int_equal(faccessat(b->dir_fd, "outside/made", F_OK, 0), -1);
+}
+
+static const char *check_dev_link(void)
+{
+	CHECK(is_dev("/elsewhere/null", 1, 3));
+	CHECK(is_dev("/dev/null", 1, 3));
+	return NULL;
+}
+
+/* CVE-2026-41579: /dev itself is a link. It leads nowhere but in the root. */
+static void dev_is_a_link(void **state)
+{
+	const struct box *b = *state;
+	auto_free char *outside = str_printf("%s/elsewhere", b->dir);
+
+	assert_int_equal(mkdir(outside, 0755), 0);
+	assert_int_equal(unlinkat(b->dir_fd, "rootfs/dev", AT_REMOVEDIR), 0);
+	assert_int_equal(symlinkat("../elsewhere", b->dir_fd, "rootfs/dev"), 0);
+	assert_runs(b, .check = check_dev_link);
+	box_own(b);
+	assert_runs(b, .check = check_dev_link, .userns = true);
+	assert_int_equal(faccessat(b->dir_fd, "elsewhere/null", F_OK, 0), -1);
+}
+
+static const char *check_real_null(void)
+{
+	char c;
+	auto_close int fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+
+	CHECK(is_dev("/dev/null", 1, 3));
+	CHECK(is_dev("/dev/zero", 1, 5));
+	CHECK(fd >= 0 && read(fd, &c, 1) == 0);
+	return NULL;
+}
+
+/* CVE-2025-31133: the image's /dev/null is a link to what masking should then show. */
+static void null_is_a_link(void **state)
+{
+	const struct box *b = *state;
+
+	assert_int_equal(symlinkat("/etc/secret", b->dir_fd, "rootfs/dev/null"), 0);
+	box_put(b, "rootfs/etc/secret", "secret\n");
+	box_put(b, "rootfs/dev/zero", "no device\n");
+	assert_runs(b, .linux = MASKS, .check = check_real_null);
+	box_own(b);
+	assert_runs(b, .linux = MASKS, .check = check_real_null, .userns = true);
+}
+
+/* --- terminals --------------------------------------------------------------------------- */
+
+static const char *check_console(void)
+{
+	struct stat a, b;
+	auto_close int fd = open("/dev/console", O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	CHECK(fd >= 0 && isatty(fd));
+	CHECK(stat("/dev/console", &a) == 0 && stat("/dev/pts/0", &b) == 0);
+	CHECK(a.st_rdev == b.st_rdev && a.st_dev == b.st_dev);
+	return NULL;
+}
+
+#define TERMINAL ",'process':{'terminal':true,'cwd':'/','args':['x'],'user':{'uid':0,'gid':0}}"
+
+static void console(void **state)
+{
+	const struct box *b = *state;
+
+	assert_runs(b, .mounts = USUAL, .more = TERMINAL, .check = check_console);
+	assert_runs(b, .mounts = USUAL, .more = TERMINAL, .check = check_console, .userns = true);
+	assert_refused(b, "mount of type devpts", .mounts = PROC, .more = TERMINAL);
+}
+
+/* --- tmpfs ------------------------------------------------------------------------------- */
+
+static const char *check_copyup(void)
+{
+	struct stat st;
+	char link[64] = "";
+
+	CHECK(is_fs("/etc", TMPFS_MAGIC));
+	CHECK(has_text("/etc/passwd", "root:x:0:0::/:/bin/sh\n"));
+	CHECK(stat("/etc", &st) == 0 && (st.st_mode & 07777) == 0751);
+	CHECK(stat("/etc/deep/er", &st) == 0 && (st.st_mode & 07777) == 02711);
+	CHECK(readlink("/etc/link", link, 63) == 7 && str_eq(link, "nowhere"));
+	CHECK(stat("/etc/owned", &st) == 0 && st.st_uid == 12 && st.st_gid == 34);
+	CHECK(flags_are("/etc", ST_RDONLY, ST_RDONLY));
+	CHECK(has_text("/etc/sub/file", "from the host\n"));
+	return NULL;
+}
+
+static void copy_up(void **state)
+{
+	const struct box *b = *state;
+
+	box_dir(b, "rootfs/etc/deep");
+	box_dir(b, "rootfs/etc/deep/er");
+	box_put(b, "rootfs/etc/owned", "x");
+	assert_int_equal(fchownat(b->dir_fd, "rootfs/etc/owned", 12, 34, 0), 0);
+	assert_int_equal(fchmodat(b->dir_fd, "rootfs/etc/deep/er", 02711, 0), 0);
+	assert_int_equal(fchmodat(b->dir_fd, "rootfs/etc", 0751, 0), 0);
+	assert_int_equal(symlinkat("nowhere", b->dir_fd, "rootfs/etc/link"), 0);
+	assert_runs(b, .mounts = "{'destination':'/etc','source':'tmpfs','type':'tmpfs',"
+				 "'options':['tmpcopyup','ro']},"
+				 "{'destination':'/etc/sub','source':'src','options':['bind']}",
+		    .check = check_copyup);
+	assert_refused(b, "tmpcopyup is for tmpfs",
+		       .mounts = "{'destination':'/etc','source':'src','options':['bind',"
+				 "'tmpcopyup']}");
+}
+
+static const char *check_devices(void)
+{
+	struct stat st;
+
+	CHECK(is_dev("/dev/fuse", 10, 229));
+	CHECK(stat("/dev/fuse", &st) == 0 && (st.st_mode & 07777) == 0640 && st.st_gid == 7);
+	CHECK(stat("/dev/deep/er/pipe", &st) == 0 && S_ISFIFO(st.st_mode));
+	CHECK(is_dev("/opt/zero", 1, 5));
+	CHECK(stat("/dev/null", &st) == 0 && (st.st_mode & 07777) == 0600);
+	return NULL;
+}
+
+static void devices(void **state)
+{
+	assert_runs(*state, .mounts = USUAL, .check = check_devices,
+		    .linux = ",'devices':["
+			     "{'path':'/dev/fuse','type':'c','major':10,'minor':229,'fileMode':416,"
+			     "'uid':0,'gid':7},"
+			     "{'path':'/dev/deep/er/pipe','type':'p'},"
+			     "{'path':'/opt/zero','type':'u','major':1,'minor':5},"
+			     "{'path':'/dev/null','type':'c','major':1,'minor':3,'fileMode':384}]");
+	assert_refused(*state, "/linux/devices/0/type",
+		       .linux = ",'devices':[{'path':'/dev/x','type':'q','major':1,'minor':3}]");
+}
+
+/* --- id mappings ------------------------------------------------------------------------- */
+
+static const char *check_idmap(void)
+{
+	struct stat st;
+
+	CHECK(stat("/mnt/file", &st) == 0 && st.st_uid == 0 && st.st_gid == 0);
+	auto_close int fd = open("/mnt/new", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	CHECK(fd >= 0);
+	return NULL;
+}
+
+static void idmap(void **state)
+{
+	const struct box *b = *state;
+	struct stat st;
+
+	box_own(b);
+	assert_runs(b, .userns = true, .check = check_idmap,
+		    .mounts = "{'destination':'/mnt','source':'src','options':['bind','idmap']}");
+	assert_int_equal(fstatat(b->dir_fd, "src/new", &st, 0), 0);
+	assert_int_equal(st.st_uid, 0);
+	assert_int_equal(unlinkat(b->dir_fd, "src/new", 0), 0);
+
+	/* The mount's own mapping: the host's 4242 is the container's 0. */
+	assert_int_equal(fchownat(b->dir_fd, "src/file", 4242, 4242, 0), 0);
+	assert_int_equal(fchownat(b->dir_fd, "src", 4242, 4242, 0), 0);
+	assert_runs(b, .userns = true, .check = check_idmap,
+		    .mounts = "{'destination':'/mnt','source':'src','options':['rbind','ridmap'],"
+			      "'uidMappings':[{'containerID':4242,'hostID':200000,'size':1}],"
+			      "'gidMappings':[{'containerID':4242,'hostID':200000,'size':1}]}");
+	assert_int_equal(fstatat(b->dir_fd, "src/new", &st, 0), 0);
+	assert_int_equal(st.st_uid, 4242);
+	assert_refused(b, "idmap needs mappings",
+		       .mounts = "{'destination':'/mnt','source':'src','options':['bind','idmap']}");
+}
+
+/* --- faults ------------------------------------------------------------------------------ */
+
+/* Whichever call fails first, preparing fails with a message and leaves no descriptor. */
+static void faults(void **state)
+{
+	const struct box *b = *state;
+	unsigned before, after;
+
+	for (unsigned n = 1; n < 200; n++) {
+		before = (unsigned)dup(0);
+		close((int)before);
+		sys_fault_arm_any(n, EIO);
+		const char *said = box_run(b, &(struct run){ .mounts = binds, .linux = MASKS });
+		bool hit = sys_fault_hits() > 0;
+
+		sys_fault_clear();
+		after = (unsigned)dup(0);
+		close((int)after);
+		assert_int_equal(before, after);
+		if (!hit && said[0] == '\0') {
+			assert_true(n > 10);
+			return;
+		}
+	}
+	fail_msg("never succeeded");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define BOX(f) cmocka_unit_test_setup_teardown(f, box_new, box_free)
+		BOX(usual), BOX(usual_userns), BOX(usual_no_pivot),
+		BOX(nothing_of_the_host_stays), BOX(binds_work), BOX(binds_refused),
+		BOX(proc_is_guarded), BOX(links_stay_inside), BOX(dev_is_a_link),
+		BOX(null_is_a_link), BOX(console), BOX(copy_up), BOX(devices), BOX(idmap),
+		BOX(faults),
+#undef BOX
+	};
+
+	if (geteuid() != 0) {
+		(void)printf("skipped: mounting needs root\n");
+		return 77;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
