@@ -126,6 +126,24 @@ static int lost(int r, struct err *e)
 	return err_set(e, -r, ERR_UNAVAILABLE, "the connection to holmd broke: %s", strerror(-r));
 }
 
+/* All of it; a daemon that closes early is an error here, not a signal. */
+static int send_all(int fd, const void *data, size_t n)
+{
+	struct iovec iov = { .iov_base = (void *)data, .iov_len = n };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	while (iov.iov_len > 0) {
+		ssize_t sent = sys_sendmsg(fd, &msg, 0);
+
+		if (sent < 0) {
+			return (int)sent;
+		}
+		iov.iov_base = (char *)iov.iov_base + sent;
+		iov.iov_len -= (size_t)sent;
+	}
+	return 0;
+}
+
 static int send_body_fd(int fd, int body_fd)
 {
 	char data[65536];
@@ -138,10 +156,10 @@ static int send_body_fd(int fd, int body_fd)
 			return (int)n;
 		}
 		int len = snprintf(size, sizeof(size), "%zx\r\n", (size_t)n);
-		int r = sys_write_full(fd, size, (size_t)len);
+		int r = send_all(fd, size, (size_t)len);
 
-		r = r < 0 ? r : sys_write_full(fd, data, (size_t)n);
-		r = r < 0 ? r : sys_write_full(fd, "\r\n", 2);
+		r = r < 0 ? r : send_all(fd, data, (size_t)n);
+		r = r < 0 ? r : send_all(fd, "\r\n", 2);
 		if (r < 0 || n == 0) {
 			return r;
 		}
@@ -176,7 +194,7 @@ static int send_request(int fd, const struct http_call *call)
 	if (buf_failed(&b)) {
 		return -ENOMEM;
 	}
-	int r = sys_write_full(fd, b.data, b.len);
+	int r = send_all(fd, b.data, b.len);
 
 	return r == 0 && call->body_fd > 0 ? send_body_fd(fd, call->body_fd) : r;
 }
