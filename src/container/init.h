@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The container's first process, from its clone to its program.
+ */
+#ifndef CONTAINER_INIT_H
+#define CONTAINER_INIT_H
+
+#include "container/process.h"
+#include "container/record.h"
+#include "container/rootfs.h"
+#include "container/spawn.h"
+
+struct init {
+	const struct record *rec;
+	struct rootfs       *fs;
+	struct process       process;
+	uint64_t             make;         /* CLONE_NEW* that were made for it */
+	bool                 runtime_hooks; /* the parent has hooks to run: ask it */
+	int                  console_fd;   /* socket that gets the terminal's master, or -1 */
+	int                  start_fd;     /* create: the pipe that `start` writes to; run: -1 */
+	int                  result_fd;    /* create: the pipe for a failed execve; run: -1 */
+};
+
+/*
+ * Everything. Failures before the container is ready go to the parent over me->sync_fd,
+ * later ones to `start` over the result pipe.
+ */
+noreturn_fn void init_main(struct init *in, struct spawned *me);
+
+#endif

@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "container/record.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "sys/file.h"
+#include "sys/proc.h"
+
+enum {
+	STATE_VERSION = 1,
+	STATE_MAX_BYTES = 1 << 20,
+	LOCK_WAIT_SEC = 10,
+	ID_MAX = 1024,
+};
+
+const char *const record_status_names[STATUS__COUNT] = {
+	[STATUS_CREATING] = "creating",
+	[STATUS_CREATED]  = "created",
+	[STATUS_RUNNING]  = "running",
+	[STATUS_PAUSED]   = "paused",
+	[STATUS_STOPPED]  = "stopped",
+};
+
+/* What state.json holds. */
+struct state_doc {
+	uint64_t    version;
+	const char *id, *bundle, *rootfs;
+	int64_t     pid;
+	uint64_t    start_ticks, created_ns, owner;
+	bool        rootless, ready, no_new_keyring;
+	json_t     *cgroup;
+};
+
+#define IN(m) offsetof(struct state_doc, m)
+static const struct jfield state_fields[] = {
+	{ "version",  JK_UINT, IN(version), .flags = JF_REQUIRED, .doc = "of this format" },
+	{ "id",       JK_STR,  IN(id), .flags = JF_REQUIRED, .doc = "of the container" },
+	{ "bundle",   JK_STR,  IN(bundle), .doc = "absolute path" },
+	{ "rootfs",   JK_STR,  IN(rootfs), .doc = "absolute path" },
+	{ "pid",      JK_INT,  IN(pid), .flags = JF_EMPTY, .max = INT32_MAX,
+	  .doc = "of the first process" },
+	{ "startTime", JK_UINT, IN(start_ticks), .doc = "field 22 of /proc/PID/stat" },
+	{ "created",  JK_TIME, IN(created_ns), .doc = "when create began" },
+	{ "owner",    JK_UINT, IN(owner), .flags = JF_EMPTY, .max = UINT32_MAX,
+	  .doc = "uid of the caller of create" },
+	{ "rootless", JK_BOOL, IN(rootless), .doc = "made without privileges on the host" },
+	{ "ready",    JK_BOOL, IN(ready), .flags = JF_EMPTY, .doc = "create has finished" },
+	{ "noNewKeyring", JK_BOOL, IN(no_new_keyring), .doc = "the caller's keyring is used" },
+	{ "cgroup",   JK_RAW,  IN(cgroup), .doc = "as cgroup_save() wrote it" },
+};
+#undef IN
+static const struct jtable state_table = JTABLE_OPEN("OciState", struct state_doc, state_fields);
+
+static bool id_ok(const char *id)
+{
+	size_t n = strlen(id);
+
+	if (n == 0 || n > ID_MAX || str_eq(id, ".") || str_eq(id, "..") || id[0] == '-') {
+		return false;
+	}
+	for (size_t i = 0; i < n; i++) {
+		char c = id[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		      c == '_' || c == '+' || c == '-' || c == '.')) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static int check_id(const char *id, struct err *e)
+{
+	if (id_ok(id)) {
+		return 0;
+	}
+	return err_set(e, EINVAL, ERR_INVALID,
+		       "'%.100s' is no container id: use letters, digits, '_', '+', '-' and '.'", id);
+}
+
+static int open_root(const char *root, bool make, int *ret, struct err *e)
+{
+	if (make) {
+		int r = sys_mkdir_p(AT_FDCWD, root, 0700);
+
+		if (r < 0) {
+			return err_set(e, -r, ERR_HOST, "cannot make the state folder %s", root);
+		}
+	}
+
+	int fd = sys_openat(AT_FDCWD, root, O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd == -ENOENT) {
+		return err_set(e, ENOENT, ERR_NOT_FOUND, "the state folder %s does not exist", root);
+	}
+	if (fd < 0) {
+		return err_set(e, -fd, ERR_HOST, "cannot open the state folder %s", root);
+	}
+	*ret = fd;
+	return 0;
+}
+
+static struct record *record_alloc(const char *id)
+{
+	struct record *rec = mem_new(struct record);
+
+	if (!rec) {
+		return NULL;
+	}
+	rec->dir_fd = rec->root_fd = -1;
+	rec->id = arena_strdup(&rec->arena, id);
+	if (!rec->id) {
+		return record_free(rec);
+	}
+	return rec;
+}
+
+struct record *record_free(struct record *rec)
+{
+	if (rec) {
+		fd_close(&rec->dir_fd);
+		fd_close(&rec->root_fd);
+		rec->cgroup = cgroup_free(rec->cgroup);
+		json_decref(rec->config);
+		arena_fini(&rec->arena);
+		free(rec);
+	}
+	return NULL;
+}
+
+static int take_lock(struct record *rec, struct err *e)
+{
+	const struct timespec pause = { .tv_nsec = 5 * 1000 * 1000 };
+	int r = sys_flock(rec->dir_fd, LOCK_EX | LOCK_NB);
+
+	for (int i = 0; r == -EWOULDBLOCK && i < LOCK_WAIT_SEC * 200; i++) {
+		nanosleep(&pause, NULL);
+		r = sys_flock(rec->dir_fd, LOCK_EX | LOCK_NB);
+	}
+	if (r == -EWOULDBLOCK) {
+		return err_set(e, EBUSY, ERR_CONFLICT,
+			       "another command is at work on container %s; try again",
+			       rec->id);
+	}
+	rec->locked = r == 0;
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot lock container %s", rec->id) : 0;
+}
+
+void record_unlock(struct record *rec)
+{
+	ignore_result(sys_flock(rec->dir_fd, LOCK_UN)); /* closing will do it */
+	rec->locked = false;
+}
+
+int record_relock(struct record *rec, struct err *e)
+{
+	struct stat st;
+	int r = take_lock(rec, e);
+
+	/* Another command may have removed it while we waited. */
+	if (r == 0 && (sys_fstat(rec->dir_fd, &st) < 0 || st.st_nlink == 0)) {
+		r = err_set(e, ENOENT, ERR_NOT_FOUND, "container \"%s\" does not exist", rec->id);
+	}
+	return r;
+}
+
+int record_new(const char *root, const char *id, struct record **ret, struct err *e)
+{
+	int r = check_id(id, e);
+
+	if (r < 0) {
+		return r;
+	}
+
+	auto_(record_freep) struct record *rec = record_alloc(id);
+
+	if (!rec) {
+		return err_nomem(e);
+	}
+	r = open_root(root, true, &rec->root_fd, e);
+	if (r < 0) {
+		return r;
+	}
+	r = sys_mkdirat(rec->root_fd, id, 0700);
+	if (r == -EEXIST) {
+		return err_set(e, EEXIST, ERR_CONFLICT, "container with given ID already exists: %s",
+			       id);
+	}
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "cannot make the state folder of %s", id);
+	}
+	rec->dir_fd = sys_openat(rec->root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (rec->dir_fd < 0) {
+		r = err_set(e, -rec->dir_fd, ERR_HOST, "cannot open the state folder of %s", id);
+	}
+	/* Nobody else can hold it for long: a delete that saw the empty folder. */
+	r = r < 0 ? r : take_lock(rec, e);
+	if (r < 0) {
+		ignore_result(sys_unlinkat(rec->root_fd, id, AT_REMOVEDIR)); /* r counts */
+		return r;
+	}
+	rec->created_ns = clock_wall_ns();
+	rec->owner = geteuid();
+	*ret = take_ptr(&rec);
+	return 0;
+}
+
+static int adopt_state(struct record *rec, const struct state_doc *doc, struct err *e)
+{
+	rec->bundle = doc->bundle;
+	rec->rootfs = doc->rootfs;
+	rec->pid = (pid_t)doc->pid;
+	rec->start_ticks = doc->start_ticks;
+	rec->created_ns = doc->created_ns;
+	rec->owner = (uid_t)doc->owner;
+	rec->rootless = doc->rootless;
+	rec->ready = doc->ready;
+	rec->no_new_keyring = doc->no_new_keyring;
+	return doc->cgroup ? cgroup_load(doc->cgroup, &rec->cgroup, e) : 0;
+}
+
+static int read_state(struct record *rec, struct err *e)
+{
+	auto_buf struct buf text = BUF_INIT;
+	auto_json json_t *doc = NULL;
+	struct state_doc st;
+	int r = sys_read_file(rec->dir_fd, "state.json", STATE_MAX_BYTES, &text);
+
+	if (r == -ENOENT) {
+		return 0; /* a create that died at once, or has just begun */
+	}
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "cannot read state.json");
+	}
+	r = json_parse(buf_str(&text), text.len, &json_limits_document, "state.json", &doc, e);
+	r = r < 0 ? r : jtable_parse(&state_table, doc, &rec->arena, &st, e);
+	if (r < 0) {
+		return r;
+	}
+	if (st.version > STATE_VERSION) {
+		return err_set(e, EPROTO, ERR_UNSUPPORTED,
+			       "state.json has version %llu; this program knows %d",
+			       (unsigned long long)st.version, STATE_VERSION);
+	}
+	return adopt_state(rec, &st, e);
+}
+
+static int read_config(struct record *rec, struct err *e)
+{
+	auto_buf struct buf text = BUF_INIT;
+	int r = sys_read_file(rec->dir_fd, "config.json", json_limits_document.bytes, &text);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "cannot read the saved config.json");
+	}
+	r = json_parse(buf_str(&text), text.len, &json_limits_document, "config.json",
+		       &rec->config, e);
+	return r < 0 ? r : oci_spec_parse(rec->config, &rec->arena, &rec->spec, e);
+}
+
+static int open_dir(struct record *rec, const char *root, struct err *e)
+{
+	int r = open_root(root, false, &rec->root_fd, e);
+
+	if (r == 0) {
+		rec->dir_fd = sys_openat(rec->root_fd, rec->id,
+					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	}
+	if (r == -ENOENT || rec->dir_fd == -ENOENT) {
+		err_clear(e);
+		return err_set(e, ENOENT, ERR_NOT_FOUND, "container \"%s\" does not exist", rec->id);
+	}
+	if (r == 0 && rec->dir_fd < 0) {
+		return err_set(e, -rec->dir_fd, ERR_HOST, "cannot open the state of %s", rec->id);
+	}
+	return r;
+}
+
+int record_open(const char *root, const char *id, unsigned flags, struct record **ret,
+		struct err *e)
+{
+	int r = check_id(id, e);
+
+	if (r < 0) {
+		return r;
+	}
+
+	auto_(record_freep) struct record *rec = record_alloc(id);
+
+	if (!rec) {
+		return err_nomem(e);
+	}
+	r = open_dir(rec, root, e);
+	if (r == 0 && (flags & RECORD_LOCK)) {
+		r = record_relock(rec, e);
+	}
+	r = r < 0 ? r : read_state(rec, e);
+	if (r == 0 && (flags & RECORD_SPEC)) {
+		r = read_config(rec, e);
+	}
+	if (r < 0) {
+		return r == -ENOENT && e->code == ERR_NOT_FOUND ? r
+								: err_wrap(e, "container %s", id);
+	}
+	*ret = take_ptr(&rec);
+	return 0;
+}
+
+int record_write_file(int dir_fd, const char *path, const char *text, size_t len, mode_t mode)
+{
+	auto_free char *tmp = str_printf("%s.%d.tmp", path, (int)getpid());
+
+	if (!tmp) {
+		return -ENOMEM;
+	}
+
+	auto_close int fd = sys_openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+	int r = fd < 0 ? fd : sys_write_full(fd, text, len);
+
+	r = r < 0 ? r : sys_renameat2(dir_fd, tmp, dir_fd, path, 0);
+	if (r < 0 && fd >= 0) {
+		ignore_result(sys_unlinkat(dir_fd, tmp, 0)); /* r counts */
+	}
+	return r;
+}
+
+int record_save(const struct record *rec, struct err *e)
+{
+	auto_json json_t *cg = rec->cgroup ? cgroup_save(rec->cgroup) : NULL;
+	const struct state_doc st = {
+		.version = STATE_VERSION, .id = rec->id, .bundle = rec->bundle,
+		.rootfs = rec->rootfs, .pid = rec->pid, .start_ticks = rec->start_ticks,
+		.created_ns = rec->created_ns, .owner = rec->owner, .rootless = rec->rootless,
+		.ready = rec->ready, .no_new_keyring = rec->no_new_keyring, .cgroup = cg,
+	};
+	auto_json json_t *doc = jtable_format(&state_table, &st);
+	auto_free char *text = doc ? json_text(doc) : NULL;
+
+	if (!text || (rec->cgroup && !cg)) {
+		return err_nomem(e);
+	}
+
+	int r = record_write_file(rec->dir_fd, "state.json", text, strlen(text), 0600);
+
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write state.json of %s", rec->id) : 0;
+}
+
+int record_save_config(const struct record *rec, const char *text, size_t len, struct err *e)
+{
+	auto_close int fd = sys_openat(rec->dir_fd, "config.json",
+				       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+	int r = fd < 0 ? fd : sys_write_full(fd, text, len);
+
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot save the config of %s", rec->id) : 0;
+}
+
+int record_remove(struct record *rec, struct err *e)
+{
+	int r = sys_remove_tree(rec->root_fd, rec->id);
+
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot remove the state of %s", rec->id) : 0;
+}
+
+int proc_start_ticks(pid_t pid, uint64_t *ret, bool *ret_zombie)
+{
+	auto_buf struct buf text = BUF_INIT;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+
+	int r = sys_read_file(AT_FDCWD, path, 4096, &text);
+
+	if (r < 0) {
+		return r == -ENOENT ? -ESRCH : r;
+	}
+	/* The name in parentheses can hold anything; fields are counted from its end. */
+	const char *p = strrchr(buf_str(&text), ')');
+	unsigned long long ticks;
+	char state;
+
+	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+				"%*d %*d %*d %llu", &state, &ticks) != 2) {
+		return -EBADMSG;
+	}
+	*ret = ticks;
+	*ret_zombie = state == 'Z' || state == 'X';
+	return 0;
+}
+
+int record_set_pid(struct record *rec, pid_t pid, struct err *e)
+{
+	bool zombie = false;
+	int r = proc_start_ticks(pid, &rec->start_ticks, &zombie);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "cannot read /proc/%d/stat", (int)pid);
+	}
+	rec->pid = pid;
+	return 0;
+}
+
+bool record_alive(const struct record *rec)
+{
+	uint64_t ticks = 0;
+	bool zombie = false;
+
+	return rec->pid > 0 && proc_start_ticks(rec->pid, &ticks, &zombie) == 0 && !zombie &&
+	       ticks == rec->start_ticks;
+}
+
+/* The first process reads `start` until its execve. */
+static bool waits_for_start(const struct record *rec)
+{
+	auto_close int fd = sys_openat(rec->dir_fd, "start", O_WRONLY | O_NONBLOCK | O_NOFOLLOW, 0);
+
+	return fd >= 0;
+}
+
+static bool locked_by_other(const struct record *rec)
+{
+	int r = sys_flock(rec->dir_fd, LOCK_SH | LOCK_NB);
+
+	if (r == 0) {
+		ignore_result(sys_flock(rec->dir_fd, LOCK_UN)); /* closing would do it too */
+	}
+	return r == -EWOULDBLOCK;
+}
+
+enum record_status record_status(const struct record *rec)
+{
+	bool alive = record_alive(rec);
+
+	if (!rec->ready) {
+		return alive || (!rec->locked && locked_by_other(rec)) ? STATUS_CREATING : STATUS_STOPPED;
+	}
+	if (!alive) {
+		return STATUS_STOPPED;
+	}
+	/* Frozen first: what is frozen cannot be started. */
+	if (rec->cgroup && cgroup_frozen(rec->cgroup) > 0) {
+		return STATUS_PAUSED;
+	}
+	return waits_for_start(rec) ? STATUS_CREATED : STATUS_RUNNING;
+}
+
+int record_pidfd(const struct record *rec, int *ret_fd, struct err *e)
+{
+	auto_close int fd = rec->pid > 0 ? sys_pidfd_open(rec->pid, 0) : -ESRCH;
+
+	/* If the pid is still the process of the record now, fd is of it. */
+	if (fd < 0 || !record_alive(rec)) {
+		return err_set(e, ESRCH, ERR_CONFLICT, "container %s is not running", rec->id);
+	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int put_annotations(json_t *o, const struct jmap *m)
+{
+	json_t *a = json_object();
+
+	for (size_t i = 0; a && i < m->n; i++) {
+		if (json_put(a, m->v[i].key, json_string(m->v[i].value)) < 0) {
+			json_decref(a);
+			a = NULL;
+		}
+	}
+	return json_put(o, "annotations", a);
+}
+
+json_t *record_state_json(const struct record *rec, enum record_status status, bool full)
+{
+	auto_json json_t *o = json_object();
+	bool has_pid = rec->pid > 0 && status != STATUS_STOPPED;
+	int r = o ? 0 : -ENOMEM;
+
+	r = r ? r : json_put(o, "ociVersion", json_string(rec->spec.oci_version
+							  ? rec->spec.oci_version
+							  : OCI_SPEC_VERSION));
+	r = r ? r : json_put(o, "id", json_string(rec->id));
+	if (has_pid || full) {
+		r = r ? r : json_put(o, "pid", json_integer(has_pid ? rec->pid : 0));
+	}
+	r = r ? r : json_put(o, "status", json_string(record_status_names[status]));
+	r = r ? r : json_put(o, "bundle", json_string(rec->bundle ? rec->bundle : ""));
+	if (full) {
+		r = r ? r : json_put(o, "rootfs", json_string(rec->rootfs ? rec->rootfs : ""));
+		r = r ? r : json_put(o, "created",
+				     json_string(time_format(rec->created_ns).text));
+	}
+	if (rec->spec.annotations.n > 0) {
+		r = r ? r : put_annotations(o, &rec->spec.annotations);
+	}
+	if (full) {
+		r = r ? r : json_put(o, "owner", json_string(""));
+	}
+	return r ? NULL : take_ptr(&o);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int record_list(const char *root, struct strv *ret, struct err *e)
+{
+	int fd = -1;
+	int r = open_root(root, false, &fd, e);
+
+	if (r == -ENOENT) {
+		err_clear(e);
+		return 0;
+	}
+	if (r < 0) {
+		return r;
+	}
+
+	DIR *d = fdopendir(fd);
+
+	if (!d) {
+		r = err_set(e, errno, ERR_HOST, "cannot list %s", root);
+		fd_close(&fd);
+		return r;
+	}
+	for (const struct dirent *de = readdir(d); r == 0 && de; de = readdir(d)) {
+		if (de->d_type == DT_DIR && id_ok(de->d_name)) {
+			r = strv_add(ret, de->d_name);
+		}
+	}
+	closedir(d);
+	if (r < 0) {
+		return err_nomem(e);
+	}
+	if (ret->n > 1) {
+		qsort(ret->v, ret->n, sizeof(*ret->v), by_name);
+	}
+	return 0;
+}
