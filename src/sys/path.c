@@ -72,7 +72,7 @@ struct walk {
 	mode_t         mode;         /* of folders */
 	mode_t         file_mode;
 	unsigned       links;
-	struct stat    root_stat;    /* for PATH_NO_XDEV */
+	uint64_t       mount;        /* the root's, for PATH_NO_XDEV */
 	int           *dirs;         /* folders entered; closed at the end */
 	size_t         n_dirs;
 	char           rest[WALK_BYTES];
@@ -196,9 +196,29 @@ static int make_component(struct walk *w, const char *name)
 	return r < 0 && r != -EEXIST ? r : open_component(w, name);
 }
 
-static int check_mount(const struct walk *w, const struct stat *st)
+/* Which mount a descriptor is on: the same device can be mounted on itself. */
+static int mount_of(int fd, uint64_t *ret)
 {
-	return (w->flags & PATH_NO_XDEV) && st->st_dev != w->root_stat.st_dev ? -EXDEV : 0;
+	struct statx stx;
+	int r = sys__fault(SYS_CALL_statx);
+
+	r = r ? r : sys__ret(statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID,
+				   &stx));
+	if (r == 0 && !(stx.stx_mask & STATX_MNT_ID)) {
+		r = -EOPNOTSUPP;
+	}
+	if (r == 0) {
+		*ret = stx.stx_mnt_id;
+	}
+	return r;
+}
+
+static int check_mount(const struct walk *w, int fd)
+{
+	uint64_t mount = 0;
+	int r = w->flags & PATH_NO_XDEV ? mount_of(fd, &mount) : 0;
+
+	return r < 0 ? r : (w->flags & PATH_NO_XDEV) && mount != w->mount ? -EXDEV : 0;
 }
 
 /* One component. Returns 1 with *ret_fd set when it was the last, 0 to go on. */
@@ -215,7 +235,7 @@ static int walk_step(struct walk *w, const char *name, int *ret_fd)
 	}
 	int r = sys_fstat(fd, &st);
 
-	r = r < 0 ? r : check_mount(w, &st);
+	r = r < 0 ? r : check_mount(w, fd);
 	if (r < 0) {
 		return r;
 	}
@@ -241,7 +261,7 @@ static int walk_start(struct walk *w, const char *path)
 		return -ENAMETOOLONG;
 	}
 	memcpy(w->rest, path, n + 1);
-	return (w->flags & PATH_NO_XDEV) ? sys_fstat(w->root_fd, &w->root_stat) : 0;
+	return (w->flags & PATH_NO_XDEV) ? mount_of(w->root_fd, &w->mount) : 0;
 }
 
 /*
