@@ -138,7 +138,12 @@ int cg__set_i64(const struct cg_hier *h, const char *field, const char *file, in
 
 static int no_controller(const struct cgroup *cg, const struct resource *t, struct err *e)
 {
-	int r = cg->rootless ?
+	bool there = false;
+
+	for (unsigned i = 0; i < cg->n; i++) {
+		there |= (cg->h[i].ctrls & BIT(t->ctrl)) && !cg->h[i].group;
+	}
+	int r = there ?
 		err_set(e, EACCES, ERR_DENIED,
 			"the limit needs a %s cgroup, which this user may not make",
 			cg__ctrl_names[t->ctrl]) :
