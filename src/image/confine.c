@@ -148,7 +148,7 @@ static int set_limits(const struct confine *c)
 		r = set_limit(RLIMIT_NOFILE, c->files);
 	}
 	if (r == 0) {
-		r = set_limit(RLIMIT_FSIZE, 0);   /* it writes to sockets and pipes only */
+		r = set_limit(RLIMIT_FSIZE, c->file_bytes);
 	}
 #ifndef __SANITIZE_ADDRESS__
 	if (r == 0) {

@@ -21,6 +21,7 @@ struct confine {
 	const char *const *read_paths;  /* may read at and below these; NULL-terminated, or NULL */
 	uint64_t           memory_bytes;
 	unsigned           files;       /* most descriptors open */
+	uint64_t           file_bytes;  /* a file it was given may grow to this; else none */
 };
 
 /* The uid and gid of confined processes, where root started them. */

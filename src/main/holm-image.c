@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * holm-image: images in and out of the store, for holmd and by hand.
+ */
+#include <errno.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "image/archive.h"
+#include "image/cancel.h"
+#include "main/holm-image.h"
+#include "sys/file.h"
+
+int session_open(struct session *s, const struct cmd_call *call, unsigned flags, struct err *e)
+{
+	const struct top_opts *top = call->top;
+	enum progress_mode mode = top->quiet ? PROGRESS_SILENT : progress_mode_for_person();
+	int fd = STDERR_FILENO;
+
+	if (top->progress_fd != 0) {
+		s->json = true;
+		mode = PROGRESS_JSON;
+		fd = (int)top->progress_fd;
+		if (sys_fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+			return err_set(e, EBADF, ERR_INVALID, "--progress-fd: %d is not open", fd);
+		}
+	}
+	s->progress = progress_new(mode, fd);
+	if (!s->progress) {
+		return err_nomem(e);
+	}
+	return store_open(top->store, flags, &s->store, e);
+}
+
+int session_close(struct session *s, int r, const struct err *e)
+{
+	if (r < 0) {
+		progress_error(s->progress, e);
+	}
+	progress_free(s->progress);
+	store_close(s->store);
+	if (cancel_signal() && r < 0) {
+		return 128 + cancel_signal();
+	}
+	return r;
+}
+
+struct unpacking {
+	struct progress          *progress;
+	const struct store_image *img;
+	size_t                   *items;
+};
+
+static void on_unpack(const struct store_progress *p, void *ud)
+{
+	const struct unpacking *u = ud;
+	bool end = p->done_bytes >= p->all_bytes;
+
+	progress_set(u->progress, u->items[p->layer], end ? PROGRESS_DONE : PROGRESS_ACTIVE,
+		     p->done_bytes);
+}
+
+int session_unpack(struct session *s, const char *manifest, struct err *e)
+{
+	auto_arena struct arena a = ARENA_INIT;
+	struct store_image img;
+	int r = store_image_load(s->store, manifest, &a, &img, e);
+
+	if (r < 0 || store_image_unpacked(s->store, &img)) {
+		return r;
+	}
+
+	struct unpacking u = { .progress = s->progress, .img = &img,
+			       .items = arena_alloc(&a, img.n_layers + 1, sizeof(size_t)) };
+
+	if (!u.items) {
+		return err_nomem(e);
+	}
+	for (size_t i = 0; i < img.n_layers; i++) {
+		const struct oci_desc *d = oci_layer(&img.manifest, i);
+
+		u.items[i] = progress_add(s->progress, d->digest, "unpack", d->size);
+	}
+
+	/* The store bears an end at any moment; its children end with us. */
+	(void)signal(SIGINT, SIG_DFL);    /* known signals: cannot fail */
+	(void)signal(SIGTERM, SIG_DFL);
+	return store_image_unpack(s->store, &img, on_unpack, &u, e);
+}
+
+#define IN(m) offsetof(struct top_opts, m)
+static const struct cmd_opt top_opts[] = {
+	{ 0, "store", CMD_STR, IN(store), "DIR", "folder of the image store",
+	  .dflt = "/var/lib/holm/images", .complete = CMD_COMPLETE_DIR },
+	{ 0, "progress-fd", CMD_UINT, IN(progress_fd), "N",
+	  "write progress as JSON lines to this descriptor", .min = 1, .max = 65535 },
+	{ 'q', "quiet", CMD_FLAG, IN(quiet), NULL, "no progress" },
+};
+#undef IN
+
+#define ADD_OPTS(s, name_help) \
+	{ 0, "name", CMD_STR, offsetof(s, add) + offsetof(struct add_opts, name), "NAME", name_help }, \
+	{ 0, "platform", CMD_STR, offsetof(s, add) + offsetof(struct add_opts, platform), "OS/ARCH", \
+	  "instead of this host's, as \"linux/arm64\"" }, \
+	{ 0, "unpack", CMD_FLAG, offsetof(s, add) + offsetof(struct add_opts, unpack), NULL, \
+	  "unpack the layers as well" }
+
+static const struct cmd_opt load_opts[] = {
+	ADD_OPTS(struct load_opts, "name the one image of the archive so"),
+};
+
+#define IN(m) offsetof(struct list_opts, m)
+static const struct cmd_opt ls_opts[] = {
+	{ 0, "json", CMD_FLAG, IN(json), NULL, "print JSON" },
+	{ 'q', "quiet", CMD_FLAG, IN(quiet), NULL, "print ids only" },
+	{ 0, "no-trunc", CMD_FLAG, IN(no_trunc), NULL, "cut nothing off" },
+};
+static const struct cmd_opt history_opts[] = {
+	{ 0, "json", CMD_FLAG, IN(json), NULL, "print JSON" },
+	{ 0, "no-trunc", CMD_FLAG, IN(no_trunc), NULL, "cut nothing off" },
+};
+#undef IN
+
+static const struct cmd_opt rm_opts[] = {
+	{ 'f', "force", CMD_FLAG, offsetof(struct rm_opts, force), NULL,
+	  "take the names even of an image in use" },
+};
+
+static const struct cmd_opt prune_opts[] = {
+	{ 'a', "all", CMD_FLAG, offsetof(struct prune_opts, all), NULL,
+	  "every image that is not in use, named or not" },
+	{ 0, "json", CMD_FLAG, offsetof(struct prune_opts, json), NULL, "print JSON" },
+};
+
+#define IN(m) offsetof(struct gc_opts, m)
+static const struct cmd_opt gc_opts[] = {
+	{ 0, "no-wait", CMD_FLAG, IN(no_wait), NULL, "fail where another process adds an image" },
+	{ 0, "partials", CMD_FLAG, IN(partials), NULL, "broken downloads of the last week too" },
+	{ 0, "json", CMD_FLAG, IN(json), NULL, "print JSON" },
+};
+#undef IN
+
+#define OPTS(table, type) .opts = table, .n_opts = ARRAY_LEN(table), .opts_size = sizeof(type)
+
+static const struct cmd commands[] = {
+	{ .name = "load", .group = "Bring images in", .args = "FILE|FOLDER|-", .min_args = 1,
+	  .max_args = 1, OPTS(load_opts, struct load_opts), .run = cmd_load,
+	  .complete = CMD_COMPLETE_FILE,
+	  .help = "add the images of an archive: an OCI layout, or what \"docker save\" wrote",
+	  .examples = "holm-image load debian.tar\nskopeo copy docker://debian oci:debian:12 && "
+		      "holm-image load debian --name debian:12" },
+	{ .name = "ls", .group = "Look and manage", OPTS(ls_opts, struct list_opts), .run = cmd_ls,
+	  .help = "list images" },
+	{ .name = "inspect", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
+	  .max_args = CMD_ANY, .run = cmd_inspect, .help = "print all that is known of images as JSON" },
+	{ .name = "history", .group = "Look and manage", .args = "IMAGE", .min_args = 1,
+	  .max_args = 1, OPTS(history_opts, struct list_opts), .run = cmd_history,
+	  .help = "show how an image came to be" },
+	{ .name = "tag", .group = "Look and manage", .args = "IMAGE NAME", .min_args = 2,
+	  .max_args = 2, .run = cmd_tag, .help = "give an image one more name" },
+	{ .name = "rm", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
+	  .max_args = CMD_ANY, OPTS(rm_opts, struct rm_opts), .run = cmd_rm,
+	  .help = "take names away, and images that have no other" },
+	{ .name = "prune", .group = "Look and manage", OPTS(prune_opts, struct prune_opts),
+	  .run = cmd_prune, .help = "remove images without a name that nothing uses" },
+	{ .name = "gc", .group = "Look and manage", OPTS(gc_opts, struct gc_opts), .run = cmd_gc,
+	  .help = "remove files that no image needs" },
+	{ .name = "verify", .group = "Look and manage", .run = cmd_verify,
+	  .help = "hash every file of the store again" },
+	{ .name = "unpack", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
+	  .max_args = CMD_ANY, .run = cmd_unpack, .help = "unpack the layers of images" },
+};
+
+static const struct cmd root = {
+	.name = "holm-image", .help = "container images: registries, archives and the store",
+	.opts = top_opts, .n_opts = ARRAY_LEN(top_opts), .opts_size = sizeof(struct top_opts),
+	.sub = commands, .n_sub = ARRAY_LEN(commands),
+	.text = "Does the image work of holmd, and can be used by hand. Bytes from registries and "
+		"archives are parsed by a child process without privileges.",
+};
+
+int main(int argc, char **argv)
+{
+	log_setup("holm-image", STDERR_FILENO, LOG_FORMAT_PLAIN, LOG_LEVEL_NOTICE);
+	(void)setlocale(LC_CTYPE, "C.UTF-8");   /* names in archives; without it they stay bytes */
+	(void)signal(SIGPIPE, SIG_IGN);         /* a known signal: cannot fail */
+	cancel_setup();
+	return cmd_main(&root, argc, argv, NULL);
+}
