@@ -37,7 +37,7 @@ static const struct cmd_opt opts[] = {
 };
 #undef IN
 
-static struct cmd commands[10];
+static struct cmd commands[15];
 
 static const struct cmd root_cmd = {
 	.name = "holm-oci", .sub = commands, .n_sub = ARRAY_LEN(commands),
@@ -51,9 +51,10 @@ static const struct cmd root_cmd = {
 static void fill_commands(void)
 {
 	const struct cmd *const all[] = {
-		&oci_cmd_create, &oci_cmd_delete, &oci_cmd_exec,
-		&oci_cmd_kill, &oci_cmd_list, &oci_cmd_pause,
-		&oci_cmd_resume, &oci_cmd_run, &oci_cmd_start, &oci_cmd_state,
+		&oci_cmd_create, &oci_cmd_delete, &oci_cmd_events, &oci_cmd_exec,
+		&oci_cmd_features, &oci_cmd_kill, &oci_cmd_list, &oci_cmd_pause, &oci_cmd_ps,
+		&oci_cmd_resume, &oci_cmd_run, &oci_cmd_spec, &oci_cmd_start, &oci_cmd_state,
+		&oci_cmd_update,
 	};
 
 	static_assert(ARRAY_LEN(all) == ARRAY_LEN(commands), "every command has its place");
