@@ -43,7 +43,7 @@ static void print_subs(const struct cmd *c, FILE *out)
 	const char *group = NULL;
 
 	for (size_t i = 0; i < c->n_sub; i++) {
-		const struct cmd *s = &c->sub[i];
+		const struct cmd *s = c->sub[i];
 
 		if (!shown(s->flags)) {
 			continue;
@@ -159,8 +159,8 @@ static void man_cmd(const struct cmd *c, const char *prefix, FILE *out)
 		}
 	}
 	for (size_t i = 0; i < c->n_sub; i++) {
-		if (shown(c->sub[i].flags)) {
-			man_cmd(&c->sub[i], buf_str(&name), out);
+		if (shown(c->sub[i]->flags)) {
+			man_cmd(c->sub[i], buf_str(&name), out);
 		}
 	}
 }
@@ -192,8 +192,8 @@ void cmd_print_man(const struct cmd *root, unsigned section, FILE *out)
 	if (root->n_sub) {
 		fputs(".SH COMMANDS\n", out);
 		for (size_t i = 0; i < root->n_sub; i++) {
-			if (shown(root->sub[i].flags)) {
-				man_cmd(&root->sub[i], root->name, out);
+			if (shown(root->sub[i]->flags)) {
+				man_cmd(root->sub[i], root->name, out);
 			}
 		}
 	}
@@ -209,8 +209,8 @@ static void completion_lines(const struct cmd *c, const char *path, FILE *out)
 {
 	fprintf(out, "%s|", path);
 	for (size_t i = 0; i < c->n_sub; i++) {
-		if (shown(c->sub[i].flags)) {
-			fprintf(out, "%s ", c->sub[i].name);
+		if (shown(c->sub[i]->flags)) {
+			fprintf(out, "%s ", c->sub[i]->name);
 		}
 	}
 	for (size_t i = 0; i < c->n_opts; i++) {
@@ -225,9 +225,9 @@ static void completion_lines(const struct cmd *c, const char *path, FILE *out)
 	for (size_t i = 0; i < c->n_sub; i++) {
 		auto_buf struct buf deeper = BUF_INIT;
 
-		if (shown(c->sub[i].flags)) {
-			buf_printf(&deeper, "%s %s", path, c->sub[i].name);
-			completion_lines(&c->sub[i], buf_str(&deeper), out);
+		if (shown(c->sub[i]->flags)) {
+			buf_printf(&deeper, "%s %s", path, c->sub[i]->name);
+			completion_lines(c->sub[i], buf_str(&deeper), out);
 		}
 	}
 }
@@ -273,9 +273,9 @@ static void fish_lines(const struct cmd *root, const struct cmd *c, const char *
 		       FILE *out)
 {
 	for (size_t i = 0; i < c->n_sub; i++) {
-		if (shown(c->sub[i].flags)) {
+		if (shown(c->sub[i]->flags)) {
 			fprintf(out, "complete -c %s -f -n '%s' -a %s -d '%s'\n", root->name, condition,
-				c->sub[i].name, c->sub[i].help);
+				c->sub[i]->name, c->sub[i]->help);
 		}
 	}
 	for (size_t i = 0; i < c->n_opts; i++) {
@@ -292,9 +292,9 @@ static void fish_lines(const struct cmd *root, const struct cmd *c, const char *
 	for (size_t i = 0; i < c->n_sub; i++) {
 		auto_buf struct buf deeper = BUF_INIT;
 
-		buf_printf(&deeper, "__fish_seen_subcommand_from %s", c->sub[i].name);
-		if (shown(c->sub[i].flags)) {
-			fish_lines(root, &c->sub[i], buf_str(&deeper), out);
+		buf_printf(&deeper, "__fish_seen_subcommand_from %s", c->sub[i]->name);
+		if (shown(c->sub[i]->flags)) {
+			fish_lines(root, c->sub[i], buf_str(&deeper), out);
 		}
 	}
 }
@@ -359,11 +359,11 @@ const char *cmd_table_fault(const struct cmd *root)
 	}
 	for (size_t i = 0; i < root->n_sub; i++) {
 		for (size_t j = 0; j < i; j++) {
-			if (str_eq(root->sub[i].name, root->sub[j].name)) {
+			if (str_eq(root->sub[i]->name, root->sub[j]->name)) {
 				return "two commands share a name";
 			}
 		}
-		fault = cmd_table_fault(&root->sub[i]);
+		fault = cmd_table_fault(root->sub[i]);
 		if (fault) {
 			return fault;
 		}

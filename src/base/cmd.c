@@ -56,8 +56,8 @@ static int enter(struct parse *p, const struct cmd *c, struct err *e)
 static const struct cmd *find_sub(const struct cmd *c, const char *name)
 {
 	for (size_t i = 0; i < c->n_sub; i++) {
-		if (str_eq(c->sub[i].name, name)) {
-			return &c->sub[i];
+		if (str_eq(c->sub[i]->name, name)) {
+			return c->sub[i];
 		}
 	}
 	return NULL;

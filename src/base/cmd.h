@@ -12,12 +12,13 @@
  *	};
  *	#undef IN
  *
- *	static const struct cmd commands[] = {
- *		{ .name = "kill", .args = "CONTAINER", .min_args = 1, .max_args = 1,
- *		  .opts = kill_opts, .n_opts = ARRAY_LEN(kill_opts),
- *		  .opts_size = sizeof(struct kill_opts), .run = cmd_kill,
- *		  .help = "send a signal to a container's first process" },
+ *	const struct cmd oci_cmd_kill = {
+ *		.name = "kill", .args = "CONTAINER", .min_args = 1, .max_args = 1,
+ *		.opts = kill_opts, .n_opts = ARRAY_LEN(kill_opts),
+ *		.opts_size = sizeof(struct kill_opts), .run = cmd_kill,
+ *		.help = "send a signal to a container's first process",
  *	};
+ *	static const struct cmd *const commands[] = { &oci_cmd_kill, ... };
  *	static const struct cmd root = { .name = "holm-oci", .sub = commands,
  *		.n_sub = ARRAY_LEN(commands), .opts = ..., .help = "OCI container runtime" };
  *
@@ -111,7 +112,7 @@ struct cmd {
 	cmd_fn                run;        /* NULL where there are only sub-commands */
 	const char           *help;       /* one line, lower case, no full stop */
 	const char           *text;       /* paragraphs for the manual page, or NULL */
-	const struct cmd     *sub;
+	const struct cmd *const *sub;     /* n_sub commands, from one file or several */
 	size_t                n_sub;
 	unsigned              flags;
 	const char           *group;      /* heading in the list of commands, or NULL */

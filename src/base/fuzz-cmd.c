@@ -44,10 +44,10 @@ static int cmd_sum(const struct cmd_call *call, struct err *e)
 	return (int)(n & 0x7f);
 }
 
-static const struct cmd subs[] = {
-	{ .name = "a", .args = "X", .max_args = CMD_ANY, .opts = opts, .n_opts = ARRAY_LEN(opts),
+static const struct cmd *const subs[] = {
+	&(const struct cmd){ .name = "a", .args = "X", .max_args = CMD_ANY, .opts = opts, .n_opts = ARRAY_LEN(opts),
 	  .opts_size = sizeof(struct opts), .run = cmd_sum, .help = "a" },
-	{ .name = "b", .args = "X", .min_args = 1, .max_args = 2, .opts = opts,
+	&(const struct cmd){ .name = "b", .args = "X", .min_args = 1, .max_args = 2, .opts = opts,
 	  .n_opts = ARRAY_LEN(opts), .opts_size = sizeof(struct opts), .run = cmd_sum, .help = "b",
 	  .flags = CMD_STOP_AT_ARG },
 };

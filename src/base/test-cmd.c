@@ -72,11 +72,11 @@ static int cmd_note(const struct cmd_call *call, struct err *e)
 	return 42;
 }
 
-static const struct cmd subs[] = {
-	{ .name = "run", .args = "IMAGE [ARG...]", .min_args = 1, .max_args = CMD_ANY,
+static const struct cmd *const subs[] = {
+	&(const struct cmd){ .name = "run", .args = "IMAGE [ARG...]", .min_args = 1, .max_args = CMD_ANY,
 	  .opts = run_opts, .n_opts = ARRAY_LEN(run_opts), .opts_size = sizeof(struct run_opts),
 	  .run = cmd_note, .flags = CMD_STOP_AT_ARG, .help = "run it" },
-	{ .name = "note", .args = "A", .min_args = 1, .max_args = 1, .opts = run_opts,
+	&(const struct cmd){ .name = "note", .args = "A", .min_args = 1, .max_args = 1, .opts = run_opts,
 	  .n_opts = ARRAY_LEN(run_opts) - 1, .opts_size = sizeof(struct run_opts), .run = cmd_note,
 	  .help = "note it", .text = "A paragraph.\n.not a request", .examples = "prog note 'a'" },
 };
@@ -201,7 +201,7 @@ static void print_fish(FILE *f)
 
 static void print_help(FILE *f)
 {
-	const struct cmd *const path[] = { &root, &subs[0] };
+	const struct cmd *const path[] = { &root, subs[0] };
 
 	cmd_print_help(path, 2, f);
 }

@@ -145,32 +145,32 @@ static const struct cmd_opt gc_opts[] = {
 
 #define OPTS(table, type) .opts = table, .n_opts = ARRAY_LEN(table), .opts_size = sizeof(type)
 
-static const struct cmd commands[] = {
-	{ .name = "load", .group = "Bring images in", .args = "FILE|FOLDER|-", .min_args = 1,
+static const struct cmd *const commands[] = {
+	&(const struct cmd){ .name = "load", .group = "Bring images in", .args = "FILE|FOLDER|-", .min_args = 1,
 	  .max_args = 1, OPTS(load_opts, struct load_opts), .run = cmd_load,
 	  .complete = CMD_COMPLETE_FILE,
 	  .help = "add the images of an archive: an OCI layout, or what \"docker save\" wrote",
 	  .examples = "holm-image load debian.tar\nskopeo copy docker://debian oci:debian:12 && "
 		      "holm-image load debian --name debian:12" },
-	{ .name = "ls", .group = "Look and manage", OPTS(ls_opts, struct list_opts), .run = cmd_ls,
+	&(const struct cmd){ .name = "ls", .group = "Look and manage", OPTS(ls_opts, struct list_opts), .run = cmd_ls,
 	  .help = "list images" },
-	{ .name = "inspect", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
+	&(const struct cmd){ .name = "inspect", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
 	  .max_args = CMD_ANY, .run = cmd_inspect, .help = "print all that is known of images as JSON" },
-	{ .name = "history", .group = "Look and manage", .args = "IMAGE", .min_args = 1,
+	&(const struct cmd){ .name = "history", .group = "Look and manage", .args = "IMAGE", .min_args = 1,
 	  .max_args = 1, OPTS(history_opts, struct list_opts), .run = cmd_history,
 	  .help = "show how an image came to be" },
-	{ .name = "tag", .group = "Look and manage", .args = "IMAGE NAME", .min_args = 2,
+	&(const struct cmd){ .name = "tag", .group = "Look and manage", .args = "IMAGE NAME", .min_args = 2,
 	  .max_args = 2, .run = cmd_tag, .help = "give an image one more name" },
-	{ .name = "rm", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
+	&(const struct cmd){ .name = "rm", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
 	  .max_args = CMD_ANY, OPTS(rm_opts, struct rm_opts), .run = cmd_rm,
 	  .help = "take names away, and images that have no other" },
-	{ .name = "prune", .group = "Look and manage", OPTS(prune_opts, struct prune_opts),
+	&(const struct cmd){ .name = "prune", .group = "Look and manage", OPTS(prune_opts, struct prune_opts),
 	  .run = cmd_prune, .help = "remove images without a name that nothing uses" },
-	{ .name = "gc", .group = "Look and manage", OPTS(gc_opts, struct gc_opts), .run = cmd_gc,
+	&(const struct cmd){ .name = "gc", .group = "Look and manage", OPTS(gc_opts, struct gc_opts), .run = cmd_gc,
 	  .help = "remove files that no image needs" },
-	{ .name = "verify", .group = "Look and manage", .run = cmd_verify,
+	&(const struct cmd){ .name = "verify", .group = "Look and manage", .run = cmd_verify,
 	  .help = "hash every file of the store again" },
-	{ .name = "unpack", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
+	&(const struct cmd){ .name = "unpack", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
 	  .max_args = CMD_ANY, .run = cmd_unpack, .help = "unpack the layers of images" },
 };
 

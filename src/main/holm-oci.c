@@ -37,7 +37,23 @@ static const struct cmd_opt opts[] = {
 };
 #undef IN
 
-static struct cmd commands[15];
+static const struct cmd *const commands[] = {
+	&oci_cmd_create,
+	&oci_cmd_delete,
+	&oci_cmd_events,
+	&oci_cmd_exec,
+	&oci_cmd_features,
+	&oci_cmd_kill,
+	&oci_cmd_list,
+	&oci_cmd_pause,
+	&oci_cmd_ps,
+	&oci_cmd_resume,
+	&oci_cmd_run,
+	&oci_cmd_spec,
+	&oci_cmd_start,
+	&oci_cmd_state,
+	&oci_cmd_update,
+};
 
 static const struct cmd root_cmd = {
 	.name = "holm-oci", .sub = commands, .n_sub = ARRAY_LEN(commands),
@@ -47,21 +63,6 @@ static const struct cmd root_cmd = {
 		"them. Its command line is runc's, so that engines that use runc can use it "
 		"unchanged.",
 };
-
-static void fill_commands(void)
-{
-	const struct cmd *const all[] = {
-		&oci_cmd_create, &oci_cmd_delete, &oci_cmd_events, &oci_cmd_exec,
-		&oci_cmd_features, &oci_cmd_kill, &oci_cmd_list, &oci_cmd_pause, &oci_cmd_ps,
-		&oci_cmd_resume, &oci_cmd_run, &oci_cmd_spec, &oci_cmd_start, &oci_cmd_state,
-		&oci_cmd_update,
-	};
-
-	static_assert(ARRAY_LEN(all) == ARRAY_LEN(commands), "every command has its place");
-	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-		commands[i] = *all[i];
-	}
-}
 
 /* In a user namespace that does not map all ids there are no privileges on the host. */
 static bool in_userns(void)
@@ -183,7 +184,6 @@ int main(int argc, char **argv)
 	bool is_exec = false;
 	int r;
 
-	fill_commands();
 #ifdef HOLM_FAULTS
 	if (getenv("HOLM_FAULT") && sys_fault_parse(getenv("HOLM_FAULT")) < 0) {
 		fprintf(stderr, "holm-oci: HOLM_FAULT cannot be understood\n");
