@@ -113,11 +113,22 @@ static void warn(const char *what, const struct strv *list)
 	log_warn(what, "capabilities", buf_str(&b));
 }
 
+/* Take out of a set what the kernel would refuse, and note the names. */
+static int drop(uint64_t *set, uint64_t possible, struct strv *names_out, int r)
+{
+	for (unsigned i = 0; i <= caps_last() && r == 0; i++) {
+		if ((*set & ~possible & BIT(i)) && caps_name(i) && !strv_has(names_out, names[i])) {
+			r = strv_add(names_out, names[i]);
+		}
+	}
+	*set &= possible;
+	return r;
+}
+
 int caps_resolve(const struct oci_caps *c, uint64_t held, struct caps *ret, struct err *e)
 {
-	auto_strv struct strv unknown = STRV_INIT, not_held = STRV_INIT, ambient = STRV_INIT;
+	auto_strv struct strv unknown = STRV_INIT, not_held = STRV_INIT, refused = STRV_INIT;
 	struct caps k = { 0 };
-	uint64_t lost = 0;
 	int r = 0;
 
 	if (!c) {
@@ -129,22 +140,16 @@ int caps_resolve(const struct oci_caps *c, uint64_t held, struct caps *ret, stru
 	k.permitted = set_mask(&c->permitted, held, &unknown, &not_held, &r);
 	k.inheritable = set_mask(&c->inheritable, held, &unknown, &not_held, &r);
 	k.ambient = set_mask(&c->ambient, held, &unknown, &not_held, &r);
-	if (k.effective & ~k.permitted) {
-		return err_field(e, "/process/capabilities/effective",
-				 "has %s, which is not in permitted",
-				 names[__builtin_ctzll(k.effective & ~k.permitted)]);
-	}
-	lost = k.ambient & ~(k.permitted & k.inheritable);
-	k.ambient &= ~lost;
-	for (unsigned i = 0; i <= caps_last() && r == 0; i++) {
-		r = lost & BIT(i) ? strv_add(&ambient, names[i]) : 0;
-	}
+	r = drop(&k.effective, k.permitted, &refused, r);
+	r = drop(&k.inheritable, k.bounding, &refused, r);
+	r = drop(&k.ambient, k.permitted & k.inheritable, &refused, r);
 	if (r < 0) {
 		return err_nomem(e);
 	}
 	warn("ignored capabilities that this kernel does not know", &unknown);
 	warn("left out capabilities that this process does not hold itself", &not_held);
-	warn("left out ambient capabilities that are not permitted and inheritable", &ambient);
+	warn("left out effective capabilities that are not permitted, inheritable ones that are "
+	     "not bounding, ambient ones that are not permitted and inheritable", &refused);
 	*ret = k;
 	return 0;
 }

@@ -36,8 +36,10 @@ unsigned caps_last(void);
  *        (UINT64_MAX); else the caller's bounding set (caps_held()). What is asked for
  *        beyond it is left out with a warning, as it could only be refused.
  *
- * Ambient capabilities that are not permitted and inheritable too are left out with a
- * warning: the kernel would refuse them.
+ * So is what the kernel would refuse within the config: effective beyond permitted,
+ * inheritable beyond bounding, ambient that is not permitted and inheritable too.
+ *
+ * Spec: oci-runtime 1.3, config.md, Linux Process ("cannot be granted otherwise")
  */
 int caps_resolve(const struct oci_caps *c, uint64_t held, struct caps *ret,
 		 struct err *e) must_check;
