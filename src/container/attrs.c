@@ -6,15 +6,12 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/keyctl.h>
-#include <linux/magic.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -23,6 +20,7 @@
 #include "sys/cred.h"
 #include "sys/file.h"
 #include "sys/proc.h"
+#include "sys/procfs.h"
 
 enum { CPUS_MAX = 8192, OOM_MAX = 1000 };
 
@@ -68,33 +66,9 @@ static const struct name_value io_class_names[] = {
 	{ "IOPRIO_CLASS_RT", 1 }, { "IOPRIO_CLASS_BE", 2 }, { "IOPRIO_CLASS_IDLE", 3 },
 };
 
-/* One file below a procfs that the caller vouches for; what is found is asked again. */
-static int open_proc(int proc_fd, const char *path, int flags)
-{
-	struct open_how how = { .flags = (uint64_t)(unsigned)flags | O_NOFOLLOW | O_CLOEXEC,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV |
-					   RESOLVE_NO_MAGICLINKS };
-	auto_close int fd = sys_openat2(proc_fd, path, &how);
-	struct statfs fs;
-
-	if (fd < 0) {
-		return fd;
-	}
-	if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC) {
-		return -EXDEV;
-	}
-	return take_fd(&fd);
-}
-
 static int write_proc(int proc_fd, const char *path, const char *text)
 {
-	auto_close int fd = open_proc(proc_fd, path, O_WRONLY);
-	ssize_t n = fd < 0 ? fd : sys_write(fd, text, strlen(text));
-
-	if (n < 0) {
-		return (int)n;
-	}
-	return (size_t)n == strlen(text) ? 0 : -EIO;
+	return procfs_write(proc_fd, path, text, strlen(text));
 }
 
 static int check_rlimits(const struct jvec *rlimits, struct err *e)
@@ -384,12 +358,16 @@ int attrs_set_labels(int proc_fd, const char *apparmor, const char *selinux, str
 
 	if (apparmor && *apparmor) {
 		auto_free char *text = str_printf("exec %s", apparmor);
+		auto_close int fd = procfs_openat(proc_fd, "thread-self/attr/apparmor/exec", O_WRONLY);
 
-		r = text ? write_proc(proc_fd, "thread-self/attr/apparmor/exec", text) : -ENOMEM;
-		if (r == -ENOENT && open_proc(proc_fd, "thread-self/attr/apparmor", O_PATH) < 0) {
+		if (!text) {
+			return err_nomem(e);
+		}
+		if (fd == -ENOENT) {
 			return err_set(e, ENOTSUP, ERR_UNSUPPORTED,
 				       "AppArmor profile %.80s: this kernel has no AppArmor", apparmor);
 		}
+		r = fd < 0 ? fd : sys_write_full(fd, text, strlen(text));
 		if (r < 0) {
 			return err_set(e, -r, ERR_HOST, "AppArmor profile %.80s: is it loaded?",
 				       apparmor);

@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/fd.h"
 #include "base/str.h"
 #include "sys/file.h"
+#include "sys/procfs.h"
 
 enum {
 	KEY_MAX = 256,
@@ -168,29 +168,24 @@ int sysctl_check(const struct oci_linux *l, struct err *e)
 
 int sysctl_apply(int proc_fd, const struct jmap *sysctl, struct err *e)
 {
-	struct open_how how = { .flags = O_WRONLY | O_NOFOLLOW,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV |
-					   RESOLVE_NO_SYMLINKS };
-
 	for (size_t i = 0; i < sysctl->n; i++) {
 		const struct jpair *p = &sysctl->v[i];
 		char path[KEY_MAX + 8] = "sys/";
-		auto_close int fd = -1;
-		ssize_t n = 0;
+		size_t len = strlen(p->value);
+		int r = 0;
 
 		/* Checked again: the key becomes a path here. */
 		if (key_path(p->key, path + 4) < 0 || path_namespace(path + 4) < 0) {
 			return err_field(e, "/linux/sysctl", "%.80s may not be set", p->key);
 		}
-		fd = sys_openat2(proc_fd, path, &how);
-		n = fd < 0 ? fd : sys_write(fd, p->value, strlen(p->value));
-		if (n < 0) {
-			return err_set(e, (int)-n, ERR_HOST, "set %s to '%.80s'", p->key, p->value);
-		}
-		if ((size_t)n != strlen(p->value)) {
+		r = procfs_write(proc_fd, path, p->value, len);
+		if (r == -EIO) {
 			return err_set(e, EINVAL, ERR_INVALID,
-				       "set %s: the kernel took %zd of the value's %zu bytes",
-				       p->key, n, strlen(p->value));
+				       "set %s: the kernel took less than the value's %zu bytes",
+				       p->key, len);
+		}
+		if (r < 0) {
+			return err_set(e, -r, ERR_HOST, "set %s to '%.80s'", p->key, p->value);
 		}
 	}
 	return 0;

@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <string.h>
 
 #include "base/fd.h"
 #include "base/str.h"
 #include "sys/file.h"
+#include "sys/path.h"
+#include "sys/procfs.h"
 
 enum {
 	FILE_MAX = 4 << 20,     /* bytes of /etc/passwd or /etc/group */
@@ -62,10 +63,8 @@ static bool all_digits(struct view v)
  */
 static int read_file(int root_fd, const char *path, struct buf *ret, struct err *e)
 {
-	struct open_how how = { .flags = O_PATH,
-				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
-	auto_close int path_fd = sys_openat2(root_fd, path, &how);
-	auto_close int fd = -1;
+	auto_close int path_fd = path_open(root_fd, path, 0);
+	auto_close int proc_fd = -1, fd = -1;
 	struct stat st;
 	int r = 0;
 
@@ -82,7 +81,8 @@ static int read_file(int root_fd, const char *path, struct buf *ret, struct err 
 	if (!S_ISREG(st.st_mode)) {
 		return err_set(e, EINVAL, ERR_INVALID, "the image's %s is not a regular file", path);
 	}
-	fd = sys_openat(AT_FDCWD, fd_path(path_fd).text, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+	proc_fd = procfs_open(PROCFS_PID_ONLY);
+	fd = proc_fd < 0 ? proc_fd : procfs_reopen(proc_fd, path_fd, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0) {
 		return err_set(e, -fd, ERR_HOST, "open %s", path);
 	}
