@@ -142,7 +142,9 @@ class Containerd(Engine):
 
     def close(self):
         for name in self.run("task", "ls", "-q").stdout.split():
-            self.run("task", "kill", "-s", "SIGKILL", name)
+            self.run("task", "rm", "-f", name)
+        for name in self.run("container", "ls", "-q").stdout.split():
+            self.run("container", "rm", name)
         self.daemon.terminate()
         self.daemon.wait(30)
         self.log.close()
