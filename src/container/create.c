@@ -14,6 +14,7 @@
 #include "container/hooks.h"
 #include "container/userns.h"
 #include "container/init.h"
+#include "container/self.h"
 #include "container/sysctl.h"
 #include "sys/file.h"
 #include "sys/proc.h"
@@ -155,12 +156,20 @@ static int read_config(struct create *c, struct err *e)
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "cannot read config.json in %s", rec->bundle);
 	}
-	r = json_parse(buf_str(&c->config_text), c->config_text.len, &json_limits_document,
+	/* A text without mappings cannot make the copy unnecessary; then copy before parsing,
+	 * as what has been parsed is lost with it. */
+	if (!memmem(buf_str(&c->config_text), c->config_text.len, "uidMappings", 11)) {
+		r = self_seal(e);
+	}
+	r = r < 0 ? r : json_parse(buf_str(&c->config_text), c->config_text.len, &json_limits_document,
 		       "config.json", &rec->config, e);
 	r = r < 0 ? r : oci_spec_parse(rec->config, &rec->arena, &rec->spec, e);
 	r = r < 0 ? r : check_spec(c->o, &rec->spec, e);
 	r = r < 0 ? r : absolute(&rec->arena, rec->bundle, rec->spec.root->path, &rec->rootfs, e);
 	c->has_userns = r == 0 && oci_linux_ns(rec->spec.linux, OCI_NS_USER);
+	if (r == 0 && self_writable_by(rec->spec.linux)) {
+		r = self_seal(e);
+	}
 	return r;
 }
 
@@ -468,14 +477,17 @@ int container_create(const struct create_opts *o, struct created *ret, struct er
 	};
 	int r = process_check_fds(process_listen_fds() + o->preserve_fds, e);
 
-	r = r < 0 ? r : record_new(o->root, o->id, &c.rec, e);
+	r = r < 0 ? r : record_new(o->id, &c.rec, e);
+	r = r < 0 ? r : read_config(&c, e);
+	r = r < 0 ? r : record_make(c.rec, o->root, e);
 	if (r < 0) {
+		c.rec = record_free(c.rec);
+		create_fini(&c);
 		return r;
 	}
 	c.rec->rootless = o->rootless;
 	c.rec->no_new_keyring = o->no_new_keyring;
-	r = read_config(&c, e);
-	r = r < 0 ? r : make(&c, e);
+	r = make(&c, e);
 	if (r == 0 && o->run) {
 		r = take_master(&c, &ret->master_fd, e);
 	}

@@ -174,7 +174,7 @@ int record_relock(struct record *rec, struct err *e)
 	return r;
 }
 
-int record_new(const char *root, const char *id, struct record **ret, struct err *e)
+int record_new(const char *id, struct record **ret, struct err *e)
 {
 	int r = check_id(id, e);
 
@@ -182,37 +182,42 @@ int record_new(const char *root, const char *id, struct record **ret, struct err
 		return r;
 	}
 
-	auto_(record_freep) struct record *rec = record_alloc(id);
+	struct record *rec = record_alloc(id);
 
 	if (!rec) {
 		return err_nomem(e);
 	}
-	r = open_root(root, true, &rec->root_fd, e);
+	rec->created_ns = clock_wall_ns();
+	rec->owner = geteuid();
+	*ret = rec;
+	return 0;
+}
+
+int record_make(struct record *rec, const char *root, struct err *e)
+{
+	int r = open_root(root, true, &rec->root_fd, e);
+
 	if (r < 0) {
 		return r;
 	}
-	r = sys_mkdirat(rec->root_fd, id, 0700);
+	r = sys_mkdirat(rec->root_fd, rec->id, 0700);
 	if (r == -EEXIST) {
 		return err_set(e, EEXIST, ERR_CONFLICT, "container with given ID already exists: %s",
-			       id);
+			       rec->id);
 	}
 	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "cannot make the state folder of %s", id);
+		return err_set(e, -r, ERR_HOST, "cannot make the state folder of %s", rec->id);
 	}
-	rec->dir_fd = sys_openat(rec->root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	rec->dir_fd = sys_openat(rec->root_fd, rec->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (rec->dir_fd < 0) {
-		r = err_set(e, -rec->dir_fd, ERR_HOST, "cannot open the state folder of %s", id);
+		r = err_set(e, -rec->dir_fd, ERR_HOST, "cannot open the state folder of %s", rec->id);
 	}
 	/* Nobody else can hold it for long: a delete that saw the empty folder. */
 	r = r < 0 ? r : take_lock(rec, e);
 	if (r < 0) {
-		ignore_result(sys_unlinkat(rec->root_fd, id, AT_REMOVEDIR)); /* r counts */
-		return r;
+		ignore_result(sys_unlinkat(rec->root_fd, rec->id, AT_REMOVEDIR)); /* r counts */
 	}
-	rec->created_ns = clock_wall_ns();
-	rec->owner = geteuid();
-	*ret = take_ptr(&rec);
-	return 0;
+	return r;
 }
 
 static int adopt_state(struct record *rec, const struct state_doc *doc, struct err *e)
@@ -289,18 +294,10 @@ static int open_dir(struct record *rec, const char *root, struct err *e)
 int record_open(const char *root, const char *id, unsigned flags, struct record **ret,
 		struct err *e)
 {
-	int r = check_id(id, e);
+	auto_(record_freep) struct record *rec = NULL;
+	int r = record_new(id, &rec, e);
 
-	if (r < 0) {
-		return r;
-	}
-
-	auto_(record_freep) struct record *rec = record_alloc(id);
-
-	if (!rec) {
-		return err_nomem(e);
-	}
-	r = open_dir(rec, root, e);
+	r = r < 0 ? r : open_dir(rec, root, e);
 	if (r == 0 && (flags & RECORD_LOCK)) {
 		r = record_relock(rec, e);
 	}

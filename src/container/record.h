@@ -61,11 +61,14 @@ enum {
 	RECORD_SPEC = 2,   /* read the config too */
 };
 
+/* A record in memory alone; ERR_INVALID for an id that is none. */
+int record_new(const char *id, struct record **ret, struct err *e) must_check;
+
 /*
- * Make the folder of a new container, locked. The id must be name_valid() (runc's wider
- * "+" is taken too); ERR_CONFLICT if there is one. `root` is made, 0700, if need be.
+ * Make the folder of a new container and lock it; ERR_CONFLICT if there is one. `root` is
+ * made, 0700, if need be.
  */
-int record_new(const char *root, const char *id, struct record **ret, struct err *e) must_check;
+int record_make(struct record *rec, const char *root, struct err *e) must_check;
 
 /* ERR_NOT_FOUND if there is none. A folder without a readable state.json (a create that died
  * at once) opens as STATUS_CREATING with nothing known. */

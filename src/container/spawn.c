@@ -379,7 +379,14 @@ pid_t spawn(const struct spawn_conf *c, struct spawned *ret, struct err *e)
 	auto_close int child_fd = pair[1];
 
 	s.sync_fd = pair[0];
-	r = mid ? 0 : enter_pidns(c, &own_pidns, e);
+	/* Nothing inside may look at, or stop, what comes in with the host's descriptors. The
+	 * mapping of ids by a caller without privileges needs the child's files in /proc to be
+	 * the caller's: that one becomes undumpable later. */
+	if (geteuid() == 0 || !(c->make & CLONE_NEWUSER)) {
+		r = sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+		r = r < 0 ? err_set(e, -r, ERR_HOST, "cannot become undumpable") : 0;
+	}
+	r = mid || r < 0 ? r : enter_pidns(c, &own_pidns, e);
 	if (r < 0) {
 		spawned_fini(&s);
 		return r;

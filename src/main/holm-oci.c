@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "container/self.h"
 #include "main/oci.h"
 #include "sys/file.h"
 #include "sys/proc.h"
@@ -184,6 +185,7 @@ int main(int argc, char **argv)
 	bool is_exec = false;
 	int r;
 
+	self_init(argv);
 #ifdef HOLM_FAULTS
 	if (getenv("HOLM_FAULT") && sys_fault_parse(getenv("HOLM_FAULT")) < 0) {
 		fprintf(stderr, "holm-oci: HOLM_FAULT cannot be understood\n");

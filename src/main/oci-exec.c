@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "container/foreground.h"
 #include "container/process.h"
+#include "container/self.h"
 #include "main/oci.h"
 #include "sys/file.h"
 
@@ -216,6 +217,7 @@ static int cmd_exec(const struct cmd_call *call, struct err *e)
 
 	*(bool *)call->ud = true; /* failures of exec have an exit status of their own */
 	r = container_seal_fds(process_listen_fds() + o.preserve_fds, e);
+	r = r < 0 ? r : self_seal(e);
 	r = r < 0 ? r : oci_open(call, RECORD_SPEC, &rec, e);
 	if (r == 0) {
 		r = x->process ? from_file(x->process, &rec->arena, &doc, &p, e)
