@@ -189,7 +189,7 @@ static bool in_repository(const char *name, const char *repository)
 {
 	const char *rest = name ? str_after(name, repository) : NULL;
 
-	return rest && (*rest == ':' || *rest == '\0');
+	return rest && (*rest == ':' || *rest == '@' || *rest == '\0');
 }
 
 static const struct store_entry *find_by_name(const struct store_entries *all, const char *text)

@@ -108,6 +108,40 @@ static const struct cmd_opt top_opts[] = {
 	{ 0, "unpack", CMD_FLAG, offsetof(s, add) + offsetof(struct add_opts, unpack), NULL, \
 	  "unpack the layers as well" }
 
+#define NET(s, m) (offsetof(s, net) + offsetof(struct net_opts, m))
+#define NET_OPTS(s) \
+	{ 0, "plain-http", CMD_FLAG, NET(s, plain), NULL, "speak to the registry without TLS" }, \
+	{ 0, "insecure-registry", CMD_STRV, NET(s, insecure), "HOST", \
+	  "a registry to speak to without TLS" }, \
+	{ 0, "tls-no-verify", CMD_FLAG, NET(s, no_verify), NULL, "take any certificate" }, \
+	{ 0, "cacert", CMD_STR, NET(s, ca), "FILE", "trust these CAs too", \
+	  .complete = CMD_COMPLETE_FILE }, \
+	{ 0, "cert", CMD_STR, NET(s, cert), "FILE", "our certificate", \
+	  .complete = CMD_COMPLETE_FILE }, \
+	{ 0, "key", CMD_STR, NET(s, key), "FILE", "its key", .complete = CMD_COMPLETE_FILE }, \
+	{ 0, "certs-dir", CMD_STR, NET(s, certs_dir), "DIR", \
+	  "folder with a folder of certificates for each HOST[:PORT]; the usual ones are " \
+	  "/etc/holm/certs.d, /etc/containers/certs.d and /etc/docker/certs.d", \
+	  .complete = CMD_COMPLETE_DIR }, \
+	{ 0, "authfile", CMD_STR, NET(s, auth_file), "FILE", \
+	  "credentials; the usual one is ~/.docker/config.json", .complete = CMD_COMPLETE_FILE }, \
+	{ 0, "creds", CMD_STR, NET(s, user), "USER:PASSWORD", \
+	  "credentials; other users of this host can see them, so prefer \"login\"" }, \
+	{ 0, "retries", CMD_UINT, NET(s, retries), "N", "tries after the first (5)", .max = 100 }, \
+	{ 0, "retry-delay", CMD_DURATION, NET(s, retry_ns), "TIME", "the first pause (500ms)" }, \
+	{ 0, "stall-timeout", CMD_DURATION, NET(s, stall_ns), "TIME", \
+	  "give up a connection that is silent for so long (30s)" }
+
+static const struct cmd_opt pull_opts[] = {
+	{ 0, "platform", CMD_STR, offsetof(struct pull_opts, add.platform), "OS/ARCH",
+	  "instead of this host's, as \"linux/arm64\"" },
+	{ 0, "unpack", CMD_FLAG, offsetof(struct pull_opts, add.unpack), NULL,
+	  "unpack the layers as well" },
+	{ 0, "parallel", CMD_UINT, NET(struct pull_opts, parallel), "N", "layers at a time (4)",
+	  .max = 32 },
+	NET_OPTS(struct pull_opts),
+};
+
 static const struct cmd_opt load_opts[] = {
 	ADD_OPTS(struct load_opts, "name the one image of the archive so"),
 };
@@ -146,6 +180,10 @@ static const struct cmd_opt gc_opts[] = {
 #define OPTS(table, type) .opts = table, .n_opts = ARRAY_LEN(table), .opts_size = sizeof(type)
 
 static const struct cmd *const commands[] = {
+	&(const struct cmd){ .name = "pull", .group = "Bring images in", .args = "IMAGE...",
+	  .min_args = 1, .max_args = CMD_ANY, OPTS(pull_opts, struct pull_opts), .run = cmd_pull,
+	  .help = "fetch images from registries",
+	  .examples = "holm-image pull debian:12\nholm-image pull --plain-http localhost:5000/a/b" },
 	&(const struct cmd){ .name = "load", .group = "Bring images in", .args = "FILE|FOLDER|-", .min_args = 1,
 	  .max_args = 1, OPTS(load_opts, struct load_opts), .run = cmd_load,
 	  .complete = CMD_COMPLETE_FILE,
