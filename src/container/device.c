@@ -3,8 +3,12 @@
  * What is below /dev: device nodes, the links that the specification asks for, the terminal.
  *
  * Nodes are made, not copied from names: in a folder whose descriptor we have, and what is
- * there already counts only if it is that very device. In a user namespace nodes cannot be
- * made; the host's are bound there, each looked at before it is.
+ * there already counts only if it is that very device. Who may make them is the parent, so it
+ * does, on file systems that the container then gets: its /dev, if that is a new tmpfs (the
+ * usual case), or else one from which they are bound. Owners are the container's ids, mapped.
+ *
+ * Where the parent may not (rootless, nested), the first process tries itself, and as the last
+ * resort the host's nodes are bound, each looked at before it is.
  *
  * Spec: oci-runtime 1.3, config-linux.md, Devices, Default Devices; runtime-linux.md, Dev
  * symbolic links
@@ -18,6 +22,7 @@
 #include "base/mem.h"
 #include "container/pty.h"
 #include "container/rootfs-priv.h"
+#include "container/userns.h"
 #include "sys/file.h"
 #include "sys/mount.h"
 #include "sys/path.h"
@@ -166,6 +171,28 @@ static int make_node(int dir_fd, const char *name, const struct device_node *n)
 	return r;
 }
 
+/*
+ * The n-th node that is not in a /dev of ours, by its place in the order of each_node(); the
+ * parent may have made it.
+ */
+static int open_stored(const struct rootfs *fs, const struct device_node *n, size_t index)
+{
+	struct stat st;
+	char name[16];
+
+	if (fs->node_fd < 0) {
+		return -ENOENT;
+	}
+	(void)snprintf(name, sizeof(name), "%zu", index); /* fits */
+	auto_close int fd = sys_open_tree(fs->node_fd, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+	int r = fd < 0 ? fd : sys_fstat(fd, &st);
+
+	if (r < 0) {
+		return r;
+	}
+	return is_node(&st, n) ? take_fd(&fd) : -ENODEV;
+}
+
 /* A copy of the host's node, which is still reachable by its name on the host. */
 static int open_host_node(const struct device_node *n, struct err *e)
 {
@@ -216,64 +243,244 @@ static int stub_p(int dir_fd, const char *name)
 	return fd;
 }
 
-static int bind_node(int dir_fd, const char *name, const struct device_node *n, struct err *e)
+static int bind_node(const struct rootfs *fs, int dir_fd, const char *name,
+		     const struct device_node *n, size_t index, struct err *e)
 {
-	auto_close int tree_fd = open_host_node(n, e);
-	auto_close int stub_fd = tree_fd < 0 ? -1 : stub_p(dir_fd, name);
+	auto_close int tree_fd = open_stored(fs, n, index);
 
+	if (tree_fd < 0) {
+		tree_fd = open_host_node(n, e);
+	}
 	if (tree_fd < 0) {
 		return tree_fd;
 	}
+	auto_close int stub_fd = stub_p(dir_fd, name);
 	int r = stub_fd < 0 ? stub_fd : sys_attach(tree_fd, stub_fd);
 
-	return r < 0 ? device_err(-r, ERR_HOST, n->path, "bind the host's", e) : 0;
+	return r < 0 ? device_err(-r, ERR_HOST, n->path, "bind the node", e) : 0;
 }
 
 static int place_node(const struct rootfs *fs, int dir_fd, const char *name,
-		      const struct device_node *n, struct err *e)
+		      const struct device_node *n, size_t index, struct err *e)
 {
 	int r = fs->userns && !S_ISFIFO(n->mode) ? -EPERM : make_node(dir_fd, name, n);
 
 	if (r == -EPERM && !S_ISFIFO(n->mode)) {
-		return bind_node(dir_fd, name, n, e);
+		return bind_node(fs, dir_fd, name, n, index, e);
 	}
 	return r < 0 ? device_err(-r, ERR_HOST, n->path, "make the node", e) : 0;
 }
 
 /* Most are right below /dev, whose descriptor we have. */
 static int add_node(const struct rootfs *fs, int dev_fd, const struct device_node *n,
-		    struct err *e)
+		    size_t index, struct err *e)
 {
 	const char *plain = str_after(n->path, "/dev/");
 	char name[NAME_MAX + 1];
 
 	if (plain && path_name_valid(plain)) {
-		return place_node(fs, dev_fd, plain, n, e);
+		return place_node(fs, dev_fd, plain, n, index, e);
 	}
 	auto_close int dir_fd = path_parent_p(fs->root_fd, n->path, 0755, name);
 
 	if (dir_fd < 0) {
 		return device_err(-dir_fd, ERR_HOST, n->path, "make its folder", e);
 	}
-	return place_node(fs, dir_fd, name, n, e);
+	return place_node(fs, dir_fd, name, n, index, e);
+}
+
+/* --- all of them ----------------------------------------------------------------------- */
+
+/* Whether a node is in the /dev that the parent has made. */
+static bool is_ready(const struct rootfs *fs, const struct device_node *n)
+{
+	return fs->dev_ready && str_after(n->path, "/dev/") && !S_ISFIFO(n->mode);
+}
+
+/* The defaults that the config does not have otherwise, then the config's. Returns false at
+ * the end. The config has been checked. */
+static bool nth_node(const struct rootfs *fs, size_t i, struct device_node *ret)
+{
+	const struct oci_linux *l = fs->conf.spec->linux;
+	const struct oci_linux_device *v = l ? l->devices.v : NULL;
+	struct err ignored = ERR_INIT;
+
+	if (i < ARRAY_LEN(default_nodes)) {
+		*ret = default_nodes[i];
+		return true;
+	}
+	i -= ARRAY_LEN(default_nodes);
+	return l && i < l->devices.n && node_of(&v[i], i, ret, &ignored) == 0;
+}
+
+static bool is_overridden(const struct rootfs *fs, size_t i, const struct device_node *n)
+{
+	return i < ARRAY_LEN(default_nodes) && in_config(fs->conf.spec->linux, n->path);
 }
 
 static int add_nodes(const struct rootfs *fs, int dev_fd, struct err *e)
 {
-	const struct oci_linux *l = fs->conf.spec->linux;
-	const struct oci_linux_device *v = l ? l->devices.v : NULL;
-	struct device_node node;
+	struct device_node n;
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < ARRAY_LEN(default_nodes); i++) {
-		if (!in_config(l, default_nodes[i].path)) {
-			r = add_node(fs, dev_fd, &default_nodes[i], e);
+	for (size_t i = 0; r == 0 && nth_node(fs, i, &n); i++) {
+		if (!is_ready(fs, &n) && !is_overridden(fs, i, &n)) {
+			r = add_node(fs, dev_fd, &n, i, e);
 		}
 	}
-	for (size_t i = 0; r == 0 && l && i < l->devices.n; i++) {
-		r = node_of(&v[i], i, &node, e);
-		r = r < 0 ? r : add_node(fs, dev_fd, &node, e);
+	return r;
+}
+
+/* --- by the parent --------------------------------------------------------------------- */
+
+/* The host's ids of an owner in the container. */
+static int map_owner(const struct rootfs *fs, uid_t *uid, gid_t *gid)
+{
+	const struct oci_linux *l = fs->conf.spec->linux;
+	uint64_t u = *uid, g = *gid;
+	int r = 0;
+
+	if (fs->userns) {
+		r = l->uid_mappings.n > 0 && l->gid_mappings.n > 0 ? 0 : -ERANGE;
+		r = r < 0 ? r : userns_to_host(&l->uid_mappings, *uid, &u);
+		r = r < 0 ? r : userns_to_host(&l->gid_mappings, *gid, &g);
 	}
+	*uid = (uid_t)u;
+	*gid = (gid_t)g;
+	return r;
+}
+
+/* An owner that is not mapped is no one in the container: the node stays ours. */
+static int make_mapped(const struct rootfs *fs, int dir_fd, const char *name,
+		       const struct device_node *n)
+{
+	struct device_node mapped = *n;
+
+	if (map_owner(fs, &mapped.uid, &mapped.gid) < 0) {
+		mapped.uid = 0;
+		mapped.gid = 0;
+	}
+	return make_node(dir_fd, name, &mapped);
+}
+
+/* Below a /dev of ours, which nobody else can see yet. */
+static int make_below(const struct rootfs *fs, int dev_fd, const char *rel,
+		      const struct device_node *n)
+{
+	char name[NAME_MAX + 1];
+	uid_t uid = 0;
+	gid_t gid = 0;
+
+	if (path_name_valid(rel)) {
+		return make_mapped(fs, dev_fd, rel, n);
+	}
+	auto_close int dir_fd = path_parent_p(dev_fd, rel, 0755, name);
+
+	if (dir_fd < 0) {
+		return dir_fd;
+	}
+	if (fs->userns && map_owner(fs, &uid, &gid) == 0) {
+		int r = sys_fchownat(dir_fd, "", uid, gid, AT_EMPTY_PATH);
+
+		if (r < 0) {
+			return r;
+		}
+	}
+	return make_mapped(fs, dir_fd, name, n);
+}
+
+/* Whether /dev is a new tmpfs of which the config says all that the kernel wants to know. */
+static struct mount_item *simple_dev(struct rootfs *fs)
+{
+	struct mount_item *m = rootfs__mount_at(fs, "/dev");
+
+	return m && m->kind == MOUNT_NEW && str_eq(m->conf->type, "tmpfs") && !m->opts.copy_up &&
+	       rootfs__has_data(m, "mode=") && !rootfs__has_data(m, "uid=") &&
+	       !rootfs__has_data(m, "gid=") ? m : NULL;
+}
+
+static int open_whole_dev(struct rootfs *fs, struct mount_item *m, struct err *e)
+{
+	struct tmpfs_extra extra = { .has_owner = fs->userns };
+	struct device_node n;
+
+	if (map_owner(fs, &extra.uid, &extra.gid) < 0) {
+		return 0; /* a user namespace of which we do not know the mappings */
+	}
+	auto_close int fd = rootfs__new_open(fs, m, &extra, e);
+	int r = fd < 0 ? fd : 0;
+
+	if (r < 0) {
+		return r;
+	}
+	for (size_t i = 0; r == 0 && nth_node(fs, i, &n); i++) {
+		const char *rel = str_after(n.path, "/dev/");
+
+		if (rel && !S_ISFIFO(n.mode) && !is_overridden(fs, i, &n)) {
+			r = make_below(fs, fd, rel, &n);
+		}
+	}
+	if (r == -EPERM) {
+		return 0; /* without the right to make nodes: the child has other ways */
+	}
+	if (r < 0) {
+		return device_err(-r, ERR_HOST, "/dev", "make its nodes", e);
+	}
+	m->tree_fd = take_fd(&fd);
+	fs->dev_ready = true;
+	return 0;
+}
+
+/* A tmpfs for the nodes that are elsewhere; they are bound from there. */
+static int open_store(void)
+{
+	auto_close int fs_fd = sys_fsopen("tmpfs");
+	int r = fs_fd;
+
+	r = r < 0 ? r : sys_fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", "devices", 0);
+	r = r < 0 ? r : sys_fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	return r < 0 ? r : sys_fsmount(fs_fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+}
+
+static int store_nodes(struct rootfs *fs, struct err *e)
+{
+	struct device_node n;
+	char name[16];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && nth_node(fs, i, &n); i++) {
+		if (S_ISFIFO(n.mode) || is_ready(fs, &n) || is_overridden(fs, i, &n)) {
+			continue;
+		}
+		if (fs->node_fd < 0) {
+			fs->node_fd = open_store();
+			r = fs->node_fd < 0 ? fs->node_fd : 0;
+		}
+		(void)snprintf(name, sizeof(name), "%zu", i); /* fits */
+		r = r < 0 ? r : make_mapped(fs, fs->node_fd, name, &n);
+	}
+	if (r == -EPERM) {
+		fd_close(&fs->node_fd);
+		return 0; /* as above */
+	}
+	return r < 0 ? device_err(-r, ERR_HOST, n.path, "make the node", e) : 0;
+}
+
+int rootfs__devices_open(struct rootfs *fs, struct err *e)
+{
+	const struct mount_item *m = rootfs__mount_at(fs, "/dev");
+	struct mount_item *dev = simple_dev(fs);
+
+	if (m && m->kind == MOUNT_BIND) {
+		return 0;
+	}
+	mode_t mask = umask(0); /* modes are as the config and the table say */
+	int r = dev ? open_whole_dev(fs, dev, e) : 0;
+
+	if (r == 0 && fs->userns) {
+		r = store_nodes(fs, e);
+	}
+	(void)umask(mask); /* cannot fail */
 	return r;
 }
 

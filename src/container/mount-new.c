@@ -34,7 +34,7 @@ static bool is_virtual(const char *type)
 	return false;
 }
 
-static bool has_data(const struct mount_item *m, const char *prefix)
+bool rootfs__has_data(const struct mount_item *m, const char *prefix)
 {
 	for (size_t i = 0; i < m->opts.data.n; i++) {
 		if (str_after(m->opts.data.v[i], prefix)) {
@@ -166,8 +166,29 @@ static int set_propagation(const struct mount_item *m, int fd, struct err *e)
 	return 0;
 }
 
-/* The detached mount. `mode` for a tmpfs whose options do not say; 0: the kernel's. */
-static int make_fs(const struct rootfs *fs, const struct mount_item *m, mode_t mode, struct err *e)
+static int set_number(const struct mount_item *m, int fs_fd, const char *key, bool octal,
+		      unsigned value, struct err *e)
+{
+	char text[16];
+
+	(void)snprintf(text, sizeof(text), octal ? "%o" : "%u", value); /* fits */
+	return set_string(m, fs_fd, key, text, e);
+}
+
+static int set_extra(const struct mount_item *m, int fs_fd, const struct tmpfs_extra *x,
+		     struct err *e)
+{
+	int r = x->mode ? set_number(m, fs_fd, "mode", true, x->mode, e) : 0;
+
+	if (r == 0 && x->has_owner) {
+		r = set_number(m, fs_fd, "uid", false, x->uid, e);
+		r = r < 0 ? r : set_number(m, fs_fd, "gid", false, x->gid, e);
+	}
+	return r;
+}
+
+int rootfs__new_open(const struct rootfs *fs, const struct mount_item *m,
+		     const struct tmpfs_extra *extra, struct err *e)
 {
 	uint64_t attrs = m->opts.set | m->opts.rec_set;
 	auto_close int fs_fd = sys_fsopen(m->conf->type);
@@ -182,12 +203,7 @@ static int make_fs(const struct rootfs *fs, const struct mount_item *m, mode_t m
 	}
 	int r = set_all(fs, m, fs_fd, e);
 
-	if (r == 0 && mode != 0) {
-		char text[16];
-
-		(void)snprintf(text, sizeof(text), "%o", (unsigned)mode); /* fits */
-		r = set_string(m, fs_fd, "mode", text, e);
-	}
+	r = r < 0 ? r : set_extra(m, fs_fd, extra, e);
 	if (r < 0) {
 		return r;
 	}
@@ -275,6 +291,7 @@ static int fill_tmpfs(const struct mount_item *m, int target_fd, int tree_fd, st
 int rootfs__new_attach(struct rootfs *fs, struct mount_item *m, struct err *e)
 {
 	bool tmpfs = str_eq(m->conf->type, "tmpfs");
+	struct tmpfs_extra extra = { .mode = 0 };
 	auto_close int target_fd = rootfs__target_open(fs, m, true, e);
 	struct stat st = { .st_mode = 0 };
 	int r = 0;
@@ -282,16 +299,20 @@ int rootfs__new_attach(struct rootfs *fs, struct mount_item *m, struct err *e)
 	if (target_fd < 0) {
 		return target_fd;
 	}
+	if (m->tree_fd >= 0) {
+		return rootfs__attach(m, m->tree_fd, target_fd, e); /* the parent's work */
+	}
 	if (has_long_data(m)) {
 		return mount_by_text(m, target_fd, e);
 	}
-	if (tmpfs && !has_data(m, "mode=")) {
+	if (tmpfs && !rootfs__has_data(m, "mode=")) {
 		r = sys_fstat(target_fd, &st);
 		if (r < 0) {
 			return rootfs__mount_err(m, -r, ERR_HOST, e, "look at the target");
 		}
+		extra.mode = st.st_mode & 07777;
 	}
-	m->tree_fd = make_fs(fs, m, st.st_mode & 07777, e);
+	m->tree_fd = rootfs__new_open(fs, m, &extra, e);
 	if (m->tree_fd < 0) {
 		return m->tree_fd;
 	}

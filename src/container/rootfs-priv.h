@@ -54,8 +54,9 @@ struct rootfs {
 	int                   bundle_fd;
 	int                   root_fd;     /* the container's root mount */
 	int                   mask_fd;     /* a tmpfs of ours: "d" a folder, "f" a file */
+	int                   node_fd;     /* a tmpfs of ours with device nodes to bind; or -1 */
+	bool                  dev_ready;   /* /dev was made with its nodes by the parent */
 	int                   idmap_fd;    /* user namespace with the container's mappings */
-	int                   devpts_fd;   /* root of the mount at /dev/pts */
 	int                   pty_master, pty_peer;
 };
 
@@ -96,6 +97,21 @@ int rootfs__root_open(struct rootfs *fs, struct err *e) must_check;
 
 /* --- mount-new.c ----------------------------------------------------------------------- */
 
+/* What a tmpfs gets beyond its options. */
+struct tmpfs_extra {
+	mode_t mode;       /* of its root; 0: the kernel's */
+	bool   has_owner;
+	uid_t  uid;        /* of the host */
+	gid_t  gid;
+};
+
+/* Make an item's file system, detached. */
+int rootfs__new_open(const struct rootfs *fs, const struct mount_item *m,
+		     const struct tmpfs_extra *extra, struct err *e) must_check;
+
+/* Whether one of the item's options for the file system begins so ("mode="). */
+bool rootfs__has_data(const struct mount_item *m, const char *prefix);
+
 int rootfs__new_attach(struct rootfs *fs, struct mount_item *m, struct err *e) must_check;
 int rootfs__remount(struct rootfs *fs, struct mount_item *m, struct err *e) must_check;
 
@@ -107,6 +123,7 @@ int rootfs__cgroup_attach(struct rootfs *fs, struct mount_item *m, struct err *e
 
 /* Nodes, links and the terminal below /dev; nothing if /dev is a bind. */
 int rootfs__devices_check(const struct rootfs *fs, struct err *e) must_check;
+int rootfs__devices_open(struct rootfs *fs, struct err *e) must_check;   /* the host's part */
 int rootfs__devices_make(struct rootfs *fs, struct err *e) must_check;
 
 /* --- mask.c ---------------------------------------------------------------------------- */

@@ -47,7 +47,8 @@ static int open_all(struct rootfs *fs, struct err *e)
 
 	r = r < 0 ? r : rootfs__root_open(fs, e);
 	r = r < 0 ? r : rootfs__mounts_open(fs, e);
-	return r < 0 ? r : rootfs__masks_open(fs, e);
+	r = r < 0 ? r : rootfs__masks_open(fs, e);
+	return r < 0 || fs->deferred ? r : rootfs__devices_open(fs, e);
 }
 
 static int check(struct rootfs *fs, struct err *e)
@@ -68,7 +69,7 @@ int rootfs_prepare(const struct rootfs_conf *conf, struct rootfs **ret, struct e
 	fs->conf = *conf;
 	fs->warnings = (struct strv)STRV_INIT;
 	fs->userns = oci_linux_ns(conf->spec->linux, OCI_NS_USER) != NULL;
-	fs->bundle_fd = fs->root_fd = fs->mask_fd = fs->idmap_fd = -1;
+	fs->bundle_fd = fs->root_fd = fs->mask_fd = fs->node_fd = fs->idmap_fd = -1;
 	fs->pty_master = fs->pty_peer = -1;
 
 	int r = check(fs, e);
@@ -224,6 +225,7 @@ struct rootfs *rootfs_free(struct rootfs *fs)
 	fd_close(&fs->bundle_fd);
 	fd_close(&fs->root_fd);
 	fd_close(&fs->mask_fd);
+	fd_close(&fs->node_fd);
 	fd_close(&fs->idmap_fd);
 	fd_close(&fs->pty_master);
 	fd_close(&fs->pty_peer);
