@@ -55,6 +55,7 @@ struct rootfs {
 	int                   root_fd;     /* the container's root mount */
 	int                   mask_fd;     /* a tmpfs of ours: "d" a folder, "f" a file */
 	int                   node_fd;     /* a tmpfs of ours with device nodes to bind; or -1 */
+	bool                  over_root;   /* root_fd lies over the namespace's own root */
 	bool                  dev_ready;   /* /dev was made with its nodes by the parent */
 	int                   idmap_fd;    /* user namespace with the container's mappings */
 	int                   pty_master, pty_peer;

@@ -2,6 +2,7 @@
 #include "container/rootfs.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -35,9 +36,11 @@ static int parse_root(struct rootfs *fs, struct err *e)
 static int open_bundle(struct rootfs *fs, struct err *e)
 {
 	fs->bundle_fd = sys_openat(AT_FDCWD, fs->conf.bundle, O_PATH | O_DIRECTORY, 0);
-	return fs->bundle_fd < 0 ? err_set(e, -fs->bundle_fd, ERR_NOT_FOUND, "bundle %s",
-					   fs->conf.bundle)
-				 : 0;
+	return fs->bundle_fd < 0
+		       ? err_set(e, -fs->bundle_fd,
+				 fs->bundle_fd == -ENOENT ? ERR_NOT_FOUND : ERR_HOST, "bundle %s",
+				 fs->conf.bundle)
+		       : 0;
 }
 
 /* All that the host owns. */
@@ -103,6 +106,7 @@ static int attach_root(struct rootfs *fs, struct err *e)
 	if (at == -EACCES) {
 		at = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0);
 		if (at >= 0 && sys_attach(fs->root_fd, at) == 0) {
+			fs->over_root = true;
 			return 0;
 		}
 	}
@@ -161,12 +165,86 @@ static int pivot(struct rootfs *fs, struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_HOST, "detach the host's root") : 0;
 }
 
+/* Take "\040" and the like out of a path of mountinfo, in place. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		} else {
+			*to++ = *s;
+		}
+	}
+	*to = '\0';
+}
+
+/*
+ * A procfs or sysfs of the host that stays in the namespace, whole and unmasked, would let a
+ * user namespace mount another one so. Returns 0 if this line of mountinfo is none of them.
+ */
+static int hide_line(const char *line, const char *root)
+{
+	char at[PATH_MAX], type[32];
+
+	/* id parent major:minor root at options ... - type */
+	const char *dash = strstr(line, " - ");
+
+	if (!dash || sscanf(line, "%*d %*d %*s %*s %4095s", at) != 1 ||
+	    sscanf(dash, " - %31s", type) != 1 || (!str_eq(type, "proc") && !str_eq(type, "sysfs"))) {
+		return 0;
+	}
+	unescape(at);
+	const char *below = str_after(at, root);
+
+	if (below && (*below == '/' || *below == '\0')) {
+		return 0; /* the container's */
+	}
+	int r = sys_umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW);
+
+	if (r == -EINVAL || r == -EPERM) {
+		/* Locked in place, or no more there: then cover what is there. */
+		r = sys_mount("tmpfs", at, "tmpfs", MS_RDONLY, "size=0");
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static int hide_host(const struct rootfs *fs)
+{
+	auto_buf struct buf b = BUF_INIT;
+	char root[PATH_MAX];
+	struct fd_path link = fd_path(fs->root_fd);
+	ssize_t n = sys_readlinkat(AT_FDCWD, link.text, root, sizeof(root) - 1);
+	int r = n < 0 ? (int)n : sys_read_file(AT_FDCWD, "/proc/self/mountinfo", 16 << 20, &b);
+
+	if (r < 0) {
+		return r;
+	}
+	root[n] = '\0';
+	for (char *line = b.data, *end; r == 0 && line && *line; line = end + 1) {
+		end = strchr(line, '\n');
+		if (!end) {
+			break;
+		}
+		*end = '\0';
+		r = hide_line(line, root);
+	}
+	return r;
+}
+
 /* Where pivot_root() is not possible. The host's mounts stay in this namespace, below. */
 static int move_root(struct rootfs *fs, struct err *e)
 {
-	auto_close int old_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0);
-	int r = old_fd < 0 ? old_fd : sys_attach(fs->root_fd, old_fd);
+	int r = hide_host(fs);
 
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "hide the host's /proc and /sys");
+	}
+	auto_close int old_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0);
+
+	r = old_fd < 0 ? old_fd : fs->over_root ? 0 : sys_attach(fs->root_fd, old_fd);
 	r = r < 0 ? r : sys_fchdir(fs->root_fd);
 	r = r < 0 ? r : sys_chroot(".");
 	r = r < 0 ? r : sys_chdir("/");

@@ -74,7 +74,7 @@ static int box_new(void **state)
 					    "rootfs/etc", "rootfs/tmp", "src", "src/sub" };
 
 	assert_non_null(b);
-	(void)snprintf(b->dir, sizeof(b->dir), "/tmp/holm-rootfs-XXXXXX");
+	(void)snprintf(b->dir, sizeof(b->dir), "/var/tmp/holm-rootfs-XXXXXX");
 	assert_non_null(mkdtemp(b->dir));
 	assert_int_equal(chmod(b->dir, 0755), 0);
 	b->dir_fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -381,6 +381,32 @@ static void usual(void **state)
 static void usual_userns(void **state)
 {
 	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .userns = true, .check = check_masks);
+}
+
+/* The parent may not mount: all is done by the container's first process. */
+static void usual_deferred(void **state)
+{
+	sys_fault_arm(SYS_CALL_open_tree_attr, 1, 1, EPERM);
+	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .userns = true, .check = check_masks);
+	assert_int_equal(sys_fault_hits(), 1);
+	sys_fault_clear();
+}
+
+/* Nobody may make nodes: the host's are bound, and masks are empty files. */
+static void usual_without_mknod(void **state)
+{
+	sys_fault_arm(SYS_CALL_mknodat, 1, 0, EPERM);
+	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .check = check_masks);
+	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .userns = true, .check = check_masks);
+	sys_fault_clear();
+}
+
+/* The walk by components instead of openat2(). */
+static void usual_without_openat2(void **state)
+{
+	sys_fault_arm(SYS_CALL_openat2, 1, 0, ENOSYS);
+	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .check = check_masks);
+	sys_fault_clear();
 }
 
 static void usual_no_pivot(void **state)
@@ -722,6 +748,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define BOX(f) cmocka_unit_test_setup_teardown(f, box_new, box_free)
 		BOX(usual), BOX(usual_userns), BOX(usual_no_pivot),
+		BOX(usual_deferred), BOX(usual_without_mknod), BOX(usual_without_openat2),
 		BOX(nothing_of_the_host_stays), BOX(binds_work), BOX(binds_refused),
 		BOX(proc_is_guarded), BOX(links_stay_inside), BOX(dev_is_a_link),
 		BOX(null_is_a_link), BOX(console), BOX(copy_up), BOX(devices), BOX(idmap),

@@ -81,10 +81,6 @@ class Bundle:
     def own(self):
         for path in [self.rootfs, *self.rootfs.rglob("*")]:
             os.lchown(path, BASE_ID, BASE_ID)
-        # Everyone may pass, as the container's root is no one on the host.
-        for path in [self.dir, *self.dir.parents]:
-            if path != pathlib.Path("/"):
-                path.chmod(path.stat().st_mode | 0o111)
 
     def mount(self, destination, **fields):
         self.config["mounts"].append({"destination": destination, **fields})

@@ -284,6 +284,12 @@ def test_console(box):
     assert out[0] in ("/dev/pts/0", "/dev/console") and out[1] == "88" and out[2] == "yes"
 
 
+def test_no_pivot_leaves_no_proc_of_the_host(box):
+    out = box.sh("cat /proc/self/mountinfo", options=["--no-pivot"])
+    whole = [m for m, v in mountinfo(out).items() if v[2] == "proc" and not m.startswith("/proc")]
+    assert not whole, whole
+
+
 def test_no_pivot(box):
     assert box.sh("ls / | grep -c bin; cat /proc/keys | wc -c", options=["--no-pivot"]) == "1\n0"
 
