@@ -367,8 +367,10 @@ void wire_msg_init(const struct wire_msg *m, void *msg)
 {
 	memset(msg, 0, m->size);
 	for (size_t i = 0; i < m->n_fields; i++) {
+		void *p = (char *)msg + m->fields[i].off;
+
 		if (m->fields[i].kind == WIRE_FD) {
-			*(int *)((char *)msg + m->fields[i].off) = -1;
+			*(int *)p = -1;
 		}
 	}
 }

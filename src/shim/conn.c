@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connections of the daemon. Replies name their connection by number, because it may be gone
+ * when the work is done.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "shim/shim.h"
+#include "sys/socket.h"
+
+static void conn_free(struct conn *c)
+{
+	struct shim *s = c->shim;
+
+	list_del(&c->link);
+	ev_fd_stop(&s->loop, &c->ev);
+	wire_conn_fini(&c->wire);
+	free(c);
+	s->n_conns--;
+	if (s->state == SHIM_IDLE && s->n_conns == 0) {
+		ev_timer_start(&s->loop, &s->idle, SHIM_IDLE_MS * NS_PER_MS);
+	}
+}
+
+static void watch(struct conn *c)
+{
+	uint32_t events = (c->closing ? 0 : EPOLLIN) | (wire_conn_pending(&c->wire) ? EPOLLOUT : 0);
+
+	if (c->closing && !wire_conn_pending(&c->wire)) {
+		/* On the next turn, as someone up the stack may still use it. */
+		events = EPOLLOUT;
+	}
+	if (ev_fd_start(&c->shim->loop, &c->ev, c->wire.fd, events) < 0) {
+		c->closing = true;
+	}
+}
+
+struct conn *conn_find(struct shim *s, uint32_t id)
+{
+	list_for_each (struct conn, c, &s->conns, link) {
+		if (c->id == id && !c->closing) {
+			return c;
+		}
+	}
+	return NULL;
+}
+
+void conn_send(struct conn *c, enum shim_msg_type type, uint32_t serial, const void *msg)
+{
+	if (c->closing) {
+		return;
+	}
+	if (wire_conn_send(&c->wire, &shim_msgs[type], serial, msg) < 0) {
+		c->closing = true; /* gone, or it does not read: it finds us again */
+	}
+	watch(c);
+}
+
+void conn_broadcast(struct shim *s, enum shim_msg_type type, const void *msg)
+{
+	list_for_each (struct conn, c, &s->conns, link) {
+		if (c->hello) {
+			conn_send(c, type, 0, msg);
+		}
+	}
+}
+
+void conn_reply_with(struct shim *s, uint32_t conn, uint32_t serial, const struct err *e,
+		     const char *text, uint64_t value, uint32_t exit_code)
+{
+	struct conn *c = conn_find(s, conn);
+	struct shim_reply m = { .errnum = (uint32_t)e->errnum, .code = e->code, .value = value,
+				.message = e->errnum ? (char *)(uintptr_t)e->msg : NULL,
+				.text = (char *)(uintptr_t)text, .exit_code = exit_code };
+
+	if (c) {
+		conn_send(c, SHIM_REPLY, serial, &m);
+	}
+}
+
+void conn_reply(struct shim *s, uint32_t conn, uint32_t serial, const struct err *e)
+{
+	conn_reply_with(s, conn, serial, e, NULL, 0, 0);
+}
+
+void conn_close_older(struct shim *s, uint64_t epoch)
+{
+	list_for_each (struct conn, c, &s->conns, link) {
+		if (c->hello && c->epoch < epoch) {
+			c->closing = true;
+			watch(c);
+		}
+	}
+}
+
+void conn_drop_all(struct shim *s)
+{
+	list_for_each_safe (struct conn, c, &s->conns, link) {
+		ignore_result(wire_conn_flush(&c->wire)); /* a last try */
+		conn_free(c);
+	}
+}
+
+/* One frame. What cannot be understood is answered; what is no frame ends the connection. */
+static void on_frame(struct conn *c, struct wire_frame *f)
+{
+	const struct wire_msg *t = shim_msg(f->type);
+	union shim_any m;
+	struct err e = ERR_INIT;
+	int r;
+
+	if (!t) {
+		r = err_set(&e, ENOSYS, ERR_UNSUPPORTED, "message %u is not known here", f->type);
+		wire_frame_fini(f);
+	} else {
+		r = wire_decode(t, f, &m, &e);
+	}
+	if (r < 0) {
+		conn_reply(c->shim, c->id, f->serial, &e);
+	} else {
+		order_do(c, f->serial, f->type, &m);
+	}
+	if (t) {
+		wire_msg_fini(t, &m);
+	}
+}
+
+static void on_conn(struct ev_fd *ev, uint32_t events)
+{
+	struct conn *c = container_of(ev, struct conn, ev);
+	struct wire_frame f;
+	int filled = 1, r = 0;
+
+	if (events & EPOLLOUT) {
+		r = wire_conn_flush(&c->wire);
+		if (r < 0 || (c->closing && !wire_conn_pending(&c->wire))) {
+			conn_free(c);
+			return;
+		}
+	}
+	if (c->closing && (events & (EPOLLHUP | EPOLLERR))) {
+		conn_free(c);
+		return;
+	}
+	if (!c->closing && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+		filled = wire_conn_fill(&c->wire);
+		while (!c->closing && (r = wire_conn_next(&c->wire, &f)) > 0) {
+			on_frame(c, &f);
+		}
+		if (filled < 0 || r < 0) {
+			conn_free(c);
+			return;
+		}
+	}
+	watch(c);
+}
+
+static void on_accept(struct ev_fd *ev, uint32_t events)
+{
+	struct shim *s = container_of(ev, struct shim, listen_ev);
+	auto_close int fd = sys_accept4(s->listen_fd, SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0 || s->n_conns >= SHIM_CONNS_MAX || !wire_peer_is(fd, geteuid())) {
+		return; /* closing says it */
+	}
+	struct conn *c = mem_new(struct conn);
+
+	if (!c) {
+		return;
+	}
+	c->shim = s;
+	c->id = ++s->next_conn;
+	c->ev.fn = on_conn;
+	wire_conn_init(&c->wire, take_fd(&fd), SHIM_PROTO_VERSION);
+	list_add_tail(&s->conns, &c->link);
+	s->n_conns++;
+	ev_timer_stop(&s->idle);
+	watch(c);
+}
+
+int conn_listen(struct shim *s)
+{
+	s->listen_ev.fn = on_accept;
+	return ev_fd_start(&s->loop, &s->listen_ev, s->listen_fd, EPOLLIN);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Children that do one piece of work. Their end comes through the loop, which waits for
+ * every child there is (the shim is a sub-reaper), so it looks here first.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "shim/shim.h"
+#include "sys/file.h"
+#include "sys/proc.h"
+
+static void job_free(struct job *j)
+{
+	struct shim *s = j->shim;
+
+	list_del(&j->link);
+	ev_fd_stop(&s->loop, &j->ev);
+	ev_timer_stop(&j->timer);
+	fd_close(&j->out_fd);
+	buf_fini(&j->out);
+	if (j->log_name) {
+		ignore_result(sys_unlinkat(s->dir_fd, j->log_name, 0)); /* made only on errors */
+		free(j->log_name);
+	}
+	free(j);
+	s->n_jobs--;
+}
+
+/* False once there is nothing more to read. */
+static bool read_output(struct job *j)
+{
+	char bytes[4096];
+	ssize_t n = sys_read(j->out_fd, bytes, sizeof(bytes));
+
+	if (n == -EAGAIN) {
+		return false;
+	}
+	if (n <= 0) {
+		ev_fd_stop(&j->shim->loop, &j->ev);
+		fd_close(&j->out_fd);
+		return false;
+	}
+	if (j->out.len + (size_t)n <= SHIM_JOB_OUT_MAX) {
+		buf_add(&j->out, bytes, (size_t)n);
+	}
+	return true;
+}
+
+static void on_output(struct ev_fd *ev, uint32_t events)
+{
+	(void)events;
+	ignore_result(read_output(container_of(ev, struct job, ev)));
+}
+
+static void on_timeout(struct ev_timer *t)
+{
+	struct job *j = container_of(t, struct job, timer);
+
+	j->timed_out = true;
+	/* Its end is then reaped; a job that is gone already is being reaped. */
+	ignore_result(sys_kill(j->pid, SIGKILL));
+}
+
+/* In the child. Does not return. */
+static noreturn_fn void run_child(char *const *argv, const int stdio[3])
+{
+	sigset_t none;
+
+	(void)sigemptyset(&none);                       /* cannot fail */
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);    /* cannot fail */
+	(void)signal(SIGPIPE, SIG_DFL);                 /* cannot fail */
+	for (int i = 0; i < 3; i++) {
+		/* All of ours are above 2, so none is overwritten before its turn. */
+		if (dup2(stdio[i], i) < 0) {
+			_exit(125);
+		}
+	}
+	const char *why = strerrordesc_np(-sys_execveat(AT_FDCWD, argv[0], argv, environ, 0));
+
+	dprintf(2, "cannot run %s: %s\n", argv[0], why ? why : "?");
+	_exit(125);
+}
+
+static struct job *job_new(struct shim *s, job_fn done)
+{
+	struct job *j = mem_new(struct job);
+
+	if (j) {
+		*j = (struct job){ .shim = s, .done = done, .out_fd = -1, .out = BUF_INIT };
+		j->ev.fn = on_output;
+		j->timer.fn = on_timeout;
+		list_add_tail(&s->jobs, &j->link);
+		s->n_jobs++;
+	}
+	return j;
+}
+
+struct job *job_start(struct shim *s, const struct strv *argv, const int stdio[3],
+		      uint64_t timeout_ns, job_fn done, struct err *e)
+{
+	int p[2], fds[3];
+
+	if (shim_alive(s) && s->n_jobs >= SHIM_JOBS_MAX) {
+		ignore_result(err_set(e, EAGAIN, ERR_LIMIT, "%d operations are at work already; "
+				      "try again", SHIM_JOBS_MAX)); /* told by NULL */
+		return NULL;
+	}
+	struct job *j = job_new(s, done);
+
+	if (!j) {
+		ignore_result(err_nomem(e)); /* told by NULL */
+		return NULL;
+	}
+	int r = sys_pipe2(p, O_NONBLOCK);
+
+	if (r < 0) {
+		ignore_result(err_set(e, -r, ERR_HOST, "cannot make a pipe")); /* told by NULL */
+		job_free(j);
+		return NULL;
+	}
+	j->out_fd = p[0];
+	for (int i = 0; i < 3; i++) {
+		fds[i] = stdio && stdio[i] >= 0 ? stdio[i] : i == 0 || stdio ? s->null_fd : p[1];
+	}
+	/* The container's own output must not come here: it keeps what it is given for good. */
+	j->pid = sys_fork();
+	if (j->pid == 0) {
+		run_child(argv->v, fds);
+	}
+	fd_close(&p[1]);
+	r = j->pid < 0 ? (int)j->pid : ev_fd_start(&s->loop, &j->ev, j->out_fd, EPOLLIN);
+	if (j->pid < 0) {
+		ignore_result(err_set(e, -r, ERR_HOST, "cannot fork")); /* told by NULL */
+		job_free(j);
+		return NULL;
+	}
+	if (timeout_ns > 0) {
+		ev_timer_start(&s->loop, &j->timer, timeout_ns);
+	}
+	return j;
+}
+
+struct job *job_runtime(struct shim *s, const char *const *args, const int stdio[3],
+			uint64_t timeout_ns, job_fn done, struct err *e)
+{
+	auto_strv struct strv v = STRV_INIT;
+	auto_free char *log = str_printf("rt-%u.log", ++s->next_file);
+	int r = log ? strv_add(&v, s->conf.oci) : -ENOMEM;
+
+	if (r == 0 && s->conf.oci_root) {
+		r = strv_addf(&v, "--root=%s", s->conf.oci_root);
+	}
+	if (r == 0 && s->conf.oci_systemd_cgroup) {
+		r = strv_add(&v, "--systemd-cgroup");
+	}
+	r = r < 0 ? r : strv_addf(&v, "--log=%s/%s", s->conf.dir, log);
+	r = r < 0 ? r : strv_add(&v, "--log-format=json");
+	for (; r == 0 && *args; args++) {
+		r = strv_add(&v, *args);
+	}
+	if (r < 0) {
+		ignore_result(err_nomem(e)); /* told by NULL */
+		return NULL;
+	}
+	struct job *j = job_start(s, &v, stdio, timeout_ns, done, e);
+
+	if (j) {
+		j->log_name = take_ptr(&log);
+	}
+	return j;
+}
+
+bool job_reaped(struct shim *s, pid_t pid, int status)
+{
+	list_for_each (struct job, j, &s->jobs, link) {
+		if (j->pid == pid) {
+			while (j->out_fd >= 0 && read_output(j)) {
+				; /* it is dead, so what there is, is all */
+			}
+			ev_timer_stop(&j->timer);
+			j->done(j, status);
+			job_free(j);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The text of the last "msg" in JSON lines, unescaped as far as a person needs. */
+static bool last_msg(const char *text, char *out, size_t out_bytes)
+{
+	const char *at = NULL;
+	size_t n = 0;
+
+	for (const char *p = strstr(text, "\"msg\":\""); p; p = strstr(p + 1, "\"msg\":\"")) {
+		at = p + strlen("\"msg\":\"");
+	}
+	for (; at && *at && *at != '"' && n + 1 < out_bytes; at++) {
+		char c = *at;
+
+		if (c == '\\' && at[1]) {
+			c = *++at;
+			c = c == 'n' || c == 't' || c == 'r' ? ' ' : c == 'u' ? '?' : c;
+			if (*at == 'u') {
+				at += MIN(strlen(at + 1), (size_t)4);
+			}
+		}
+		out[n++] = c;
+	}
+	out[n] = '\0';
+	return n > 0;
+}
+
+int job_error(struct job *j, int status, const char *what, struct err *e)
+{
+	auto_buf struct buf log = BUF_INIT;
+	char msg[400];
+
+	if (j->timed_out) {
+		return err_set(e, ETIMEDOUT, ERR_HOST, "%s took too long and was ended", what);
+	}
+	if (j->log_name) {
+		ignore_result(sys_read_file(j->shim->dir_fd, j->log_name, 65536, &log)); /* or "" */
+	}
+	if (!last_msg(buf_str(&log), msg, sizeof(msg))) {
+		/* The last line of what it printed. */
+		const char *out = buf_str(&j->out);
+		size_t len = strlen(out);
+
+		while (len > 0 && out[len - 1] == '\n') {
+			len--;
+		}
+		const char *nl = memrchr(out, '\n', len);
+		size_t skip = nl ? (size_t)(nl - out) + 1 : 0;
+
+		(void)snprintf(msg, sizeof(msg), "%.*s", (int)(len - skip), out + skip);
+	}
+	if (!msg[0] && WIFSIGNALED(status)) {
+		(void)snprintf(msg, sizeof(msg), "ended by signal %d", WTERMSIG(status));
+	} else if (!msg[0]) {
+		(void)snprintf(msg, sizeof(msg), "ended with status %d", WEXITSTATUS(status));
+	}
+	/* What went wrong with the command is the caller's mistake, the rest the host's. */
+	if (strstr(msg, "not found") || strstr(msg, "no such file") ||
+	    strstr(msg, "No such file")) {
+		return err_set(e, ENOENT, ERR_INVALID, "%s: %s", what, msg);
+	}
+	if (strstr(msg, "ermission denied") || strstr(msg, "xec format") ||
+	    strstr(msg, "s a directory")) {
+		return err_set(e, EACCES, ERR_INVALID, "%s: %s", what, msg);
+	}
+	return err_set(e, ECANCELED, ERR_INVALID, "%s: %s", what, msg);
+}
+
+uint32_t job_exit_code(const struct err *e)
+{
+	return e->errnum == ENOENT ? 127 : e->errnum == EACCES ? 126 : 125;
+}
