@@ -295,6 +295,12 @@ int rootfs__target_open(struct rootfs *fs, const struct mount_item *m, bool dir,
 		return rootfs__mount_err(m, -fd, fd == -EROFS ? ERR_INVALID : ERR_HOST, e,
 					 "make or open the mount point");
 	}
+	/* What has just been made may have been all that was missing. */
+	auto_close int plain_fd = path_open(fs->root_fd, m->conf->destination, PATH_NO_SYMLINKS);
+
+	if (plain_fd >= 0) {
+		return take_fd(&plain_fd);
+	}
 	int r = check_linked_target(fs, m, fd, e);
 
 	return r < 0 ? r : take_fd(&fd);
