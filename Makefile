@@ -43,6 +43,7 @@ asan:
 # The checks over the text of the project: layers, banned calls, style.
 check:
 	@tools/check-layers
+	@tools/check-paths
 
 install: all
 	@meson install -C $(BUILD)

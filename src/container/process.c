@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -95,17 +96,15 @@ static int take_terminal(struct process *p, struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot make the terminal the controlling one") : 0;
 }
 
-/* The user must be able to open /dev/stdout and the like again. Not so for /dev/null. */
+/* The user must be able to open /dev/stdout and the like again. Not so for the null device,
+ * which can be the host's inode: known by its number, not by what the container calls so. */
 static void own_stdio(const struct oci_user *u)
 {
-	struct stat null_st = { .st_rdev = 0 };
-	bool have_null = sys_fstatat(AT_FDCWD, "/dev/null", &null_st, 0) == 0;
-
 	for (int fd = 0; fd < 3; fd++) {
 		struct stat st;
 
 		if (sys_fstat(fd, &st) < 0 || st.st_uid == u->uid ||
-		    (have_null && S_ISCHR(st.st_mode) && st.st_rdev == null_st.st_rdev)) {
+		    (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))) {
 			continue;
 		}
 		/* Not ours to give (another user namespace, read-only): it stays as it is. */
