@@ -23,6 +23,19 @@ static const char *const options_host[][2] = {
 };
 static const char *const options_userns[][2] = { { "userxattr", NULL }, { NULL, NULL } };
 
+/* True unless every id is mapped to itself, as in the initial namespace only. */
+static bool in_userns(void)
+{
+	auto_buf struct buf text = BUF_INIT;
+	unsigned inside, outside, count;
+
+	if (sys_read_file(AT_FDCWD, "/proc/self/uid_map", 4096, &text) < 0) {
+		return false;
+	}
+	return sscanf(buf_str(&text), "%u %u %u", &inside, &outside, &count) != 3 || inside != 0 ||
+	       outside != 0 || count != UINT32_MAX;
+}
+
 static int fs_error(int fs_fd, int r, const char *what, struct err *e)
 {
 	auto_buf struct buf text = BUF_INIT;
@@ -53,9 +66,9 @@ static int add_top(const struct overlay *o, int fs_fd)
 	return r < 0 ? r : add_fd(fs_fd, "workdir", work);
 }
 
-static int add_options(const struct overlay *o, int fs_fd)
+static int add_options(int fs_fd)
 {
-	const char *const (*p)[2] = o->in_userns ? options_userns : options_host;
+	const char *const (*p)[2] = in_userns() ? options_userns : options_host;
 	int r = 0;
 
 	for (; r == 0 && (*p)[0]; p++) {
@@ -88,7 +101,7 @@ static int mount_by_fd(const struct overlay *o, bool *ret_old, struct err *e)
 	int r = o->top_fd >= 0 ? add_top(o, fs_fd) : 0;
 
 	if (r == 0) {
-		r = add_options(o, fs_fd);
+		r = add_options(fs_fd);
 	}
 	if (r == 0) {
 		r = sys_fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
@@ -108,13 +121,7 @@ static int attach_at(int mount_fd, const char *name)
 {
 	int r = sys_mkdirat(AT_FDCWD, name, 0700);
 
-	/* A descriptor can be attached once only: a copy of it goes there. */
-	auto_close int copy = r < 0 ? r : sys_open_tree(mount_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
-
-	if (copy < 0) {
-		return copy;
-	}
-	return sys_move_mount(copy, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH);
+	return r < 0 ? r : sys_move_mount(mount_fd, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
 /* In the tmpfs: "0" is the bottom layer, "t" the top, "m" the overlay. */
@@ -134,7 +141,7 @@ static int mount_named(const struct overlay *o)
 		r = attach_at(o->top_fd, "t");
 		buf_printf(&data, ",upperdir=t/%s,workdir=t/work", upper_name(o));
 	}
-	buf_add_str(&data, o->in_userns ? ",userxattr" : ",redirect_dir=on,metacopy=off");
+	buf_add_str(&data, in_userns() ? ",userxattr" : ",redirect_dir=on,metacopy=off");
 	if (r == 0) {
 		r = buf_failed(&data) ? -ENOMEM : sys_mkdirat(AT_FDCWD, "m", 0700);
 	}

@@ -6,6 +6,9 @@
  * must be attached and named: then they are, on a tmpfs of their own, for the moment of the
  * mount. Both give the same mount. The layers are mounts of their own (see image/idmap.h)
  * where they are mapped.
+ *
+ * The root of a user namespace can mount one too. Its overlay marks opaque folders by user.*
+ * attributes, and folders of lower layers cannot be renamed in it.
  */
 #ifndef IMAGE_OVERLAY_H
 #define IMAGE_OVERLAY_H
@@ -20,13 +23,12 @@ struct overlay {
 	const char *upper_name; /* NULL: "upper" */
 	uint32_t   owner;       /* the host id that is root's on the layers' mounts */
 	uint64_t   attrs;       /* MOUNT_ATTR_* */
-	bool       in_userns;   /* mounted by the root of a user namespace: marks of the overlay
-				 * are user.* attributes, and folders cannot be renamed */
 };
 
 /*
  * Mount it; returns its descriptor. Call it in a private mount namespace, in a process with
- * one thread: fsuid, fsgid and the working directory change for a moment.
+ * one thread: fsuid, fsgid and the working directory change for a moment. The mounts of the
+ * layers are of no further use to the caller.
  */
 int overlay_mount(const struct overlay *o, struct err *e) must_check;
 

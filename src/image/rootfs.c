@@ -84,8 +84,8 @@ static int copy_root_mode(const int *layer_fds, size_t n, const struct rootfs_op
 	return r < 0 ? r : sys_fchownat(fd, "", st.st_uid, st.st_gid, AT_EMPTY_PATH);
 }
 
-static int clone_top(struct parts *p, const int *layer_fds, size_t n,
-		     const struct rootfs_opts *o, struct err *e)
+static int prepare_top(const int *layer_fds, size_t n, const struct rootfs_opts *o,
+		       struct err *e)
 {
 	struct stat st;
 	bool fresh = sys_fstatat(o->upper_fd, "upper", &st, AT_SYMLINK_NOFOLLOW) == -ENOENT;
@@ -95,25 +95,20 @@ static int clone_top(struct parts *p, const int *layer_fds, size_t n,
 		return r;
 	}
 	r = fresh ? copy_root_mode(layer_fds, n, o) : 0;
-	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "the instance's own layer");
-	}
-	p->top = idmap_clone(o->upper_fd, p->userns, 0);
-	return p->top < 0 ? clone_error(p->top, o, "the instance's own layer", e) : 0;
+	return r < 0 ? err_set(e, -r, ERR_HOST, "the instance's own layer") : 0;
 }
 
 /* One folder alone is no overlay. */
-static int mount_single(const struct parts *p, const struct rootfs_opts *o, uint64_t attrs,
-			struct err *e)
+static int mount_single(const struct parts *p, const int *layer_fds, size_t n,
+			const struct rootfs_opts *o, uint64_t attrs, struct err *e)
 {
 	auto_close int upper = -1;
-	int from = p->n_lower ? p->lower[0] : -1;
+	int from = n ? layer_fds[0] : -1;
 
-	if (from < 0) {
-		from = upper = sys_openat(p->top, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (n == 0) {
+		from = upper = sys_openat(o->upper_fd, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
 	}
-	struct mount_attr attr = { .attr_set = attrs };
-	int fd = from < 0 ? from : sys_open_tree_attr(from, "", OPEN_TREE_CLONE | AT_EMPTY_PATH, &attr);
+	int fd = from < 0 ? from : idmap_clone(from, p->userns, attrs);
 
 	return fd < 0 ? clone_error(fd, o, "root file system", e) : fd;
 }
@@ -130,17 +125,21 @@ static int mount_parts(struct parts *p, const int *layer_fds, size_t n,
 
 		r = idmap_userns(&map, &p->userns, e);
 	}
+	if (r == 0 && o->upper_fd >= 0) {
+		r = prepare_top(layer_fds, n, o, e);
+	}
+	if (r == 0 && n + (o->upper_fd >= 0) == 1) {
+		return mount_single(p, layer_fds, n, o, attrs, e);
+	}
 	if (r == 0) {
 		r = clone_lower(p, layer_fds, n, o, e);
 	}
 	if (r == 0 && o->upper_fd >= 0) {
-		r = clone_top(p, layer_fds, n, o, e);
+		p->top = idmap_clone(o->upper_fd, p->userns, 0);
+		r = p->top < 0 ? clone_error(p->top, o, "the instance's own layer", e) : 0;
 	}
 	if (r < 0) {
 		return r;
-	}
-	if (n + (o->upper_fd >= 0) == 1) {
-		return mount_single(p, o, attrs, e);
 	}
 	const struct overlay v = {
 		.lower_fds = p->lower, .n_lower = p->n_lower, .top_fd = p->top,

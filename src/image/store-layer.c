@@ -168,14 +168,13 @@ int store__layer_describe(struct store *s, const struct store_path *temp,
 	return r < 0 ? store__host_err(e, r, "image store: a new layer") : 0;
 }
 
-static int unpack_into(struct batch *b, size_t i, int root_fd, int work_fd,
-		       struct unpack_result *ret, struct err *e)
+static int unpack_into(struct batch *b, size_t i, int dir_fd, struct unpack_result *ret,
+		       struct err *e)
 {
 	const struct oci_desc *d = oci_layer(&b->img->manifest, i);
 	struct unpack_job job = {
 		.blob_digest = d->digest, .kind = oci_kind_of(d->media_type),
-		.diff_id = b->img->config.rootfs.diff_ids.v[i], .target_fd = root_fd,
-		.work_fd = work_fd, .lower_fds = b->fds, .n_lower = i, .progress = progress, .ud = b,
+		.diff_id = b->img->config.rootfs.diff_ids.v[i], .dir_fd = dir_fd, .lower_fds = b->fds, .n_lower = i, .progress = progress, .ud = b,
 	};
 	auto_close int blob = store_blob_open(b->s, d->digest, &job.blob_size, e);
 
@@ -192,7 +191,7 @@ static int unpack_into(struct batch *b, size_t i, int root_fd, int work_fd,
 static int make_layer(struct batch *b, size_t i, struct err *e)
 {
 	struct store_path *temp = &b->temps[i];
-	auto_close int work_fd = -1;
+	auto_close int work_fd = -1, dir_fd = -1;
 	struct unpack_result done;
 	int r = store__temp_path("tmp", temp, e);
 
@@ -207,11 +206,14 @@ static int make_layer(struct batch *b, size_t i, struct err *e)
 	if (r == 0 && i > 0) {
 		r = make_folder(b->s, temp, "work", 0700, &work_fd);
 	}
+	if (r >= 0) {
+		r = dir_fd = sys_openat(b->s->dir_fd, temp->text, O_RDONLY | O_DIRECTORY, 0);
+	}
 	if (r < 0) {
 		return store__host_err(e, r, "image store: a new layer");
 	}
 	b->current = i;
-	r = unpack_into(b, i, b->fds[i], work_fd, &done, e);
+	r = unpack_into(b, i, dir_fd, &done, e);
 	if (r < 0) {
 		return r;
 	}

@@ -48,8 +48,8 @@ struct unpack_job {
 	const char       *blob_digest;  /* of the bytes in blob_fd */
 	enum oci_kind     kind;         /* of a layer */
 	const char       *diff_id;      /* of the uncompressed bytes; NULL: not checked */
-	int               target_fd;    /* empty folder: the new layer */
-	int               work_fd;      /* empty folder beside it; -1 where n_lower is 0 */
+	int               dir_fd;       /* folder with the empty folder "root", the new layer,
+					 * and, where n_lower is not 0, the empty folder "work" */
 	const int        *lower_fds;    /* layers below, bottom first */
 	size_t            n_lower;
 	const struct unpack_limits *limits;  /* NULL: the default */
@@ -67,7 +67,7 @@ struct unpack_result {
 
 /*
  * Unpack. ERR_INVALID names the entry and what is wrong with it; ERR_LIMIT the bound. On
- * failure the target holds rubbish. Nothing is synced. Blocks; forks: one thread.
+ * failure "root" holds rubbish. Nothing is synced. Blocks; forks: one thread.
  */
 int unpack_layer(const struct unpack_job *job, struct unpack_result *ret,
 		 struct err *e) must_check;
