@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The front door. Meson and ninja do the work below build/.
 
-.PHONY: all deps deps-build demo test test-long bench asan install clean check
+.PHONY: all deps deps-build demo test test-long bench asan install deb clean check
 
 BUILD ?= build
 
@@ -47,6 +47,9 @@ check:
 
 install: all
 	@meson install -C $(BUILD)
+
+deb: all
+	@packaging/make-deb
 
 clean:
 	rm -rf build build-*
