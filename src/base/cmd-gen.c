@@ -31,7 +31,7 @@ static void print_opts(const struct cmd *c, FILE *out)
 		}
 		opt_title(o, &title);
 		fprintf(out, "  %-30s %s", buf_str(&title), o->help);
-		if (o->dflt) {
+		if (o->dflt && !(o->flags & CMD_NO_DEFAULT_TEXT)) {
 			fprintf(out, " (default %s)", o->dflt);
 		}
 		fputc('\n', out);
@@ -119,7 +119,7 @@ static void man_opts(const struct cmd *c, FILE *out)
 		}
 		fputc('\n', out);
 		man_text(o->help, out);
-		if (o->dflt) {
+		if (o->dflt && !(o->flags & CMD_NO_DEFAULT_TEXT)) {
 			fputs(" (default ", out);
 			man_text(o->dflt, out);
 			fputc(')', out);

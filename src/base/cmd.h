@@ -57,6 +57,7 @@ enum {
 	CMD_HIDDEN = 1,       /* not in help, manual and completion */
 	CMD_STOP_AT_ARG = 2,  /* the first argument ends the options (commands only) */
 	CMD_REQUIRED = 4,     /* options only */
+	CMD_NO_DEFAULT_TEXT = 8, /* options only: the default only marks "not given" */
 };
 
 /* What completes an argument or an option's value; printed by "PROGRAM --generate". */

@@ -203,7 +203,8 @@ static void test_upgrade_keeps_early_bytes(void **state)
 	struct server s;
 
 	start(&s, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: holm-attach\r\n\r\n");
-	struct http_call call = { .socket = s.path, .method = "POST", .path = "/", .upgrade = "holm-attach" };
+	struct http_call call = { .socket = s.path, .method = "POST", .path = "/",
+				  .upgrade = "holm-attach" };
 
 	assert_int_equal(http_open(&call, &r, &e), 0);
 	auto_close int fd = http_take_fd(r, &early);
