@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "container/cgroup.h"
 #include "container/rootfs-priv.h"
 #include "sys/file.h"
@@ -28,22 +29,19 @@ static bool own_cgroupns(const struct rootfs *fs)
 	return oci_linux_ns(fs->conf.spec->linux, OCI_NS_CGROUP) != NULL;
 }
 
-static int attrs_of(struct rootfs *fs, const struct mount_item *m, bool v2,
-		    struct mount_attr *ret, struct err *e)
+static void attrs_of(const struct rootfs *fs, const struct mount_item *m, bool v2,
+		     struct mount_attr *ret)
 {
 	bool may_write = own_cgroupns(fs) && (v2 || fs->userns);
 
 	ret->attr_set = m->opts.set | m->opts.rec_set;
 	ret->attr_clr = (m->opts.clear | m->opts.rec_clear) & MOUNT_ATTR__ATIME;
 	ret->propagation = MS_PRIVATE;
-	if ((ret->attr_set & MOUNT_ATTR_RDONLY) || may_write) {
-		return 0;
+	if (!(ret->attr_set & MOUNT_ATTR_RDONLY) && !may_write) {
+		ret->attr_set |= MOUNT_ATTR_RDONLY;
+		log_warn("cgroups stay read-only", "mount", m->conf->destination, "needs",
+			 v2 ? "a cgroup namespace" : "a user and a cgroup namespace");
 	}
-	ret->attr_set |= MOUNT_ATTR_RDONLY;
-	return rootfs__warn(fs, "mount on %s: kept read-only: to write there takes %s",
-			    m->conf->destination,
-			    v2 ? "a cgroup namespace" : "a user and a cgroup namespace") < 0
-		       ? err_nomem(e) : 0;
 }
 
 /* A detached copy of one group (or hierarchy), from the host's tree, which is still there. */
@@ -65,11 +63,11 @@ static int attach_v2(struct rootfs *fs, struct mount_item *m, const struct cgrou
 {
 	auto_close int target_fd = rootfs__target_open(fs, m, true, e);
 	struct mount_attr attr = { .attr_set = 0 };
-	int r = target_fd < 0 ? target_fd : attrs_of(fs, m, true, &attr, e);
 
-	if (r < 0) {
-		return r;
+	if (target_fd < 0) {
+		return target_fd;
 	}
+	attrs_of(fs, m, true, &attr);
 	m->tree_fd = open_group(m, h, !own_cgroupns(fs), &attr, e);
 	return m->tree_fd < 0 ? m->tree_fd : rootfs__attach(m, m->tree_fd, target_fd, e);
 }
@@ -130,21 +128,20 @@ static int attach_hier(struct mount_item *m, const struct cgroup_hier *h,
 static int attach_v1(struct rootfs *fs, struct mount_item *m, struct err *e)
 {
 	auto_close int target_fd = rootfs__target_open(fs, m, true, e);
-	struct mount_attr v1 = { .attr_set = 0 }, v2 = { .attr_set = 0 };
+	struct mount_attr attr = { .attr_set = 0 };
 	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
 	struct cgroup_hier h;
-	int r = target_fd < 0 ? target_fd : attrs_of(fs, m, false, &v1, e);
 
-	if (r < 0) {
-		return r;
+	if (target_fd < 0) {
+		return target_fd;
 	}
-	v2 = v1; /* what is beside v1 is as writable as that */
+	attrs_of(fs, m, false, &attr);
 	m->tree_fd = new_tmpfs(m, e);
-	r = m->tree_fd < 0 ? m->tree_fd : rootfs__attach(m, m->tree_fd, target_fd, e);
+	int r = m->tree_fd < 0 ? m->tree_fd : rootfs__attach(m, m->tree_fd, target_fd, e);
 	for (unsigned i = 0; r == 0 && fs->conf.cgroup && cgroup_hier(fs->conf.cgroup, i, &h); i++) {
-		r = attach_hier(m, &h, h.v1_name ? &v1 : &v2, e);
+		r = attach_hier(m, &h, &attr, e);
 	}
-	if (r == 0 && (v1.attr_set & MOUNT_ATTR_RDONLY)) {
+	if (r == 0 && (attr.attr_set & MOUNT_ATTR_RDONLY)) {
 		r = sys_mount_setattr(m->tree_fd, "", AT_EMPTY_PATH, &ro);
 		r = r < 0 ? rootfs__mount_err(m, -r, ERR_HOST, e, "make it read-only") : 0;
 	}
@@ -162,12 +159,7 @@ int rootfs__cgroup_attach(struct rootfs *fs, struct mount_item *m, struct err *e
 					 m->opts.data.v[0]);
 	}
 	if (!any) {
-		int r = rootfs__warn(fs, "mount on %s: the container has no cgroup: empty",
-				     m->conf->destination);
-
-		if (r < 0) {
-			return err_nomem(e);
-		}
+		log_warn("the container has no cgroup", "mount", m->conf->destination);
 	}
 	return any && h.dir[0] == '\0' ? attach_v2(fs, m, &h, e) : attach_v1(fs, m, e);
 }

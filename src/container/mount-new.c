@@ -245,15 +245,37 @@ static unsigned long ms_flags(uint64_t attrs)
 	return flags;
 }
 
+/* What that call cannot be told. */
+static int check_text(const struct rootfs *fs, const struct mount_item *m, struct err *e)
+{
+	bool propagates = false;
+
+	for (size_t i = 0; i < m->opts.n_propagation; i++) {
+		propagates = propagates || m->opts.propagation[i].flag == MS_SHARED ||
+			     m->opts.propagation[i].flag == MS_UNBINDABLE;
+	}
+	if (propagates || m->opts.super || label_of(fs, m->conf->type)) {
+		return rootfs__mount_err(m, ENOTSUP, ERR_UNSUPPORTED, e,
+					 "options of more than %d bytes go with neither propagation, "
+					 "sync and the like, nor a mount label", VALUE_MAX);
+	}
+	return 0;
+}
+
 /*
  * The old call, for the long lower-layer lists of overlays. It takes a path, so it gets "."
  * in the folder that the target's descriptor is.
  */
-static int mount_by_text(const struct mount_item *m, int target_fd, struct err *e)
+static int mount_by_text(const struct rootfs *fs, const struct mount_item *m, int target_fd,
+			 struct err *e)
 {
 	auto_buf struct buf b = BUF_INIT;
 	const char *source = m->conf->source && m->conf->source[0] ? m->conf->source : "none";
+	int checked = check_text(fs, m, e);
 
+	if (checked < 0) {
+		return checked;
+	}
 	for (size_t i = 0; i < m->opts.data.n; i++) {
 		buf_add_str(&b, i > 0 ? "," : "");
 		buf_add_str(&b, m->opts.data.v[i]);
@@ -303,7 +325,7 @@ int rootfs__new_attach(struct rootfs *fs, struct mount_item *m, struct err *e)
 		return rootfs__attach(m, m->tree_fd, target_fd, e); /* the parent's work */
 	}
 	if (has_long_data(m)) {
-		return mount_by_text(m, target_fd, e);
+		return mount_by_text(fs, m, target_fd, e);
 	}
 	if (tmpfs && !rootfs__has_data(m, "mode=")) {
 		r = sys_fstat(target_fd, &st);

@@ -27,17 +27,6 @@ int rootfs__mount_err(const struct mount_item *m, int errnum, enum err_code code
 	return r;
 }
 
-int rootfs__warn(struct rootfs *fs, const char *fmt, ...)
-{
-	auto_buf struct buf b = BUF_INIT;
-	va_list ap;
-
-	va_start(ap, fmt);
-	buf_vprintf(&b, fmt, ap);
-	va_end(ap);
-	return strv_add(&fs->warnings, buf_str(&b));
-}
-
 /* --- from the config ------------------------------------------------------------------- */
 
 static enum mount_kind kind_of(const struct mount_item *m)

@@ -44,7 +44,6 @@ struct device_node {
 
 struct rootfs {
 	struct rootfs_conf    conf;
-	struct strv           warnings;
 	bool                  userns;      /* the container has a user namespace of its own */
 	bool                  deferred;    /* we may not mount yet: rootfs_mount() opens all */
 	struct mount_propagation propagation; /* rootfsPropagation; .flag 0: the default */
@@ -64,8 +63,6 @@ struct rootfs {
 /* Fill *e for one mount: the field is "/mounts/N". Returns -errnum. */
 int rootfs__mount_err(const struct mount_item *m, int errnum, enum err_code code, struct err *e,
 		      const char *fmt, ...) printf_like(5, 6) must_check;
-
-int rootfs__warn(struct rootfs *fs, const char *fmt, ...) printf_like(2, 3) must_check;
 
 /* --- mount.c: items of the config ------------------------------------------------------ */
 

@@ -70,7 +70,6 @@ int rootfs_prepare(const struct rootfs_conf *conf, struct rootfs **ret, struct e
 		return err_nomem(e);
 	}
 	fs->conf = *conf;
-	fs->warnings = (struct strv)STRV_INIT;
 	fs->userns = oci_linux_ns(conf->spec->linux, OCI_NS_USER) != NULL;
 	fs->bundle_fd = fs->root_fd = fs->mask_fd = fs->node_fd = fs->idmap_fd = -1;
 	fs->pty_master = fs->pty_peer = -1;
@@ -289,11 +288,6 @@ void rootfs_take_pty(struct rootfs *fs, int *ret_master, int *ret_peer)
 	*ret_peer = take_fd(&fs->pty_peer);
 }
 
-const struct strv *rootfs_warnings(const struct rootfs *fs)
-{
-	return &fs->warnings;
-}
-
 struct rootfs *rootfs_free(struct rootfs *fs)
 {
 	if (!fs) {
@@ -307,7 +301,6 @@ struct rootfs *rootfs_free(struct rootfs *fs)
 	fd_close(&fs->idmap_fd);
 	fd_close(&fs->pty_master);
 	fd_close(&fs->pty_peer);
-	strv_fini(&fs->warnings);
 	free(fs->root_path);
 	free(fs);
 	return NULL;

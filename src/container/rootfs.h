@@ -25,7 +25,8 @@
  * rootfs_prepare() may not do, rootfs_mount() does in the container's user namespace.
  *
  * All descriptors are close-on-exec; rootfs_enter() closes those that reach the host.
- * Errors name the field of the config ("/mounts/3") and the path.
+ * Errors name the field of the config ("/mounts/3") and the path. What is done otherwise than
+ * asked and is no error (a cgroup mount kept read-only) is logged as a warning.
  *
  * Spec: oci-runtime 1.3, config.md, Mounts; config-linux.md, Default Filesystems, Devices,
  * Default Devices, Masked Paths, Readonly Paths, Rootfs Mount Propagation
@@ -34,7 +35,6 @@
 #define CONTAINER_ROOTFS_H
 
 #include "base/err.h"
-#include "base/str.h"
 
 struct cgroup;
 struct oci_spec;
@@ -80,10 +80,6 @@ int rootfs_enter(struct rootfs *fs, struct err *e) must_check;
  * caller owns both; -1 where there is none.
  */
 void rootfs_take_pty(struct rootfs *fs, int *ret_master, int *ret_peer);
-
-/* What was done otherwise than asked and is no error (a cgroup mount kept read-only ...).
- * For the edge to log; of the process that ran rootfs_prepare() or rootfs_mount(). */
-const struct strv *rootfs_warnings(const struct rootfs *fs);
 
 struct rootfs *rootfs_free(struct rootfs *fs);
 AUTO_PTR(struct rootfs, rootfs_free)

@@ -552,6 +552,51 @@ static const char *check_dev_link(void)
 	return NULL;
 }
 
+/* An image may have no folders at all. */
+static void bare_image(void **state)
+{
+	const struct box *b = *state;
+	static const char *const dirs[] = { "rootfs/proc", "rootfs/sys", "rootfs/dev", "rootfs/tmp" };
+
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+		assert_int_equal(unlinkat(b->dir_fd, dirs[i], AT_REMOVEDIR), 0);
+	}
+	assert_runs(b, .mounts = USUAL, .linux = MASKS, .check = check_masks);
+}
+
+/* CVE-2021-30465: someone swaps a folder of the root for a link out of it, all the time. */
+static void target_is_swapped(void **state)
+{
+	const struct box *b = *state;
+	pid_t pid = 0;
+	int status = 0;
+	unsigned done = 0;
+
+	box_dir(b, "outside");
+	box_dir(b, "rootfs/vol");
+	box_dir(b, "rootfs/vol/swap");
+	assert_int_equal(symlinkat("../../outside", b->dir_fd, "rootfs/vol/link"), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;) {
+			ignore_result(sys_renameat2(b->dir_fd, "rootfs/vol/swap", b->dir_fd,
+						    "rootfs/vol/link", RENAME_EXCHANGE));
+			/* as often as it can */
+		}
+	}
+	for (unsigned i = 0; i < 25; i++) {
+		const char *said = box_run(b, &(struct run){
+			.mounts = "{'destination':'/vol/swap/x','source':'src','options':['bind']}" });
+
+		done += said[0] == '\0';
+	}
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(done > 0);
+	assert_int_equal(faccessat(b->dir_fd, "outside/x", F_OK, 0), -1);
+}
+
 /* CVE-2026-41579: /dev itself is a link. It leads nowhere but in the root. */
 static void dev_is_a_link(void **state)
 {
@@ -750,7 +795,8 @@ int main(void)
 		BOX(usual), BOX(usual_userns), BOX(usual_no_pivot),
 		BOX(usual_deferred), BOX(usual_without_mknod), BOX(usual_without_openat2),
 		BOX(nothing_of_the_host_stays), BOX(binds_work), BOX(binds_refused),
-		BOX(proc_is_guarded), BOX(links_stay_inside), BOX(dev_is_a_link),
+		BOX(proc_is_guarded), BOX(links_stay_inside), BOX(bare_image),
+		BOX(target_is_swapped), BOX(dev_is_a_link),
 		BOX(null_is_a_link), BOX(console), BOX(copy_up), BOX(devices), BOX(idmap),
 		BOX(faults),
 #undef BOX

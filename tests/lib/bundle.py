@@ -47,6 +47,7 @@ class Bundle:
         self.id = f"holm-test-{os.getpid()}-{next(_numbers)}"
         self.runtime = runtime or RUNTIME
         self.state = self.dir / "state"
+        self.wrapper = []  # a command that runs the runtime
         for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "root", "var"):
             (self.rootfs / name).mkdir(parents=True)
         shutil.copy("/bin/busybox", self.rootfs / "bin/busybox")
@@ -89,7 +90,7 @@ class Bundle:
         (self.dir / "config.json").write_text(json.dumps(self.config))
 
     def call(self, *args, **kw):
-        return subprocess.run([self.runtime, "--root", str(self.state), *args],
+        return subprocess.run([*self.wrapper, self.runtime, "--root", str(self.state), *args],
                               text=True, capture_output=True, timeout=60,
                               **{"stdin": subprocess.DEVNULL, **kw})
 

@@ -276,6 +276,37 @@ def test_cgroup_writable_only_with_both_namespaces(box):
     assert got and all(("rw" in v[0]) == userns for v in got.values()), got
 
 
+def on_v2(box):
+    """Run on a host that has a v2 tree alone (here without controllers)."""
+    box.wrapper = ["unshare", "--mount", "/bin/sh", "-c", "umount -R /sys/fs/cgroup && "
+                   "mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"", "sh"]
+
+
+def test_cgroup_v2(box):
+    on_v2(box)
+    box.mount("/sys/fs/cgroup", type="cgroup", source="cgroup", options=["nosuid", "ro"])
+    got = table(box)["/sys/fs/cgroup"]
+    assert got[2] == "cgroup2" and {"ro", "nosuid"} <= set(got[0])
+    assert box.sh("cat /sys/fs/cgroup/cgroup.procs").split()[0] == "1"
+
+
+def test_cgroup_v2_writable(box):
+    """A v2 group of its own may be written to, in a cgroup namespace."""
+    on_v2(box)
+    box.mount("/sys/fs/cgroup", type="cgroup2", source="cgroup", options=["nosuid"])
+    assert "rw" in table(box)["/sys/fs/cgroup"][0]
+    assert box.sh("mkdir /sys/fs/cgroup/inner && echo made") == "made"
+
+
+def test_cgroup_v2_without_namespace_is_whole_and_read_only(box):
+    on_v2(box)
+    spaces = box.config["linux"]["namespaces"]
+    box.config["linux"]["namespaces"] = [n for n in spaces if n["type"] != "cgroup"]
+    box.mount("/sys/fs/cgroup", type="cgroup", source="cgroup", options=["nosuid"])
+    assert "ro" in table(box)["/sys/fs/cgroup"][0]
+    assert box.id in box.sh("ls /sys/fs/cgroup")
+
+
 def test_console(box):
     box.config["process"]["terminal"] = True
     done = box.run("/bin/sh", "-c", "tty; stat -c %t /dev/console; test -t 0 && echo yes")
