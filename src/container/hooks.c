@@ -121,7 +121,7 @@ static int hook_failed(const struct hook_run *h, int errnum, struct err *e, cons
 		n--;
 	}
 	text[n] = '\0';
-	return err_set(e, errnum, ERR_HOST, "error running %s hook #%zu (%s): %s %d%s%s", h->name,
+	return err_set(e, errnum, ERR_INVALID, "error running %s hook #%zu (%s): %s %d%s%s", h->name,
 		       h->index, h->hook->path, what, value, n ? ", output: " : "", text);
 }
 

@@ -84,7 +84,7 @@ static int make_tree(struct init *in, struct spawned *me, struct err *e)
 			  : msg_wait(me->sync_fd, MSG_GO, false, NULL, e);
 	}
 	r = r < 0 ? r : run_hooks(in, &hooks->create_container, "createContainer", STATUS_CREATING,
-				  in->rec->bundle, e);
+				  NULL, e);
 	/* With the host's /proc still in sight, without which none may be mounted in a user
 	 * namespace. */
 	r = r < 0 ? r : apply_sysctls(in->rec->spec.linux, e);

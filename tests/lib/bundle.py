@@ -91,8 +91,8 @@ class Bundle:
 
     def call(self, *args, **kw):
         return subprocess.run([*self.wrapper, self.runtime, "--root", str(self.state), *args],
-                              text=True, capture_output=True, timeout=60,
-                              **{"stdin": subprocess.DEVNULL, **kw})
+                              text=True, timeout=60,
+                              **{"stdin": subprocess.DEVNULL, "capture_output": True, **kw})
 
     def run(self, *argv, options=(), **kw):
         """Run to the end; returns the finished process."""
