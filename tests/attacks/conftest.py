@@ -1,0 +1,74 @@
+"""What every attack starts from: a bundle, as root and in a user namespace, and a host that
+must be as it was when the attack is over."""
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from lib.victim import ATTACK, Victim
+
+# What no container may change, wherever it comes from.
+HOST_FILES = ["/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe",
+              "/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname",
+              "/proc/sys/kernel/shmmax", "/proc/sys/kernel/shm_rmid_forced",
+              "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/core/somaxconn",
+              "/proc/sys/kernel/sysrq", "/proc/sys/fs/mqueue/msg_max"]
+
+
+def host_state():
+    state = {name: pathlib.Path(name).read_text() for name in HOST_FILES if os.path.exists(name)}
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        state["mounts"] = sorted(line.split()[4] for line in f)
+    return state
+
+
+@pytest.fixture(scope="session", autouse=True)
+def needs_root():
+    if os.geteuid() != 0:
+        pytest.skip("attacks are tried as root")
+    assert ATTACK.exists(), f"{ATTACK} is not built"
+
+
+def victim(tmp_path, userns):
+    # pytest makes its folders 0700; a container's root must be able to come through.
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(0o755)
+    before = host_state()
+    box = Victim(tmp_path, userns)
+    yield box
+    box.close()
+    box.assert_intact()
+    assert host_state() == before
+
+
+@pytest.fixture(params=["root", "userns"])
+def box(request, tmp_path):
+    yield from victim(tmp_path, request.param == "userns")
+
+
+@pytest.fixture
+def rootbox(tmp_path):
+    """For what a user namespace forbids before it can be tried."""
+    yield from victim(tmp_path, False)
+
+
+@pytest.fixture
+def userbox(tmp_path):
+    yield from victim(tmp_path, True)
+
+
+@pytest.fixture
+def helper():
+    """Start a program on the host that ends with the test."""
+    started = []
+
+    def start(*args, **kw):
+        started.append(subprocess.Popen([str(a) for a in args], **kw))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
