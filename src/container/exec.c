@@ -306,6 +306,19 @@ static int take_master(struct exec *x, int *ret, struct err *e)
 		: err_set(e, r < 0 ? (int)-r : EPROTO, ERR_HOST, "cannot receive the terminal");
 }
 
+/*
+ * In the process that joins. Root in a container without a user namespace may have
+ * CAP_SYS_PTRACE, and looks at whoever comes in: its root is the container's by now, and of
+ * the descriptors only those stay that the rest of the way needs (CVE-2016-9962).
+ */
+static int shed(void *ud, int sync_fd)
+{
+	struct exec *x = ud;
+	struct process p = { .n_fds = x->process.n_fds, .keep = { sync_fd, x->console[1], -1 } };
+
+	return process_close_rest(&p);
+}
+
 static int launch(struct exec *x, int *ret_master, struct err *e)
 {
 	const struct oci_process *p = x->o->process;
@@ -313,6 +326,7 @@ static int launch(struct exec *x, int *ret_master, struct err *e)
 	x->spawn.hold = (x->has_userns && p->rlimits.n > 0) ||
 			(p->exec_cpu_affinity && p->exec_cpu_affinity->initial);
 	x->spawn.on_pid = on_pid;
+	x->spawn.shed = !x->has_userns && (x->spawn.target_ns & CLONE_NEWNS) ? shed : NULL;
 	x->spawn.ud = x;
 
 	pid_t pid = spawn(&x->spawn, &x->child, e);

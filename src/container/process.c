@@ -274,7 +274,7 @@ static bool filter_last(const struct process *p)
 }
 
 /* Close all but what is handed on and what is kept, lest it be seen from inside. */
-static int close_rest(const struct process *p)
+int process_close_rest(const struct process *p)
 {
 	unsigned from = 3 + p->n_fds;
 	int r = 0;
@@ -318,7 +318,7 @@ int process_settle(struct process *p, struct err *e)
 		return -e->errnum;
 	}
 	err_clear(e);
-	r = close_rest(p);
+	r = process_close_rest(p);
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "cannot close what is not the container's");
 	}

@@ -39,6 +39,9 @@ unsigned process_listen_fds(void);
 /* Whether 3 ... 3 + n - 1 are open, as the caller promised. */
 int process_check_fds(unsigned n, struct err *e) must_check;
 
+/* Close all descriptors but 0, 1, 2, what is handed on and what is kept. */
+int process_close_rest(const struct process *p) must_check;
+
 /* Everything up to the seccomp filter and the user. Context: in the container. */
 int process_settle(struct process *p, struct err *e) must_check;
 

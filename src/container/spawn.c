@@ -287,6 +287,10 @@ static void middle(const struct spawn_conf *c, struct spawned *me)
 	}
 	r = r < 0 ? r : join_target(c, c->target_ns, &e);
 	r = r < 0 ? r : join_paths(c, true, &e);
+	if (r == 0 && c->shed) {
+		r = c->shed(c->ud, me->sync_fd);
+		r = r < 0 ? err_set(&e, -r, ERR_HOST, "cannot close what is not the container's") : 0;
+	}
 	if (r < 0) {
 		fail(me->sync_fd, &e);
 	}
@@ -307,7 +311,7 @@ static bool needs_middle(const struct spawn_conf *c)
 {
 	bool any = false;
 
-	if (c->join[OCI_NS_PID] >= 0 || c->join[OCI_NS_USER] >= 0 ||
+	if (c->shed || c->join[OCI_NS_PID] >= 0 || c->join[OCI_NS_USER] >= 0 ||
 	    ((c->target_ns & CLONE_NEWUSER) && geteuid() != 0)) {
 		return true;
 	}

@@ -42,6 +42,13 @@ struct spawn_conf {
 	int                   (*on_pid)(void *ud, pid_t pid, struct err *e);
 	void                   *ud;
 	bool                    hold;
+	/*
+	 * For a process that joins: called once the mount namespace is joined, before anything
+	 * inside can see the new process; to close what it does not need. NULL: it is seen
+	 * from its first moment, with all that it still has of the host. Being undumpable
+	 * keeps that from everyone but CAP_SYS_PTRACE of our own user namespace.
+	 */
+	int                   (*shed)(void *ud, int sync_fd);
 };
 
 #define SPAWN_CONF_INIT { .join = { -1, -1, -1, -1, -1, -1, -1, -1 }, .target_pidfd = -1 }

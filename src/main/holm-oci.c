@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -186,6 +187,7 @@ int main(int argc, char **argv)
 	int r;
 
 	self_init(argv);
+	(void)umask(022); /* the groups and folders that are made; a container has its own */
 #ifdef HOLM_FAULTS
 	if (getenv("HOLM_FAULT") && sys_fault_parse(getenv("HOLM_FAULT")) < 0) {
 		fprintf(stderr, "holm-oci: HOLM_FAULT cannot be understood\n");
