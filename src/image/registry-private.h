@@ -47,6 +47,9 @@ struct registry {
 	char                       *authorization;   /* header, or NULL */
 	char                       *scope;
 	struct challenge            challenge;       /* the last one met */
+	bool                        has_item;        /* requests with a body move this item: */
+	uint32_t                    item;
+	uint64_t                    item_base;       /* bytes before those of the request */
 };
 
 int  registry__open(struct registry *g, struct worker *w, const struct registry__job *job,

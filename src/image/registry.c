@@ -367,7 +367,12 @@ static int ask_once(struct registry *g, const struct registry__ask *ask, const c
 		q->body_max = ask->body_max;
 	}
 	r = http_start(&g->http, q, e);
-	r = r < 0 ? r : http_wait(&g->http, q, e);
+	while (r == 0 && !q->done) {
+		r = http_poll(&g->http, 100, e);
+		if (r == 0 && g->has_item && q->send_bytes > 0) {
+			r = worker_set(g->w, g->item, PROGRESS_ACTIVE, g->item_base + q->sent, e);
+		}
+	}
 	if (r == 0) {
 		*ret = take_ptr(&q);
 	}

@@ -176,6 +176,13 @@ int worker_image(struct worker *w, const struct worker_image *image, struct err 
 	return send_msg(w, &head, image, sizeof(*image), e);
 }
 
+int worker_line(struct worker *w, const char *text, struct err *e)
+{
+	struct worker__head head = { .type = W_LINE };
+
+	return send_msg(w, &head, text, MIN(strlen(text) + 1, (size_t)WORKER__DATA_MAX), e);
+}
+
 int worker_item(struct worker *w, const char *id, const char *what, uint64_t total,
 		uint32_t *ret_item, struct err *e)
 {

@@ -19,6 +19,7 @@ enum worker__type {
 	W_ITEM,       /* + struct worker__begin        -> W_REPLY, index: item */
 	W_SET,        /* value: done, state */
 	W_TEXT,       /* + text */
+	W_LINE,       /* + text */
 	W_FAIL,       /* + struct err: the child ends */
 	W_FINISH,     /* the child ends well */
 	W_REPLY,      /* status; + struct err where that is negative */
@@ -40,7 +41,8 @@ struct worker__begin {
 };
 
 enum { WORKER__DATA_MAX = 64 * 1024, WORKER__BLOBS_MAX = 64, WORKER__ITEMS_MAX = 20000,
-       WORKER__IMAGES_MAX = 1024, WORKER__SOCKET = 3 };
+       WORKER__IMAGES_MAX = 1024,
+       WORKER__LINES_MAX = 100000, WORKER__SOCKET = 3 };
 
 /* Run in the child: confine, work, report, exit. */
 noreturn_fn void worker__child(const struct worker_run *run, int sock, pid_t parent);

@@ -322,6 +322,11 @@ static int dispatch(struct host *h, struct message *m, size_t n, struct err *e)
 	case W_TEXT:
 		progress_text(h->run->progress, "%s", (const char *)m->data);
 		return 0;
+	case W_LINE:
+		if (!h->run->lines || h->run->lines->n >= WORKER__LINES_MAX) {
+			return broken(h, "line", e);
+		}
+		return strv_add(h->run->lines, (const char *)m->data) < 0 ? err_nomem(e) : 0;
 	case W_FAIL:
 		return on_fail(h, m, n, e);
 	case W_FINISH:

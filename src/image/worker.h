@@ -58,6 +58,7 @@ struct worker_run {
 
 	int (*main)(struct worker *w, void *job, struct err *e);
 	void       *job;
+	struct strv *lines;              /* gets what the child says by worker_line(); or NULL */
 	const int  *keep_fds;            /* stay open in the child under the same number */
 	size_t      n_keep_fds;
 };
@@ -101,6 +102,9 @@ int worker_blob_put(struct worker *w, const char *digest, const char *what, cons
 /* Ask the parent to open something. Its descriptor, or the parent's error. */
 int worker_open(struct worker *w, const char *name, uint64_t *ret_size,
 		struct err *e) must_check;
+
+/* One line of a listing. */
+int worker_line(struct worker *w, const char *text, struct err *e) must_check;
 
 int worker_image(struct worker *w, const struct worker_image *image, struct err *e) must_check;
 

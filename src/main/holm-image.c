@@ -142,6 +142,31 @@ static const struct cmd_opt pull_opts[] = {
 	NET_OPTS(struct pull_opts),
 };
 
+static const struct cmd_opt push_opts[] = {
+	{ 0, "chunk-size", CMD_SIZE, NET(struct pull_opts, chunk_bytes), "BYTES",
+	  "push larger blobs in parts of this size (32m)" },
+	NET_OPTS(struct pull_opts),
+};
+
+static const struct cmd_opt tags_opts[] = {
+	{ 0, "json", CMD_FLAG, offsetof(struct tags_opts, json), NULL, "print JSON" },
+	{ 0, "catalog", CMD_FLAG, offsetof(struct tags_opts, catalog), NULL,
+	  "the argument is a host: list its repositories" },
+	NET_OPTS(struct tags_opts),
+};
+
+static const struct cmd_opt login_opts[] = {
+	{ 'u', "username", CMD_STR, offsetof(struct login_opts, username), "NAME", "user name" },
+	{ 0, "password-stdin", CMD_FLAG, offsetof(struct login_opts, password_stdin), NULL,
+	  "read the password from standard input" },
+	NET_OPTS(struct login_opts),
+};
+
+static const struct cmd_opt logout_opts[] = {
+	{ 0, "authfile", CMD_STR, NET(struct login_opts, auth_file), "FILE",
+	  "credentials; the usual one is ~/.docker/config.json", .complete = CMD_COMPLETE_FILE },
+};
+
 static const struct cmd_opt load_opts[] = {
 	ADD_OPTS(struct load_opts, "name the one image of the archive so"),
 };
@@ -190,6 +215,21 @@ static const struct cmd *const commands[] = {
 	  .help = "add the images of an archive: an OCI layout, or what \"docker save\" wrote",
 	  .examples = "holm-image load debian.tar\nskopeo copy docker://debian oci:debian:12 && "
 		      "holm-image load debian --name debian:12" },
+	&(const struct cmd){ .name = "push", .group = "Bring images out", .args = "IMAGE [NAME]",
+	  .min_args = 1, .max_args = 2, OPTS(push_opts, struct pull_opts), .run = cmd_push,
+	  .help = "send an image to a registry, under its own name or another",
+	  .examples = "holm-image push debian:12 registry.example/me/debian:12" },
+	&(const struct cmd){ .name = "tags", .group = "Registries", .args = "NAME", .min_args = 1,
+	  .max_args = 1, OPTS(tags_opts, struct tags_opts), .run = cmd_tags,
+	  .help = "list the tags of a repository" },
+	&(const struct cmd){ .name = "login", .group = "Registries", .args = "[HOST]",
+	  .max_args = 1, OPTS(login_opts, struct login_opts), .run = cmd_login,
+	  .help = "try credentials and keep them",
+	  .text = "They are kept where docker, podman and skopeo look for them too, or by the "
+		  "helper that the file names." },
+	&(const struct cmd){ .name = "logout", .group = "Registries", .args = "[HOST]",
+	  .max_args = 1, OPTS(logout_opts, struct login_opts), .run = cmd_logout,
+	  .help = "forget credentials" },
 	&(const struct cmd){ .name = "ls", .group = "Look and manage", OPTS(ls_opts, struct list_opts), .run = cmd_ls,
 	  .help = "list images" },
 	&(const struct cmd){ .name = "inspect", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
