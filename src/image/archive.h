@@ -58,6 +58,13 @@ struct archive_import {
 	const char                *platform;   /* "linux/amd64"; NULL: this host's */
 	const char                *comment;    /* in the history */
 	uint64_t                   created_ns; /* since the epoch; 0: now */
+
+	/* For who makes the input by a program: see worker_run, and a last check once all is
+	 * read, before the image is named. May be NULL. */
+	int                       *watch_fd;
+	void                     (*on_watch)(int *fd, void *ud);
+	int                      (*check)(void *ud, struct err *e);
+	void                      *ud;
 };
 
 int archive_import(struct store *s, const struct archive_import *i, struct progress *p,

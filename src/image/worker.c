@@ -346,18 +346,24 @@ static int dispatch(struct host *h, struct message *m, size_t n, struct err *e)
 static int serve(struct host *h, struct message *m, struct err *e)
 {
 	while (!h->finished) {
-		struct pollfd p = { .fd = h->sock, .events = POLLIN };
+		struct pollfd p[2] = {
+			{ .fd = h->sock, .events = POLLIN },
+			{ .fd = h->run->watch_fd ? *h->run->watch_fd : -1, .events = POLLIN },
+		};
 		int r = cancel_check(e);
 
 		if (r < 0) {
 			return r;
 		}
 		progress_draw(h->run->progress, false);
-		r = poll(&p, 1, 100);
+		r = poll(p, 2, 100);
 		if (r < 0 && errno != EINTR) {
 			return err_set(e, errno, ERR_HOST, "poll");
 		}
-		if (r <= 0) {
+		if (r > 0 && p[1].revents) {
+			h->run->on_watch(h->run->watch_fd, h->run->watch_ud);
+		}
+		if (r <= 0 || !p[0].revents) {
 			continue;
 		}
 

@@ -58,6 +58,10 @@ struct worker_run {
 
 	int (*main)(struct worker *w, void *job, struct err *e);
 	void       *job;
+	/* Another descriptor to listen at meanwhile; closed or -1 once it is done. */
+	int        *watch_fd;            /* NULL: none */
+	void      (*on_watch)(int *fd, void *ud);
+	void       *watch_ud;
 	struct strv *lines;              /* gets what the child says by worker_line(); or NULL */
 	const int  *keep_fds;            /* stay open in the child under the same number */
 	size_t      n_keep_fds;

@@ -171,6 +171,52 @@ static const struct cmd_opt load_opts[] = {
 	ADD_OPTS(struct load_opts, "name the one image of the archive so"),
 };
 
+#define CONF(s, m) (offsetof(s, config) + offsetof(struct config_opts, m))
+#define CONFIG_OPTS(s) \
+	{ 0, "cmd", CMD_STRV, CONF(s, cmd), "WORD", \
+	  "command of the image; given once for each word" }, \
+	{ 0, "entrypoint", CMD_STRV, CONF(s, entrypoint), "WORD", \
+	  "what the command is given to; once for each word" }, \
+	{ 'e', "env", CMD_STRV, CONF(s, env), "NAME=VALUE", "variable of the environment" }, \
+	{ 'l', "label", CMD_STRV, CONF(s, labels), "KEY=VALUE", "label of the image" }, \
+	{ 'u', "user", CMD_STR, CONF(s, user), "USER[:GROUP]", "who the command runs as" }, \
+	{ 'w', "workdir", CMD_STR, CONF(s, workdir), "PATH", "folder the command starts in" }
+
+static const struct cmd_opt import_opts[] = {
+	{ 0, "platform", CMD_STR, offsetof(struct import_opts, platform), "OS/ARCH",
+	  "what the files are for, if not this host's" },
+	{ 'm', "message", CMD_STR, offsetof(struct import_opts, comment), "TEXT",
+	  "line in the image's history", .dflt = "holm-image import" },
+	{ 0, "compress", CMD_CHOICE, offsetof(struct import_opts, compress), "HOW",
+	  "of the layer in the store", .choices = archive_compress_names, .dflt = "keep" },
+	{ 0, "unpack", CMD_FLAG, offsetof(struct import_opts, unpack), NULL,
+	  "unpack the layer as well" },
+	CONFIG_OPTS(struct import_opts),
+};
+
+#define IN(m) offsetof(struct bootstrap_opts, m)
+static const struct cmd_opt bootstrap_opts[] = {
+	{ 0, "name", CMD_STR, IN(name), "NAME", "instead of debian:SUITE" },
+	{ 0, "variant", CMD_STR, IN(variant), "VARIANT",
+	  "which packages: minbase, apt, essential, required, buildd, important, standard",
+	  .dflt = "minbase" },
+	{ 0, "include", CMD_STRV, IN(include), "PACKAGE,...", "install these as well" },
+	{ 0, "mirror", CMD_STR, IN(mirror), "URL", "instead of this host's apt sources" },
+	{ 0, "platform", CMD_STR, IN(platform), "OS/ARCH", "instead of this host's" },
+	{ 0, "compress", CMD_CHOICE, IN(compress), "HOW", "of the layer in the store",
+	  .choices = archive_compress_names, .dflt = "zstd" },
+	{ 0, "unpack", CMD_FLAG, IN(unpack), NULL, "unpack the layer as well" },
+	CONFIG_OPTS(struct bootstrap_opts),
+};
+#undef IN
+
+static const struct cmd_opt save_opts[] = {
+	{ 'o', "output", CMD_STR, offsetof(struct save_opts, output), "FILE",
+	  "where to; standard output without it", .complete = CMD_COMPLETE_FILE },
+	{ 0, "format", CMD_CHOICE, offsetof(struct save_opts, format), "FORMAT",
+	  "kind of archive", .choices = archive_format_names, .dflt = "oci" },
+};
+
 #define IN(m) offsetof(struct list_opts, m)
 static const struct cmd_opt ls_opts[] = {
 	{ 0, "json", CMD_FLAG, IN(json), NULL, "print JSON" },
@@ -215,6 +261,19 @@ static const struct cmd *const commands[] = {
 	  .help = "add the images of an archive: an OCI layout, or what \"docker save\" wrote",
 	  .examples = "holm-image load debian.tar\nskopeo copy docker://debian oci:debian:12 && "
 		      "holm-image load debian --name debian:12" },
+	&(const struct cmd){ .name = "import", .group = "Bring images in", .args = "FILE|- [NAME]",
+	  .min_args = 1, .max_args = 2, OPTS(import_opts, struct import_opts), .run = cmd_import,
+	  .complete = CMD_COMPLETE_FILE, .help = "make an image from a tar of a root file system",
+	  .examples = "holm-image import root.tar me/app:1 --cmd /bin/app" },
+	&(const struct cmd){ .name = "bootstrap", .group = "Bring images in",
+	  .args = "debian[:SUITE]", .min_args = 1, .max_args = 1,
+	  OPTS(bootstrap_opts, struct bootstrap_opts), .run = cmd_bootstrap,
+	  .help = "make an image of Debian with mmdebstrap",
+	  .examples = "holm-image bootstrap debian:bookworm --include=iproute2,procps" },
+	&(const struct cmd){ .name = "save", .group = "Bring images out", .args = "IMAGE...",
+	  .min_args = 1, .max_args = CMD_ANY, OPTS(save_opts, struct save_opts), .run = cmd_save,
+	  .help = "write images to an archive",
+	  .examples = "holm-image save --format docker debian:12 | docker load" },
 	&(const struct cmd){ .name = "push", .group = "Bring images out", .args = "IMAGE [NAME]",
 	  .min_args = 1, .max_args = 2, OPTS(push_opts, struct pull_opts), .run = cmd_push,
 	  .help = "send an image to a registry, under its own name or another",

@@ -29,17 +29,22 @@ struct add_opts {   /* load, import, bootstrap, pull */
 
 struct pull_opts { struct net_opts net; struct add_opts add; };
 struct load_opts { struct add_opts add; };
+struct config_opts {
+	const char *user, *workdir;
+	struct strv env, labels, cmd, entrypoint;
+};
 struct import_opts {
-	struct add_opts add;
-	int             compress;
-	const char     *user, *workdir, *comment;
-	struct strv     env, labels, cmd, entrypoint;
+	struct config_opts config;
+	const char        *platform, *comment;
+	int                compress;
+	bool               unpack;
 };
 struct bootstrap_opts {
-	struct add_opts add;
-	int             compress;
-	const char     *variant, *mirror;
-	struct strv     include;
+	struct config_opts config;
+	const char        *name, *platform, *variant, *mirror;
+	struct strv        include;
+	int                compress;
+	bool               unpack;
 };
 struct save_opts { int format; const char *output; };
 struct list_opts { bool json, quiet, no_trunc; };
