@@ -75,6 +75,8 @@ void unpack__inflate_main(const struct inflate_child *child)
 	unsigned missing = 0;
 	const struct confine conf = { .name = "decompressor", .memory_bytes = MEMORY_BYTES,
 				      .files = FILES };
+	/* When nobody takes its bytes it says so, and does not die of it. */
+	(void)signal(SIGPIPE, SIG_IGN);
 	int r = close_others(&c.in_fd, &c.out_fd, &c.report_fd);
 
 	r = r < 0 ? err_set(&e, -r, ERR_HOST, "decompressor: its descriptors") :

@@ -763,12 +763,9 @@ static int read_entries(struct run *u)
 		if (r == ARCHIVE_EOF) {
 			return read_to_end(u);
 		}
-		if (r == ARCHIVE_FATAL) {
-			return broken_after(u);
-		}
-		u->name = archive_entry_pathname(u->entry);
+		u->name = r == ARCHIVE_FATAL ? NULL : archive_entry_pathname(u->entry);
 		if (r != ARCHIVE_OK) {
-			return broken(u);
+			return u->name && *u->name ? broken(u) : broken_after(u);
 		}
 		if (!u->name) {
 			return refuse(u, "an entry without a name");
