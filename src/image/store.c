@@ -196,8 +196,6 @@ static int check_format(struct store *s, const char *path, struct err *e)
 
 static int open_folder(struct store *s, const char *path, struct err *e)
 {
-	struct stat st;
-
 	if (s->flags & STORE_CREATE) {
 		int r = sys_mkdir_p(AT_FDCWD, path, 0700);
 
@@ -210,22 +208,56 @@ static int open_folder(struct store *s, const char *path, struct err *e)
 		return err_set(e, -s->dir_fd, s->dir_fd == -ENOENT ? ERR_NOT_FOUND : ERR_HOST,
 			       "image store %s", path);
 	}
+	return 0;
+}
+
+/* Rule 15: what is in the store is for nobody else's eyes. Only once it is known to be one. */
+static int close_to_others(struct store *s, const char *path, struct err *e)
+{
+	struct stat st;
 	int r = sys_fstat(s->dir_fd, &st);
 
-	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "image store %s", path);
-	}
-	/* Rule 15: what is in the store is for nobody else's eyes. */
-	if ((st.st_mode & 077) && !(s->flags & STORE_READ_ONLY)) {
+	if (r == 0 && (st.st_mode & 077) && !(s->flags & STORE_READ_ONLY)) {
 		r = sys_fchmod(s->dir_fd, 0700);
 	}
 	return r < 0 ? err_set(e, -r, ERR_HOST, "image store %s: its mode", path) : 0;
+}
+
+/* A folder that has other things in it is not made a store by mistake. */
+static int check_empty(struct store *s, const char *path, struct err *e)
+{
+	auto_strv struct strv names = STRV_INIT;
+	struct stat st;
+
+	if (sys_fstatat(s->dir_fd, "holm-store", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		return 0;
+	}
+	int r = store__names(s, ".", &names, e);
+
+	for (size_t i = 0; r == 0 && i < names.n; i++) {
+		/* What a start that broke off left, and what a new file system has. */
+		static const char *const ours[] = { "blobs", "partial", "layers", "pins", "tmp", "trash",
+						    "lock", "oci-layout", "lost+found" };
+		bool known = false;
+
+		for (size_t k = 0; k < ARRAY_LEN(ours); k++) {
+			known |= str_eq(names.v[i], ours[k]);
+		}
+		if (!known) {
+			return err_set(e, ENOTEMPTY, ERR_CONFLICT, "%s is no image store, and not empty "
+				       "(%.60s); choose another folder", path, names.v[i]);
+		}
+	}
+	return r;
 }
 
 static int open_store(struct store *s, const char *path, struct err *e)
 {
 	int r = open_folder(s, path, e);
 
+	if (r == 0) {
+		r = (s->flags & STORE_CREATE) ? check_empty(s, path, e) : check_format(s, path, e);
+	}
 	if (r == 0 && !(s->flags & STORE_READ_ONLY)) {
 		s->lock_fd = sys_openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
 		if (s->lock_fd < 0) {
@@ -234,8 +266,9 @@ static int open_store(struct store *s, const char *path, struct err *e)
 	}
 	if (r == 0 && (s->flags & STORE_CREATE)) {
 		r = make_folders(s, e);
+		r = r < 0 ? r : check_format(s, path, e);
 	}
-	return r < 0 ? r : check_format(s, path, e);
+	return r < 0 ? r : close_to_others(s, path, e);
 }
 
 int store_open(const char *path, unsigned flags, struct store **ret, struct err *e)

@@ -45,7 +45,19 @@ static void test_open(void **state)
 
 	assert_int_equal(store_open("/nonexistent/holm", 0, &other, &f->e), -ENOENT);
 	assert_int_equal(f->e.code, ERR_NOT_FOUND);
-	assert_int_equal(store_open("/tmp", 0, &other, &f->e), -ENOENT); /* no store */
+
+	/* A folder that is no store is left as it is. */
+	char path[80];
+
+	snprintf(path, sizeof(path), "%s/tmp/other", f->path);
+	assert_int_equal(sys_mkdirat(AT_FDCWD, path, 0755), 0);
+	assert_int_equal(store_open(path, 0, &other, &f->e), -ENOENT);
+	auto_close int some = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+
+	assert_int_equal(sys_mkdirat(some, "documents", 0755), 0);
+	assert_int_equal(store_open(path, STORE_CREATE, &other, &f->e), -ENOTEMPTY);
+	assert_int_equal(sys_fstat(some, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
 	assert_int_equal(sys_fstat(store_dir_fd(f->s), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
 
