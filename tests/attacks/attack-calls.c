@@ -81,12 +81,9 @@ static int run_filter(int argc, char **argv)
 	verdict(call32(102, 1, (long)low, 0), "AF_VSOCK by socketcall");
 	low[0] = AF_UNIX;
 	verdict(call32(102, 1, (long)low, 0), "AF_UNIX by socketcall");
-	verdict(unshare(CLONE_NEWUSER), "unshare user");
 	verdict(clone_flags(CLONE_NEWUSER), "clone user");
 	verdict(clone_flags(CLONE_NEWNS), "clone mount");
 	verdict(clone3_newuser(), "clone3 user");
-	verdict(call32(310, CLONE_NEWUSER, 0, 0), "unshare user, 32-bit");
-	verdict(syscall(0x40000000 | SYS_unshare, CLONE_NEWUSER), "unshare user, x32");
 	verdict(syscall(SYS_io_uring_setup, 1, attr), "io_uring_setup");
 	verdict(syscall(SYS_userfaultfd, 1), "userfaultfd");
 	verdict(syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0), "keyctl");
@@ -98,6 +95,10 @@ static int run_filter(int argc, char **argv)
 	verdict(syscall(SYS_init_module, attr, 0, ""), "init_module");
 	verdict(mount("none", "/tmp", "tmpfs", 0, NULL), "mount");
 	verdict(syscall(SYS_personality, 0x0040000), "personality without randomisation");
+	/* Last, as what succeeds changes what we are. */
+	verdict(syscall(0x40000000 | SYS_unshare, CLONE_NEWUSER), "unshare user, x32");
+	verdict(call32(310, CLONE_NEWUSER, 0, 0), "unshare user, 32-bit");
+	verdict(unshare(CLONE_NEWUSER), "unshare user");
 	return 0;
 }
 

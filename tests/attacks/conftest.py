@@ -40,7 +40,11 @@ def victim(tmp_path, userns):
     yield box
     box.close()
     box.assert_intact()
-    assert host_state(tmp_path) == before
+    after = host_state(tmp_path)
+    for name, value in before.items():
+        if name != "mounts" and after[name] != value:
+            pathlib.Path(name).write_text(value)    # the host goes on
+    assert after == before
 
 
 @pytest.fixture(params=["root", "userns"])

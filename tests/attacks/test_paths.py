@@ -103,6 +103,7 @@ def test_mount_point_is_swapped(box, helper, prefix):
         started += done.returncode == 0 or "deep" in done.out
         assert "secret" not in done.out, done.out
     assert swapper.poll() is None, "nobody swapped"
+    assert started, "no container came up in between"
     assert not (box.outside / "deep").exists()
 
 
