@@ -360,6 +360,10 @@ static int mark_and_sweep(struct store *s, unsigned flags, struct store_gc_resul
 	if (r == 0) {
 		r = sweep_temp(&m);
 	}
+	if (r == 0 && ret->layers) {
+		/* Or a cut could bring back the name of a layer whose files have gone. */
+		r = store__sync_folder(s, "layers", e);
+	}
 	strv_fini(&m.keep);
 	strv_fini(&m.layers);
 	return r;

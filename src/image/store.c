@@ -162,14 +162,23 @@ static int make_folders(struct store *s, struct err *e)
 		"blobs", "blobs/sha256", "blobs/sha512", "partial", "layers", "pins", "tmp", "trash",
 	};
 
+	bool fresh = false;
+
 	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
 		int r = sys_mkdirat(s->dir_fd, folders[i], 0700);
 
 		if (r < 0 && r != -EEXIST) {
 			return store__host_err(e, r, "image store: making its folders");
 		}
+		fresh |= r == 0;
 	}
-	int r = ensure_file(s, "oci-layout", LAYOUT_TEXT, e);
+	/* What is put in a folder later is on disk only if the folder is. */
+	int r = fresh ? store__sync_folder(s, "blobs", e) : 0;
+
+	if (r == 0 && fresh) {
+		r = store__sync_folder(s, ".", e);
+	}
+	r = r < 0 ? r : ensure_file(s, "oci-layout", LAYOUT_TEXT, e);
 
 	/* Last: with it the store is whole. */
 	return r < 0 ? r : ensure_file(s, "holm-store", FORMAT_TEXT, e);
