@@ -155,6 +155,11 @@ static int clone_tree(const struct rootfs *fs, const struct mount_item *m, const
 					 m->conf->source,
 					 fd == -EACCES ? "no access" : "no such file or folder");
 	}
+	if (fd == -EINVAL && fs->deferred && !s->whole) {
+		return rootfs__mount_err(m, EINVAL, ERR_INVALID, e,
+					 "source %s may have mounts below it that a user namespace "
+					 "must not leave out: use rbind", m->conf->source);
+	}
 	if (fd < 0) {
 		return rootfs__mount_err(m, -fd, ERR_HOST, e, "copy the mount of source %s",
 					 m->conf->source);

@@ -269,15 +269,50 @@ static int make_target(struct rootfs *fs, const struct mount_item *m, bool dir)
 		   : path_touch_p(fs->root_fd, m->conf->destination, 0755);
 }
 
+/*
+ * The common case of a target that is missing: its folder is there, and no link leads to it.
+ * Returns an error where anything is otherwise.
+ */
+static int make_plain_target(struct rootfs *fs, const struct mount_item *m, bool dir)
+{
+	const char *name = strrchr(m->dest, '/') + 1;
+	auto_free char *parent = str_ndup(m->dest, (size_t)(name - m->dest));
+	struct stat st;
+
+	if (!parent) {
+		return -ENOMEM;
+	}
+	auto_close int dir_fd = path_open(fs->root_fd, parent, PATH_NO_SYMLINKS | PATH_DIRECTORY);
+
+	if (dir_fd < 0) {
+		return dir_fd;
+	}
+	int r = dir ? path_mkdir(dir_fd, name, 0755) : path_mknod(dir_fd, name, S_IFREG | 0755, 0);
+
+	if (r < 0) {
+		return r;
+	}
+	auto_close int fd = sys_openat(dir_fd, name, O_PATH | O_NOFOLLOW, 0);
+
+	r = fd < 0 ? fd : sys_fstat(fd, &st);
+	if (r < 0) {
+		return r;
+	}
+	return S_ISLNK(st.st_mode) ? -ELOOP : take_fd(&fd);
+}
+
 int rootfs__target_open(struct rootfs *fs, const struct mount_item *m, bool dir, struct err *e)
 {
 	/* Without links the text of the path, which was checked, is the truth. */
 	auto_close int fd = path_open(fs->root_fd, m->conf->destination, PATH_NO_SYMLINKS);
 
+	if (fd == -ENOENT) {
+		fd = make_plain_target(fs, m, dir);
+	}
 	if (fd >= 0) {
 		return take_fd(&fd);
 	}
-	if (fd == -ENOENT || fd == -ELOOP) {
+	if (fd == -ENOENT || fd == -ELOOP || fd == -EEXIST) {
 		fd = make_target(fs, m, dir);
 	}
 	if (fd < 0) {

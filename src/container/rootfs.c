@@ -62,7 +62,8 @@ static int check(struct rootfs *fs, struct err *e)
 	return r < 0 ? r : rootfs__devices_check(fs, e);
 }
 
-int rootfs_prepare(const struct rootfs_conf *conf, struct rootfs **ret, struct err *e)
+/* A checked config, with nothing opened. */
+static int rootfs_new(const struct rootfs_conf *conf, struct rootfs **ret, struct err *e)
 {
 	auto_(rootfs_freep) struct rootfs *fs = mem_new(struct rootfs);
 
@@ -76,8 +77,26 @@ int rootfs_prepare(const struct rootfs_conf *conf, struct rootfs **ret, struct e
 
 	int r = check(fs, e);
 
+	if (r == 0) {
+		*ret = take_ptr(&fs);
+	}
+	return r;
+}
+
+int rootfs_check(const struct rootfs_conf *conf, struct err *e)
+{
+	auto_(rootfs_freep) struct rootfs *fs = NULL;
+
+	return rootfs_new(conf, &fs, e);
+}
+
+int rootfs_prepare(const struct rootfs_conf *conf, struct rootfs **ret, struct err *e)
+{
+	auto_(rootfs_freep) struct rootfs *fs = NULL;
+	int r = rootfs_new(conf, &fs, e);
+
 	r = r < 0 ? r : open_all(fs, e);
-	if (r == -EPERM && fs->root_fd < 0 && fs->bundle_fd >= 0) {
+	if (r == -EPERM && fs && fs->root_fd < 0 && fs->bundle_fd >= 0) {
 		/* No right to mount here: the container's user namespace will have it. */
 		err_clear(e);
 		fd_close(&fs->bundle_fd);

@@ -50,6 +50,12 @@ struct rootfs_conf {
 };
 
 /*
+ * Check all that concerns the file system and needs no look at it: before anything is made.
+ * rootfs_prepare() does the same first.
+ */
+int rootfs_check(const struct rootfs_conf *conf, struct err *e) must_check;
+
+/*
  * Check all that concerns the file system and open what the host owns. Makes nothing that a
  * name leads to; nothing is left behind if the process dies.
  *

@@ -5,12 +5,14 @@ takes a whole container, with and without a user namespace.
 """
 import os
 import pathlib
+import shutil
 import stat
 import subprocess
+import tempfile
 
 import pytest
 
-from lib.bundle import BASE_ID, Bundle
+from lib.bundle import BASE_ID, RUNTIME, Bundle
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -349,6 +351,37 @@ def test_rootfs_out_of_reach_of_the_user_namespace(tmp_path):
         assert b.sh("cat /etc/passwd").startswith("root:")
         assert stat.S_IMODE(b.dir.stat().st_mode) == 0o700
         assert b.rootfs.stat().st_uid == BASE_ID
+
+
+def test_rootless(tmp_path):
+    """A caller without rights: all is made in the user namespace."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="holm-rootless-", dir="/var/tmp"))
+    try:
+        with Bundle(folder) as b:
+            linux = b.config["linux"]
+            linux["namespaces"].append({"type": "user"})
+            for name in ("uidMappings", "gidMappings"):
+                linux[name] = [{"containerID": 0, "hostID": 1000, "size": 1}]
+            del linux["cgroupsPath"]
+            b.config["mounts"][2]["options"].remove("gid=5")  # not mapped
+            b.mount("/data", source=str(b.rootfs / "etc"), options=["rbind", "ro", "nosuid"])
+            b.mount("/var", type="tmpfs", options=["tmpcopyup"])
+            b.runtime = str(shutil.copy(RUNTIME, folder / "holm-oci"))
+            for path in [folder, *folder.rglob("*")]:
+                os.lchown(path, 1000, 1000)
+            b.wrapper = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"]
+            b.write()
+            os.chown(b.dir / "config.json", 1000, 1000)
+            got = table(b)
+            assert {"ro", "nosuid"} <= set(got["/data"][0])
+            assert got["/dev/null"][2] == "devtmpfs"  # the host's, bound
+            assert b.sh("cat /data/passwd; cat /proc/keys | wc -c; echo x > /dev/null") == \
+                "root:x:0:0:root:/root:/bin/sh\n0"
+            b.config["mounts"].append({"destination": "/idmapped", "source": str(b.rootfs / "etc"),
+                                       "options": ["bind", "idmap"]})
+            assert "/mounts/8" in b.refused()
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_create_container_hook_sees_the_tree(rootbox, tmp_path):
