@@ -21,8 +21,8 @@ static const char *const passed_on[] = {
 	"WAYLAND_DISPLAY", "http_proxy", "https_proxy", "no_proxy",
 };
 
-/* Open the program `name` along the absolute parts of PATH. */
-static int find_program(const char *name)
+/* The program `name` along the absolute parts of PATH. By path, as scripts want to know theirs. */
+static int find_program(const char *name, char full[PATH_MAX])
 {
 	const char *path = getenv("PATH"), *part;
 	size_t len;
@@ -31,24 +31,16 @@ static int find_program(const char *name)
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	}
 	while (str_split(&path, ':', &part, &len)) {
-		char full[PATH_MAX];
 		struct stat st;
 
 		if (len == 0 || *part != '/' ||
-		    snprintf(full, sizeof(full), "%.*s/%s", (int)len, part, name) >=
-			    (int)sizeof(full)) {
+		    snprintf(full, PATH_MAX, "%.*s/%s", (int)len, part, name) >= PATH_MAX) {
 			continue;
 		}
-
-		int fd = sys_openat(AT_FDCWD, full, O_PATH, 0);
-
-		if (fd < 0) {
-			continue;
+		if (sys_fstatat(AT_FDCWD, full, &st, 0) == 0 && S_ISREG(st.st_mode) &&
+		    (st.st_mode & 0111)) {
+			return 0;
 		}
-		if (sys_fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111)) {
-			return fd;
-		}
-		fd_close(&fd);
 	}
 	return -ENOENT;
 }
@@ -72,14 +64,15 @@ static int make_env(const char *const env[], struct strv *ret)
 }
 
 /* In the child: descriptors in place, then the program. Does not return. */
-static noreturn_fn void run_child(int prog, const char *const argv[], char *const envp[],
-				  const int std[3])
+static noreturn_fn void run_child(const char *prog, const char *const argv[],
+				  char *const envp[], const int std[3])
 {
 	sigset_t none;
 	/* First out of the way of 0..2, then into place. */
-	int high[3], prog_high = fcntl(prog, F_DUPFD_CLOEXEC, 10);
+	int high[3];
 
 	sigemptyset(&none);
+	(void)signal(SIGPIPE, SIG_DFL);   /* ignored here; a known signal: cannot fail */
 	for (int i = 0; i < 3; i++) {
 		high[i] = fcntl(std[i], F_DUPFD_CLOEXEC, 10);
 		if (high[i] < 0) {
@@ -91,13 +84,11 @@ static noreturn_fn void run_child(int prog, const char *const argv[], char *cons
 			_exit(127);
 		}
 	}
-	if (prog_high < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0 || sys_chdir("/") < 0 ||
+	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || sys_chdir("/") < 0 ||
 	    sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0) {
 		_exit(127);
 	}
-	/* A script cannot be run by descriptor once that is close-on-exec. */
-	ignore_result(fcntl(prog_high, F_SETFD, 0)); /* an ELF program runs all the same */
-	ignore_result(sys_execveat(prog_high, "", (char *const *)argv, envp, AT_EMPTY_PATH));
+	ignore_result(sys_execveat(AT_FDCWD, prog, (char *const *)argv, envp, 0));
 	_exit(127);   /* it returned: it failed */
 }
 
@@ -106,10 +97,10 @@ int helper_start(const char *const argv[], const char *const env[], int in_fd, i
 {
 	auto_strv struct strv envp = STRV_INIT;
 	auto_close int null = sys_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
-	auto_close int prog = find_program(argv[0]);
+	char prog[PATH_MAX];
 
-	if (prog < 0) {
-		return err_set(e, -prog, ERR_UNSUPPORTED, "the program %s is not installed", argv[0]);
+	if (find_program(argv[0], prog) < 0) {
+		return err_set(e, ENOENT, ERR_UNSUPPORTED, "the program %s is not installed", argv[0]);
 	}
 	if (null < 0) {
 		return err_set(e, -null, ERR_HOST, "/dev/null");
