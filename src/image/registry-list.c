@@ -98,6 +98,11 @@ static int run_simple(struct registry__job *job, int (*main_fn)(struct worker *,
 	return worker_run(&run, NULL, NULL, e);
 }
 
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 int registry_list(const struct ref *ref, const struct registry_conf *conf, struct strv *ret,
 		  struct err *e)
 {
@@ -112,6 +117,9 @@ int registry_list(const struct ref *ref, const struct registry_conf *conf, struc
 		if (ref->path[0] ? ref_tag_valid(lines.v[i]) : ref_path_valid(lines.v[i])) {
 			r = strv_add(ret, lines.v[i]) < 0 ? err_nomem(e) : 0;
 		}
+	}
+	if (r == 0 && ret->n > 1) {
+		qsort(ret->v, ret->n, sizeof(*ret->v), by_text);   /* registries do not always */
 	}
 	return r;
 }

@@ -60,7 +60,7 @@ static int add_scopes(struct registry *g, struct buf *b)
 
 		r = from ? add_param(b, "scope", from) : -ENOMEM;
 	}
-	while (r == 0 && theirs[0] != '\0' && str_split(&theirs, ' ', &part, &len)) {
+	while (r == 0 && str_split(&theirs, ' ', &part, &len)) {
 		char one[sizeof(g->challenge.scope)];
 
 		snprintf(one, sizeof(one), "%.*s", (int)len, part);

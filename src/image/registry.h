@@ -54,7 +54,8 @@ int registry_pull(struct store *s, const struct ref *ref, const char *platform,
 int registry_push(struct store *s, const char *image, const struct ref *ref,
 		  const struct registry_conf *conf, struct progress *p, struct err *e) must_check;
 
-/* The tags of a repository (without its tag), or the repositories of a host (path ""). */
+/* The tags of a repository (without its tag), or the repositories of a host (path ""),
+ * sorted. */
 int registry_list(const struct ref *ref, const struct registry_conf *conf, struct strv *ret,
 		  struct err *e) must_check;
 
