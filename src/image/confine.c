@@ -14,6 +14,15 @@
 #include "sys/landlock.h"
 #include "sys/proc.h"
 
+/* A sanitizer maps the whole address space, and makes calls that are not in the lists. */
+#ifdef __SANITIZE_ADDRESS__
+static const bool sanitized = true;
+#elif defined(__has_feature)
+static const bool sanitized = __has_feature(address_sanitizer);
+#else
+static const bool sanitized = false;
+#endif
+
 /* What memory, time, and descriptors that are open already need. */
 static const int base_calls[] = {
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(pread64),
@@ -150,11 +159,9 @@ static int set_limits(const struct confine *c)
 	if (r == 0) {
 		r = set_limit(RLIMIT_FSIZE, c->file_bytes);
 	}
-#ifndef __SANITIZE_ADDRESS__
-	if (r == 0) {
+	if (r == 0 && !sanitized) {
 		r = set_limit(RLIMIT_AS, c->memory_bytes);
 	}
-#endif
 	return r;
 }
 
@@ -211,16 +218,12 @@ int confine_enter(const struct confine *c, pid_t parent, unsigned *ret_missing, 
 	} else if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "%s: Landlock", c->name);
 	}
-#ifdef __SANITIZE_ADDRESS__
-	missing |= CONFINE_NO_SECCOMP;   /* the sanitizer's own calls are not in the list */
-#else
-	r = enter_seccomp(c);
+	r = sanitized ? -ENOSYS : enter_seccomp(c);
 	if (r == -ENOSYS || r == -EINVAL) {
 		missing |= CONFINE_NO_SECCOMP;
 	} else if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "%s: seccomp", c->name);
 	}
-#endif
 	if (ret_missing) {
 		*ret_missing = missing;
 	}
