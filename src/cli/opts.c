@@ -119,7 +119,7 @@ static int add_env(const char *text, void *ud, struct err *e)
 	return 0;
 }
 
-static int put_env(const struct spec_opts *o, json_t *spec, struct err *e)
+int spec_env(const struct spec_opts *o, json_t *spec, struct err *e)
 {
 	json_t *list = json_array();
 	int r = list ? 0 : err_nomem(e);
@@ -712,7 +712,7 @@ int spec_from_opts(const struct spec_opts *o, const char *image, char *const *co
 
 	r = r < 0 ? r : put_command(command, n_command, spec, e);
 	r = r < 0 ? r : put_entrypoint(o->entrypoint, spec, e);
-	r = r < 0 ? r : put_env(o, spec, e);
+	r = r < 0 ? r : spec_env(o, spec, e);
 	r = r < 0 ? r : put_labels(o, spec, e);
 	r = r < 0 ? r : put_pairs(spec, "sysctls", &o->sysctl, "sysctl", e);
 	r = r < 0 ? r : put_pairs(spec, "annotations", &o->annotation, "annotation", e);

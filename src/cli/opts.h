@@ -131,6 +131,9 @@ int spec_restart(const char *text, json_t *spec, struct err *e) must_check;
 /* The resources alone, for update: those that were given. */
 int spec_resources(const struct spec_opts *o, json_t **ret, struct err *e) must_check;
 
+/* --env and --env-file as "env" of an object; for exec. */
+int spec_env(const struct spec_opts *o, json_t *spec, struct err *e) must_check;
+
 /* Add "KEY[=VALUE]" strings to an object of strings. */
 int spec_pairs(const struct strv *list, const char *option, json_t *obj, struct err *e) must_check;
 

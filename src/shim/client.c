@@ -375,11 +375,6 @@ static int check(const struct session *x, const struct shim_attach *m, struct er
 		return err_set(e, EMFILE, ERR_LIMIT, "%d clients are attached already",
 			       SHIM_CLIENTS_MAX);
 	}
-	if ((m->streams & SHIM_STDIN) && !x->open_stdin && !x->terminal) {
-		return err_set(e, EINVAL, ERR_CONFLICT,
-			       "its standard input is not open; it would have to be created with "
-			       "--interactive");
-	}
 	if (m->preread.len > ring_room(&x->in_ring)) {
 		return err_set(e, ENOBUFS, ERR_LIMIT, "its standard input does not take more now");
 	}
@@ -399,7 +394,9 @@ int client_add(struct session *x, struct shim_attach *m, uint64_t *ret_id, struc
 		return err_nomem(e);
 	}
 	*c = (struct client){ .session = x, .id = ++x->shim->next_client,
-			      .fd = take_fd(&m->connection), .streams = m->streams,
+			      .fd = take_fd(&m->connection),
+			      /* Where nobody reads it, what the client types is dropped. */
+			      .streams = m->streams & ~(x->open_stdin ? 0U : (uint32_t)SHIM_STDIN),
 			      .framing = (enum shim_framing)m->framing,
 			      .stdin_once = m->stdin_once, .ring = RING_INIT(SHIM_CLIENT_RING),
 			      .stall_ns = (m->stall_ms ? m->stall_ms : SHIM_STALL_MS) * NS_PER_MS };
