@@ -175,16 +175,13 @@ static int make_node(int dir_fd, const char *name, const struct device_node *n)
  * The n-th node that is not in a /dev of ours, by its place in the order of each_node(); the
  * parent may have made it.
  */
-static int open_stored(const struct rootfs *fs, const struct device_node *n, size_t index)
+static int open_stored(struct rootfs *fs, const struct device_node *n, size_t index)
 {
 	struct stat st;
 	char name[16];
 
-	if (fs->node_fd < 0) {
-		return -ENOENT;
-	}
 	(void)snprintf(name, sizeof(name), "%zu", index); /* fits */
-	auto_close int fd = sys_open_tree(fs->node_fd, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+	auto_close int fd = rootfs__store_clone(&fs->nodes, name);
 	int r = fd < 0 ? fd : sys_fstat(fd, &st);
 
 	if (r < 0) {
@@ -243,7 +240,7 @@ static int stub_p(int dir_fd, const char *name)
 	return fd;
 }
 
-static int bind_node(const struct rootfs *fs, int dir_fd, const char *name,
+static int bind_node(struct rootfs *fs, int dir_fd, const char *name,
 		     const struct device_node *n, size_t index, struct err *e)
 {
 	auto_close int tree_fd = open_stored(fs, n, index);
@@ -260,7 +257,7 @@ static int bind_node(const struct rootfs *fs, int dir_fd, const char *name,
 	return r < 0 ? device_err(-r, ERR_HOST, n->path, "bind the node", e) : 0;
 }
 
-static int place_node(const struct rootfs *fs, int dir_fd, const char *name,
+static int place_node(struct rootfs *fs, int dir_fd, const char *name,
 		      const struct device_node *n, size_t index, struct err *e)
 {
 	int r = fs->userns && !S_ISFIFO(n->mode) ? -EPERM : make_node(dir_fd, name, n);
@@ -272,7 +269,7 @@ static int place_node(const struct rootfs *fs, int dir_fd, const char *name,
 }
 
 /* Most are right below /dev, whose descriptor we have. */
-static int add_node(const struct rootfs *fs, int dev_fd, const struct device_node *n,
+static int add_node(struct rootfs *fs, int dev_fd, const struct device_node *n,
 		    size_t index, struct err *e)
 {
 	const char *plain = str_after(n->path, "/dev/");
@@ -318,7 +315,7 @@ static bool is_overridden(const struct rootfs *fs, size_t i, const struct device
 	return i < ARRAY_LEN(default_nodes) && in_config(fs->conf.spec->linux, n->path);
 }
 
-static int add_nodes(const struct rootfs *fs, int dev_fd, struct err *e)
+static int add_nodes(struct rootfs *fs, int dev_fd, struct err *e)
 {
 	struct device_node n;
 	int r = 0;
@@ -431,17 +428,7 @@ static int open_whole_dev(struct rootfs *fs, struct mount_item *m, struct err *e
 	return 0;
 }
 
-/* A tmpfs for the nodes that are elsewhere; they are bound from there. */
-static int open_store(void)
-{
-	auto_close int fs_fd = sys_fsopen("tmpfs");
-	int r = fs_fd;
-
-	r = r < 0 ? r : sys_fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", "devices", 0);
-	r = r < 0 ? r : sys_fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
-	return r < 0 ? r : sys_fsmount(fs_fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-}
-
+/* The nodes that are elsewhere; they are bound from there. */
 static int store_nodes(struct rootfs *fs, struct err *e)
 {
 	struct device_node n;
@@ -452,15 +439,14 @@ static int store_nodes(struct rootfs *fs, struct err *e)
 		if (S_ISFIFO(n.mode) || is_ready(fs, &n) || is_overridden(fs, i, &n)) {
 			continue;
 		}
-		if (fs->node_fd < 0) {
-			fs->node_fd = open_store();
-			r = fs->node_fd < 0 ? fs->node_fd : 0;
+		if (fs->nodes.fd < 0) {
+			r = rootfs__store_open(&fs->nodes, "devices");
 		}
 		(void)snprintf(name, sizeof(name), "%zu", i); /* fits */
-		r = r < 0 ? r : make_mapped(fs, fs->node_fd, name, &n);
+		r = r < 0 ? r : make_mapped(fs, fs->nodes.fd, name, &n);
 	}
 	if (r == -EPERM) {
-		fd_close(&fs->node_fd);
+		fd_close(&fs->nodes.fd);
 		return 0; /* as above */
 	}
 	return r < 0 ? device_err(-r, ERR_HOST, n.path, "make the node", e) : 0;

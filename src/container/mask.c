@@ -45,35 +45,23 @@ static int check_file(int fd)
 	       (S_ISREG(st.st_mode) && st.st_size == 0) ? 0 : -ENODEV;
 }
 
-static int make_masks(void)
+static int make_masks(struct store *s)
 {
 	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
-	auto_close int fs_fd = sys_fsopen("tmpfs");
-	int r = fs_fd;
+	int r = rootfs__store_open(s, "mask");
 
-	r = r < 0 ? r : sys_fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", "mask", 0);
-	r = r < 0 ? r : sys_fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
-	if (r < 0) {
-		return r;
-	}
-	auto_close int fd = sys_fsmount(fs_fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-
-	r = fd < 0 ? fd : path_mkdir(fd, mask_dir, 0555);
-	r = r < 0 ? r : make_file(fd);
-	r = r < 0 ? r : check_file(fd);
-	r = r < 0 ? r : sys_mount_setattr(fd, "", AT_EMPTY_PATH, &ro);
-	return r < 0 ? r : take_fd(&fd);
+	r = r < 0 ? r : path_mkdir(s->fd, mask_dir, 0555);
+	r = r < 0 ? r : make_file(s->fd);
+	r = r < 0 ? r : check_file(s->fd);
+	return r < 0 ? r : sys_mount_setattr(s->fd, "", AT_EMPTY_PATH, &ro);
 }
 
 int rootfs__masks_open(struct rootfs *fs, struct err *e)
 {
 	const struct oci_linux *l = fs->conf.spec->linux;
+	int r = l && l->masked_paths.n > 0 ? make_masks(&fs->masks) : 0;
 
-	if (!l || l->masked_paths.n == 0) {
-		return 0;
-	}
-	fs->mask_fd = make_masks();
-	return fs->mask_fd < 0 ? err_set(e, -fs->mask_fd, ERR_HOST, "make what masks paths") : 0;
+	return r < 0 ? err_set(e, -r, ERR_HOST, "make what masks paths") : 0;
 }
 
 static int path_err(const char *list, size_t i, const char *path, int errnum, struct err *e)
@@ -90,7 +78,7 @@ static bool is_absent(int r)
 	return r == -ENOENT || r == -ENOTDIR;
 }
 
-static int hide(const struct rootfs *fs, const char *path)
+static int hide(struct rootfs *fs, const char *path)
 {
 	struct stat st;
 	auto_close int target_fd = path_open(fs->root_fd, path, 0);
@@ -103,8 +91,8 @@ static int hide(const struct rootfs *fs, const char *path)
 	if (r < 0) {
 		return r;
 	}
-	auto_close int fd = sys_open_tree(fs->mask_fd, S_ISDIR(st.st_mode) ? mask_dir : mask_file,
-					  OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+	auto_close int fd = rootfs__store_clone(&fs->masks, S_ISDIR(st.st_mode) ? mask_dir
+										: mask_file);
 
 	return fd < 0 ? fd : sys_attach(fd, target_fd);
 }

@@ -42,6 +42,12 @@ struct device_node {
 	gid_t       gid;
 };
 
+/* A tmpfs of ours that is not in the container, but from which things are bound there. */
+struct store {
+	int  fd;                           /* its mount, or -1 */
+	bool attached;                     /* ... has a place, see rootfs__store_clone() */
+};
+
 struct rootfs {
 	struct rootfs_conf    conf;
 	bool                  userns;      /* the container has a user namespace of its own */
@@ -52,8 +58,8 @@ struct rootfs {
 	char                 *root_path;   /* of the host; absolute */
 	int                   bundle_fd;
 	int                   root_fd;     /* the container's root mount */
-	int                   mask_fd;     /* a tmpfs of ours: "d" a folder, "f" a file */
-	int                   node_fd;     /* a tmpfs of ours with device nodes to bind; or -1 */
+	struct store          masks;       /* "d" a folder, "f" a file */
+	struct store          nodes;       /* device nodes to bind, perhaps */
 	bool                  over_root;   /* root_fd lies over the namespace's own root */
 	bool                  dev_ready;   /* /dev was made with its nodes by the parent */
 	int                   idmap_fd;    /* user namespace with the container's mappings */
@@ -123,6 +129,14 @@ int rootfs__cgroup_attach(struct rootfs *fs, struct mount_item *m, struct err *e
 int rootfs__devices_check(const struct rootfs *fs, struct err *e) must_check;
 int rootfs__devices_open(struct rootfs *fs, struct err *e) must_check;   /* the host's part */
 int rootfs__devices_make(struct rootfs *fs, struct err *e) must_check;
+
+/* --- store.c --------------------------------------------------------------------------- */
+
+/* 0 or -errno. */
+int rootfs__store_open(struct store *s, const char *source) must_check;
+
+/* A detached mount of one thing in it. Only while the host's root is still there. */
+int rootfs__store_clone(struct store *s, const char *name) must_check;
 
 /* --- mask.c ---------------------------------------------------------------------------- */
 

@@ -72,7 +72,8 @@ static int rootfs_new(const struct rootfs_conf *conf, struct rootfs **ret, struc
 	}
 	fs->conf = *conf;
 	fs->userns = oci_linux_ns(conf->spec->linux, OCI_NS_USER) != NULL;
-	fs->bundle_fd = fs->root_fd = fs->mask_fd = fs->node_fd = fs->idmap_fd = -1;
+	fs->bundle_fd = fs->root_fd = fs->idmap_fd = -1;
+	fs->masks.fd = fs->nodes.fd = -1;
 	fs->pty_master = fs->pty_peer = -1;
 
 	int r = check(fs, e);
@@ -289,13 +290,16 @@ static int root_flags(const struct rootfs *fs, struct err *e)
 
 int rootfs_enter(struct rootfs *fs, struct err *e)
 {
-	int r = fs->conf.no_pivot ? move_root(fs, e) : pivot(fs, e);
+	int r = rootfs__masks_apply(fs, e);
 
-	r = r < 0 ? r : rootfs__masks_apply(fs, e);
+	if (r == 0) {
+		r = fs->conf.no_pivot ? move_root(fs, e) : pivot(fs, e);
+	}
 	r = r < 0 ? r : rootfs__mounts_finish(fs, e);
 	r = r < 0 ? r : root_flags(fs, e);
 	fd_close(&fs->bundle_fd); /* the one that leads to the host */
-	fd_close(&fs->mask_fd);
+	fd_close(&fs->masks.fd);
+	fd_close(&fs->nodes.fd);
 	return r;
 }
 
@@ -315,8 +319,8 @@ struct rootfs *rootfs_free(struct rootfs *fs)
 	rootfs__mounts_fini(fs);
 	fd_close(&fs->bundle_fd);
 	fd_close(&fs->root_fd);
-	fd_close(&fs->mask_fd);
-	fd_close(&fs->node_fd);
+	fd_close(&fs->masks.fd);
+	fd_close(&fs->nodes.fd);
 	fd_close(&fs->idmap_fd);
 	fd_close(&fs->pty_master);
 	fd_close(&fs->pty_peer);
