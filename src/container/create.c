@@ -426,14 +426,19 @@ static void undo(struct create *c)
 	spawn_kill(&c->child, c->rec->cgroup);
 	if (c->cgroup_made) {
 		ignore_result(cgroup_kill(c->rec->cgroup, SIGKILL, &ignored)); /* others in it */
-		ignore_result(cgroup_delete(c->rec->cgroup, &ignored)); /* nothing else to do */
+		/* What failed may fail a second time, but not if it passes. */
+		if (cgroup_delete(c->rec->cgroup, &ignored) < 0) {
+			ignore_result(cgroup_delete(c->rec->cgroup, &ignored)); /* the error counts */
+		}
 	}
 	if (c->hooks_began && hooks && hooks->poststop.n > 0) {
 		auto_json json_t *state = record_state_json(c->rec, STATUS_STOPPED, false);
 
 		hooks_run_all(&hooks->poststop, "poststop", state, c->rec->bundle);
 	}
-	ignore_result(record_remove(c->rec, &ignored)); /* nothing else to do */
+	if (record_remove(c->rec, &ignored) < 0) {
+		ignore_result(record_remove(c->rec, &ignored)); /* the same */
+	}
 }
 
 static int make(struct create *c, struct err *e)

@@ -43,6 +43,19 @@ static int refuse_start(const struct record *rec, enum record_status status, str
 		       record_status_names[status], rec->id);
 }
 
+/* After an error of its own it ends at once; its caller may look at the status. */
+static void wait_end(const struct record *rec)
+{
+	auto_close int pidfd = -1;
+	struct err gone = ERR_INIT;
+
+	if (record_pidfd(rec, &pidfd, &gone) == 0) {
+		struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+		(void)poll(&p, 1, 1000); /* too slow is too bad */
+	}
+}
+
 /* Wait until the program runs (the pipe's end) or its error comes. */
 static int read_result(int fd, struct err *e)
 {
@@ -89,6 +102,8 @@ int container_start(struct record *rec, struct err *e)
 	ignore_result(sys_unlinkat(rec->dir_fd, "result", 0)); /* nothing */
 	if (r == 0) {
 		run_poststart(rec);
+	} else {
+		wait_end(rec);
 	}
 	return r;
 }

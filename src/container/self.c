@@ -121,6 +121,10 @@ int self_seal(struct err *e)
 	if (seals >= 0 && (seals & SEALS) == SEALS) {
 		return 0;
 	}
+	if (seals < 0 && seals != -EINVAL) {
+		/* Not taken for a no: a copy that does not know itself would copy itself for ever. */
+		return err_set(e, -seals, ERR_HOST, "cannot see whether this program is sealed");
+	}
 	int r = make_copy(exe_fd, &fd);
 
 	if (r == 0) {

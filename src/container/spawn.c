@@ -439,8 +439,13 @@ void spawn_kill(struct spawned *s, struct cgroup *cg)
 	if (cg) {
 		ignore_result(cgroup_thaw(cg, &ignored)); /* nothing that is frozen dies */
 	}
-	ignore_result(sys_pidfd_send_signal(s->pidfd, SIGKILL)); /* it may be gone */
-	ignore_result(sys_waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED)); /* the same */
+	/* Not reaped, so the pid is its still: a second way, should the first one fail. */
+	if (sys_pidfd_send_signal(s->pidfd, SIGKILL) < 0) {
+		ignore_result(sys_kill(s->pid, SIGKILL)); /* it may be gone */
+	}
+	if (sys_waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED) < 0) {
+		ignore_result(sys_waitid(P_PID, (id_t)s->pid, NULL, WEXITED)); /* the same */
+	}
 	s->pid = 0;
 }
 

@@ -132,6 +132,10 @@ static int parse_one(const char *text, size_t len)
 	if (errnum < 0 || parse_u64(nth, 1000000, &count) < 0 || count == 0) {
 		return -EINVAL;
 	}
+	if (str_eq(call, "any")) {
+		arm(&any_fault, (unsigned)count, forever ? 0 : 1, errnum);
+		return 0;
+	}
 	for (size_t i = 0; i < SYS_CALL__COUNT; i++) {
 		if (str_eq(call, names[i])) {
 			sys_fault_arm((enum sys_call)i, (unsigned)count, forever ? 0 : 1, errnum);

@@ -16,7 +16,8 @@
  *	sys_fault_clear();
  *
  * Programs built with -Dfaults=true also take faults from the environment:
- * HOLM_FAULT="fsync:2:EIO" or "mkdirat:1+:ENOSPC" (from the first on), comma separated.
+ * HOLM_FAULT="fsync:2:EIO" or "mkdirat:1+:ENOSPC" (from the first on), comma separated;
+ * "any:7:EIO" is the seventh call of whatever kind.
  */
 #ifndef SYS_SYS_H
 #define SYS_SYS_H

@@ -1,0 +1,58 @@
+"""Every kernel call of a create fails once: it says so, and nothing stays behind."""
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from lib.bundle import TOP
+from lib.oci import Box, leftovers
+
+FAULTY = pathlib.Path(os.environ.get("HOLM_BUILD_ASAN", TOP / "build-asan")) / "bin/holm-oci"
+STEP = int(os.environ.get("HOLM_FAULTS_STEP", "17"))
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(not FAULTY.exists(), reason="no build with -Dfaults=true in build-asan"),
+]
+
+
+@pytest.mark.parametrize("userns", [False, True], ids=["root", "userns"])
+@pytest.mark.parametrize("errno", ["EIO", "ENOMEM"])
+def test_create(tmp_path, userns, errno):
+    failed = 0
+    # A call whose failure does not matter makes a success of it: several in a row are the end.
+    successes = 0
+    first = 1 if errno == "EIO" else 1 + STEP // 2
+    for n in range(first, 3000, STEP):
+        with Box(tmp_path, userns=userns, runtime=str(FAULTY)) as box:
+            box.hook("createRuntime", "exit 0")
+            box.config["process"]["args"] = ["/bin/true"]
+            box.write()
+            done = create(box, f"any:{n}:{errno}")
+            assert done.returncode in (0, 1), f"call {n}: {done.returncode}: {done.stderr}"
+            if done.returncode == 1:
+                failed += 1
+                successes = 0
+                assert done.stderr.startswith("holm-oci: "), f"call {n}: {done.stderr}"
+                assert leftovers(box) == [], f"call {n}: {done.stderr}"
+            else:
+                successes += 1
+                box.ok("delete", "--force", box.id)
+                assert leftovers(box) == [], f"call {n} (success)"
+        if successes > 6:
+            break
+    assert failed > 20
+    assert successes > 6
+
+
+def create(box, fault):
+    """Output to a file: the container's process would keep a pipe open."""
+    with open(box.dir / "err", "w+") as err:
+        done = subprocess.run([box.runtime, "--root", str(box.state), "create", "--bundle",
+                               str(box.dir), box.id], env={**os.environ, "HOLM_FAULT": fault},
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
+                              timeout=60)
+        err.seek(0)
+        done.stderr = err.read()
+    return done
