@@ -50,7 +50,7 @@ struct pull_opts {
 	{ 0, "tls-no-verify", CMD_FLAG, IN(no_tls_verify), NULL, "take any certificate" }, \
 	{ 'q', "quiet", CMD_FLAG, IN(quiet), NULL, "no progress" }
 static const struct cmd_opt pull_table[] = {
-	{ 0, "platform", CMD_STR, IN(platform), "OS/ARCH", "instead of this host's" },
+	{ 0, "platform", CMD_STR, IN(platform), "OS/ARCH", "instead of that of this host" },
 	TLS_OPTS,
 };
 static const struct cmd_opt push_table[] = { TLS_OPTS };

@@ -35,7 +35,7 @@ int columns_print(const struct columns *c, FILE *out) must_check;
 /* A row of literal or string arguments, as many as there are columns. */
 #define columns_add(c, ...) \
 	columns_add_row((c), (const char *const[]){ __VA_ARGS__ }, \
-			ARRAY_LEN(((const char *const[]){ __VA_ARGS__ })))
+			sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(char *))
 void columns_add_row(struct columns *c, const char *const *cells, size_t n);
 
 #endif
