@@ -27,6 +27,7 @@
 #include "container/rootfs.h"
 #include "oci/spec.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 #include "sys/proc.h"
 
 enum { BASE_ID = 200000 };
@@ -386,9 +387,10 @@ static void usual_userns(void **state)
 /* The parent may not mount: all is done by the container's first process. */
 static void usual_deferred(void **state)
 {
-	sys_fault_arm(SYS_CALL_open_tree_attr, 1, 1, EPERM);
+	sys_fault_arm(SYS_CALL_open_tree_attr, 1, 0, ENOSYS);
+	sys_fault_arm(SYS_CALL_open_tree, 1, 1, EPERM);
 	assert_runs(*state, .mounts = USUAL, .linux = MASKS, .userns = true, .check = check_masks);
-	assert_int_equal(sys_fault_hits(), 1);
+	assert_true(sys_fault_hits() > 0);
 	sys_fault_clear();
 }
 
@@ -413,17 +415,34 @@ static const char *check_stored(void)
 	return NULL;
 }
 
+static bool copies_detached(void)
+{
+	auto_close int fs_fd = sys_fsopen("tmpfs");
+
+	assert_int_equal(sys_fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0), 0);
+	auto_close int fd = sys_fsmount(fs_fd, 0);
+	auto_close int copy = sys_open_tree(fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+
+	return copy >= 0;
+}
+
 /* Before 6.15 a detached mount cannot be copied: the first try of each store fails. */
 static void usual_on_old_kernels(void **state)
 {
+	bool is_new = copies_detached(); /* else the kernel itself sees to it */
+
 	const char *nodes = ",'devices':[{'path':'/opt/zero','type':'c','major':1,'minor':5}],"
 			    "'maskedPaths':['/etc/passwd','/sys/firmware']";
 
 	box_own(*state);
-	sys_fault_arm(SYS_CALL_open_tree, 1, 1, EINVAL);
+	if (is_new) {
+		sys_fault_arm(SYS_CALL_open_tree, 1, 1, EINVAL);
+	}
 	assert_runs(*state, .mounts = USUAL, .linux = nodes, .check = check_stored);
 	assert_runs(*state, .mounts = USUAL, .linux = nodes, .check = check_stored, .userns = true);
-	sys_fault_arm(SYS_CALL_open_tree, 1, 1, EINVAL);
+	if (is_new) {
+		sys_fault_arm(SYS_CALL_open_tree, 1, 1, EINVAL);
+	}
 	assert_runs(*state, .mounts = USUAL, .linux = nodes, .check = check_stored, .no_pivot = true);
 	sys_fault_clear();
 }
@@ -820,12 +839,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define BOX(f) cmocka_unit_test_setup_teardown(f, box_new, box_free)
 		BOX(usual), BOX(usual_userns), BOX(usual_no_pivot),
-		BOX(usual_deferred), BOX(usual_on_old_kernels), BOX(usual_without_mknod), BOX(usual_without_openat2),
-		BOX(nothing_of_the_host_stays), BOX(binds_work), BOX(binds_refused),
+		BOX(usual_on_old_kernels), BOX(usual_without_mknod), BOX(usual_without_openat2),
+		BOX(nothing_of_the_host_stays), BOX(binds_refused),
 		BOX(proc_is_guarded), BOX(links_stay_inside), BOX(bare_image),
 		BOX(target_is_swapped), BOX(dev_is_a_link),
 		BOX(null_is_a_link), BOX(console), BOX(copy_up), BOX(devices), BOX(idmap),
-		BOX(faults),
+		/* From here on without open_tree_attr(), which they take away. */
+		BOX(binds_work), BOX(usual_deferred), BOX(faults),
 #undef BOX
 	};
 
