@@ -402,7 +402,6 @@ static void test_handoff_failures(void **state)
 
 static void test_listener_send(void **state)
 {
-	auto_arena struct arena a = ARENA_INIT;
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct oci_seccomp s = { .listener_path = addr.sun_path, .listener_metadata = "meta" };
 	auto_json json_t *st = json_pack("{s:s}", "id", "c1"), *got = NULL;
