@@ -2,6 +2,7 @@
 #include "base/fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 
 void fd_close(int *fd)
@@ -21,4 +22,18 @@ struct fd_path fd_path(int fd)
 
 	(void)snprintf(p.text, sizeof(p.text), "/proc/self/fd/%d", fd);
 	return p;
+}
+
+int fd_fill_stdio(void)
+{
+	for (int want = 0; want < 3; want++) {
+		if (fcntl(want, F_GETFD) >= 0) {
+			continue;
+		}
+		/* Those below are open, so it gets this number. */
+		if (open("/dev/null", O_RDWR) < 0) {
+			return -errno;
+		}
+	}
+	return 0;
 }

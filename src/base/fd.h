@@ -27,6 +27,12 @@ static inline int take_fd(int *fd)
 	return v;
 }
 
+/*
+ * Open /dev/null on whichever of 0, 1 and 2 is closed, so that no file that is opened later
+ * becomes someone's standard output. The first thing a program does. 0 or -errno.
+ */
+int fd_fill_stdio(void) must_check;
+
 /* A decimal descriptor below /proc/self/fd, for calls that only take paths. */
 struct fd_path {
 	char text[32];

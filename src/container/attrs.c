@@ -519,6 +519,11 @@ int attrs_become(const struct oci_user *u, const struct caps *c, bool may_setgro
 	    now.inheritable != c->inheritable) {
 		return err_set(e, EPERM, ERR_HOST, "set the capabilities: the kernel holds others");
 	}
+	/* The change of uid made it what fs.suid_dumpable says. Until execve nobody looks. */
+	r = sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "stay undumpable");
+	}
 	umask(u->has_umask ? (mode_t)u->umask : 022);
 	return 0;
 }

@@ -66,7 +66,7 @@ int attrs_set_no_new_privs(struct err *e) must_check;
 /*
  * Become the config's user: bounding set, supplementary groups (the primary among them),
  * gid, uid, capabilities, umask (0022 if the config has none). Reads back what it has
- * become and fails if that is not what was asked.
+ * become and fails if that is not what was asked. Undumpable until execve.
  *
  * @may_setgroups  false where /proc/PID/setgroups says "deny" (rootless without a helper):
  *                 then additional groups are refused

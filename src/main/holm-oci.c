@@ -186,6 +186,10 @@ int main(int argc, char **argv)
 	bool is_exec = false;
 	int r;
 
+	/* Else the first files that are opened here were the container's, and given to its user. */
+	if (fd_fill_stdio() < 0) {
+		return 1;
+	}
 	self_init(argv);
 	(void)umask(022); /* the groups and folders that are made; a container has its own */
 #ifdef HOLM_FAULTS

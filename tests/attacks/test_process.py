@@ -74,6 +74,26 @@ def test_preserved_descriptors_are_those_asked_for(box):
             os.close(fd)
 
 
+def test_closed_standard_streams(box):
+    """A caller that closed 0, 1 and 2: no file of the runtime's takes their place, to be given
+    to the container, or to its user."""
+    volume = box.folder("volume")
+    volume.chmod(0o777)
+    box.mount("/mnt", type="bind", source=str(volume), options=["rbind"])
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    box.process["args"] = ["/bin/sh", "-c", "ls -l /proc/self/fd > /mnt/out; "
+                           f"/bin/attack fds {box.secret} >> /mnt/out"]
+    box.write()
+    line = " ".join(box.command("run", "--bundle", box.dir, box.new_id()))
+    subprocess.run(["/bin/bash", "-c", f"exec {line} 0<&- 1>&- 2>&-"], timeout=60)
+    text = (volume / "out").read_text()
+    assert "done fds" in text and "ESCAPED" not in text, text
+    assert "0 -> /dev/null" in text and "2 -> /dev/null" in text, text
+    for path in [box.state, *box.state.rglob("*")]:
+        assert path.lstat().st_uid == 0, path
+    assert os.stat("/dev/null").st_uid == 0
+
+
 @pytest.mark.parametrize("number", range(3, 20))
 def test_cwd_by_descriptor(rootbox, number):
     """CVE-2024-21626: a working folder that is one of the runtime's own descriptors."""
