@@ -63,6 +63,7 @@ static struct instance *instance_new(struct node *n)
 		i->node = n;
 		list_init(&i->link);
 		list_init(&i->waiters);
+		list_init(&i->execs);
 	}
 	return i;
 }
@@ -70,6 +71,8 @@ static struct instance *instance_new(struct node *n)
 static void instance_free(struct instance *i)
 {
 	assert(!i->shim && list_empty(&i->waiters));
+	instance_forget_execs(i);
+	loop_child_free(i->cleanup);
 	loop_timer_free(i->timer);
 	list_del(&i->link);
 	arena_fini(&i->spec_arena);
@@ -257,21 +260,9 @@ int instance_save_spec(struct instance *i, json_t *doc, struct err *e)
 	return r;
 }
 
-void instance_set_state(struct instance *i, enum instance_state state)
+/* A waiter may free itself and others: begin anew after each. */
+static void wake(struct instance *i)
 {
-	struct err e = ERR_INIT;
-	int old = i->status.state;
-
-	assert(old == (int)state || (next_states[old] & BIT(state)));
-	i->status.state = (int)state;
-	if (!instance_active(i)) {
-		i->status.pid = 0;
-	}
-	if (instance_save_status(i, state == INSTANCE_EXITED, &e) < 0) {
-		/* What runs goes on; what is on disk is older, and checked at the next start. */
-		log_err(LOG_LEVEL_ERROR, &e);
-	}
-	/* A waiter may free itself and others: begin anew after each. */
 	struct list now = LIST_INIT(now);
 
 	while (!list_empty(&i->waiters)) {
@@ -287,6 +278,23 @@ void instance_set_state(struct instance *i, enum instance_state state)
 		list_add_tail(&i->waiters, &w->link);
 		w->fn(w, i, w->ud);
 	}
+}
+
+void instance_set_state(struct instance *i, enum instance_state state)
+{
+	struct err e = ERR_INIT;
+	int old = i->status.state;
+
+	assert(old == (int)state || (next_states[old] & BIT(state)));
+	i->status.state = (int)state;
+	if (!instance_active(i)) {
+		i->status.pid = 0;
+	}
+	if (instance_save_status(i, state == INSTANCE_EXITED && !i->spec.auto_remove, &e) < 0) {
+		/* What runs goes on; what is on disk is older, and checked at the next start. */
+		log_err(LOG_LEVEL_ERROR, &e);
+	}
+	wake(i);
 }
 
 void instance_wait(struct instance *i, struct instance_waiter *w)
@@ -351,7 +359,7 @@ static int pin_image(struct instance *i, struct err *e)
 	    instance_set_str(&i->image_name, &i->status.image_name, entry.name) < 0) {
 		return err_nomem(e);
 	}
-	return store_pin(s, entry.manifest, i->id, true, e);
+	return store_pin(s, entry.manifest, i->id, !i->spec.auto_remove, e);
 }
 
 static void unpin_image(struct instance *i)
@@ -376,7 +384,8 @@ static int store_new(struct instance *i, struct err *e)
 	if (!spec || !status) {
 		return err_nomem(e);
 	}
-	int r = rstore_create(i->node->rstore, &res, RSTORE_DURABLE, e);
+	/* What a power cut would end and remove need not outlive it. */
+	int r = rstore_create(i->node->rstore, &res, i->spec.auto_remove ? 0 : RSTORE_DURABLE, e);
 
 	i->revision = res.revision;
 	return r;
@@ -466,14 +475,17 @@ void instance_delete(struct instance *i)
 	struct node *n = i->node;
 	struct err e = ERR_INIT;
 
-	assert(!instance_active(i) && !i->shim);
-	if (rstore_delete(n->rstore, KIND, i->id, 0, RSTORE_DURABLE, &e) < 0) {
+	assert(!instance_active(i) && !i->shim && !i->cleanup);
+	if (rstore_delete(n->rstore, KIND, i->id, 0, i->spec.auto_remove ? 0 : RSTORE_DURABLE,
+			  &e) < 0) {
 		log_err(LOG_LEVEL_ERROR, &e);
 	}
 	unpin_image(i);
 	remove_dirs(i);
 	node_ids_give(n, i->status.id_count ? i->status.id_base : 0);
 	node_event(n, KIND, "remove", i->id, i->name, NULL);
+	i->removed = true;
+	wake(i);
 	instance_unload(i);
 }
 

@@ -180,9 +180,18 @@ struct instance {
 	uint64_t               backoff_ns; /* of the next restart */
 	struct list            waiters;
 	bool                   removing;   /* goes once it has ended */
-	bool                   remove_asked;
-	bool                   restart_asked;  /* by a client, while it still runs */
-	uint64_t               next_exec;
+	bool                   removed;    /* told to the waiters, who must let go of it */
+	bool                   start_asked;  /* start it once its shim has ended */
+	bool                   start_failed; /* the last start: status.error says why */
+	bool                   stop_asked;   /* once it runs: stop_signo, stop_timeout_ns */
+	int                    stop_signo;
+	uint64_t               stop_timeout_ns;
+	enum err_code          start_code;   /* of the failed start */
+	struct loop_child     *cleanup;      /* after a shim that died */
+	uint64_t               run_started_ns; /* monotonic; for the backoff */
+	uint32_t               rows, cols;   /* of the terminal at the next start */
+	struct list            execs;        /* sessions, running or not yet forgotten */
+	size_t                 n_execs;
 };
 
 /* Parse a stored or posted spec, checked, into an instance. */
@@ -224,6 +233,10 @@ json_t *instance_summary(const struct instance *i) must_check;
 json_t *instance_detail(const struct instance *i) must_check;
 
 extern const struct jtable instance_summary_table, instance_detail_table;
+
+struct shim_exec_status;
+void instance_on_exec_status(struct instance *i, const struct shim_exec_status *st); /* exec.c */
+void instance_forget_execs(struct instance *i);
 
 void instance_wait(struct instance *i, struct instance_waiter *w);
 void instance_unwait(struct instance_waiter *w);
