@@ -53,16 +53,16 @@ static void free_params(char *params[2])
 	params[0] = params[1] = NULL;
 }
 
-const struct api_route *api_match(const struct api_routes *tables, const char *method,
+const struct api_route *api_match(const struct api_routes *const *tables, const char *method,
 				  const char *path, char *params[2], bool *ret_known)
 {
 	*ret_known = false;
-	for (const struct api_routes *t = tables; t->v; t++) {
-		for (size_t i = 0; i < t->n; i++) {
-			if (path_matches(t->v[i].path, path, params)) {
+	for (const struct api_routes *const *t = tables; *t; t++) {
+		for (size_t i = 0; i < (*t)->n; i++) {
+			if (path_matches((*t)->v[i].path, path, params)) {
 				*ret_known = true;
-				if (str_eq(t->v[i].method, method)) {
-					return &t->v[i];
+				if (str_eq((*t)->v[i].method, method)) {
+					return &(*t)->v[i];
 				}
 			}
 			free_params(params);

@@ -91,8 +91,8 @@ struct api_routes {
 	size_t                  n;
 };
 
-/* All tables, ended by an empty one. */
-extern const struct api_routes api_tables[];
+/* All tables, ended by NULL. */
+extern const struct api_routes *const api_tables[];
 
 int  api_new(struct node *node, struct loop *loop, int listen_fd, struct api **ret,
 	     struct err *e) must_check;
@@ -121,19 +121,19 @@ void api_abort(struct api_call *c);
 void api_upgrade(struct api_call *c, http_upgrade_fn fn, void *ud);
 
 /* The whole API as an OpenAPI 3.1 document. NULL when memory is out. */
-json_t *openapi_document(const struct api_routes *tables) must_check;
+json_t *openapi_document(const struct api_routes *const *tables) must_check;
 
 /* {"error":{"code","message","field"}}; NULL when memory is out. */
 char *api_error_text(const struct err *e) must_check;
 
 /* What is wrong with the tables, or NULL. For the test. */
-const char *api_tables_fault(const struct api_routes *tables);
+const char *api_tables_fault(const struct api_routes *const *tables);
 
 /*
  * The route of a request; *ret_n parts of the path are copied into `params`, decoded.
  * NULL: *ret_known tells whether the path exists with another method.
  */
-const struct api_route *api_match(const struct api_routes *tables, const char *method,
+const struct api_route *api_match(const struct api_routes *const *tables, const char *method,
 				  const char *path, char *params[2], bool *ret_known);
 
 /* A query as the object that its table parses. For the server and its fuzz target. */

@@ -337,6 +337,9 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 		r->http->handlers->gone(r, r->http->ud);
 		loop_post_cancel(&r->drain_post);
 		loop_fd_free(r->hangup);
+		if (r->upgrade_fn) {
+			r->upgrade_fn(-1, NULL, 0, r->upgrade_ud);
+		}
 		if (r->response) {
 			MHD_destroy_response(r->response);
 		}

@@ -100,7 +100,8 @@ void http_body_resume(struct http_req *r);
 
 /*
  * Answer 101 and give the connection away: `fn` gets a descriptor of its own (which it must
- * close) and what the client sent already, once the headers of the answer are sent.
+ * close) and what the client sent already, once the headers of the answer are sent; or -1 if the
+ * client went before.
  */
 typedef void (*http_upgrade_fn)(int own_fd, const void *preread, size_t n, void *ud);
 void http_upgrade(struct http_req *r, const char *protocol, http_upgrade_fn fn, void *ud);

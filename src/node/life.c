@@ -2,12 +2,14 @@
 #include "node/life.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "net/pasta.h"
 #include "node/signals.h"
+#include "sys/file.h"
 
 enum {
 	STOP_TIMEOUT_S   = 10,
@@ -287,6 +289,16 @@ static bool exit_from_record(struct instance *i)
 	return true;
 }
 
+/* Nothing of a life that ended in order is needed any more. */
+static void drop_run_dir(struct instance *i)
+{
+	auto_free char *dir = instance_run_dir(i);
+
+	if (!dir || sys_remove_tree(AT_FDCWD, dir) < 0) {
+		log_debug("a run-time folder is left", "instance", i->id);
+	}
+}
+
 void life_on_shim_end(struct instance *i, const struct err *why)
 {
 	bool died = instance_active(i);
@@ -304,6 +316,8 @@ void life_on_shim_end(struct instance *i, const struct err *why)
 	}
 	if (died) {
 		clean_up(i);
+	} else {
+		drop_run_dir(i);
 	}
 	settle(i);
 }
@@ -345,7 +359,7 @@ static int send_start(struct instance *i, struct err *e)
 	int r = 0;
 
 	if (i->spec.network == NETWORK_USER) {
-		r = pasta_args(&m.network, i->node->conf.pasta);
+		r = pasta_helper_args(&m.network, i->node->conf.net, i->node->conf.pasta);
 	}
 	r = r < 0 ? err_nomem(e) : shim_request(i, SHIM_START, &m, on_started, NULL, e);
 	strv_fini(&m.network);

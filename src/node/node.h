@@ -36,6 +36,7 @@ struct node_conf {
 	const char *shim;           /* of holm-shim */
 	const char *image;          /* of holm-image */
 	const char *init;           /* of a small init for --init; NULL: none */
+	const char *net;            /* of holm-net */
 	const char *pasta;
 	const char *boot_id;        /* NULL: the kernel's */
 	uint32_t    id_base;        /* first host id that instances may get */
@@ -55,8 +56,9 @@ struct node {
 	struct list      ops;
 	size_t           n_ops;
 	struct list      event_readers;
+	struct list      event_log;
+	size_t           n_events;
 	uint64_t         event_seq;
-	struct list      shims_leaving;
 	char             boot_id[40];
 	uint64_t         epoch;       /* of this daemon's claim: grows with each start */
 	uint64_t         started_ns;

@@ -229,7 +229,7 @@ static json_t *error_schema(void)
 			 "field", "type", "string", "description", "JSON pointer of the bad input");
 }
 
-json_t *openapi_document(const struct api_routes *tables)
+json_t *openapi_document(const struct api_routes *const *tables)
 {
 	struct doc d = { .schemas = json_object(), .failed = false };
 	json_t *root = json_object(), *paths = json_object(), *components = json_object();
@@ -239,9 +239,9 @@ json_t *openapi_document(const struct api_routes *tables)
 	put(&d, root, "info", json_pack("{s:s,s:s,s:s}", "title", "Holm", "version", API_VERSION,
 					"description", "The API of holmd, on a unix socket."));
 	put(&d, root, "paths", paths);
-	for (const struct api_routes *t = tables; t->v; t++) {
-		for (size_t i = 0; i < t->n; i++) {
-			add_route(&d, paths, &t->v[i]);
+	for (const struct api_routes *const *t = tables; *t; t++) {
+		for (size_t i = 0; i < (*t)->n; i++) {
+			add_route(&d, paths, &(*t)->v[i]);
 		}
 	}
 	put(&d, d.schemas, "Error", error_schema());
@@ -292,13 +292,13 @@ static const char *route_fault(const struct api_route *r)
 	return fault ? fault : table_fault(r->reply);
 }
 
-const char *api_tables_fault(const struct api_routes *tables)
+const char *api_tables_fault(const struct api_routes *const *tables)
 {
 	static char text[192];
 
-	for (const struct api_routes *t = tables; t->v; t++) {
-		for (size_t i = 0; i < t->n; i++) {
-			const struct api_route *r = &t->v[i];
+	for (const struct api_routes *const *t = tables; *t; t++) {
+		for (size_t i = 0; i < (*t)->n; i++) {
+			const struct api_route *r = &(*t)->v[i];
 			const char *fault = route_fault(r);
 			char *params[2] = { NULL, NULL };
 			bool known;
