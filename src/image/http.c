@@ -209,7 +209,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ud)
 	bool good = status >= 200 && status < 300;
 
 	if (q->body.len + n > (good ? q->body_max : (size_t)ERROR_BODY_MAX)) {
-		q->sink_error = -EFBIG;
+		q->sink_error = good ? -EFBIG : 0;
 		return good ? 0 : n;   /* the rest of an error's page is of no use */
 	}
 	buf_add(&q->body, data, n);

@@ -82,6 +82,9 @@ enum registry__verdict registry__judge(struct registry *g, struct http_req *q,
 				       struct registry__tries *t, const char *what, char **url,
 				       struct err *e);
 
+/* Count one more try, and say how long to pause first; false: enough. */
+bool registry__may_retry(struct registry *g, struct registry__tries *t, unsigned after_s);
+
 /* A request to be made as often as it takes. */
 struct registry__ask {
 	const char  *method;

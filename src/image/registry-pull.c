@@ -16,7 +16,8 @@
 #include "base/clock.h"
 #include "image/registry-private.h"
 
-enum { MANIFEST_MAX = 4 << 20, PARALLEL = 4, BUSY_PAUSE_MS = 500, WRONG_MAX = 1 };
+enum { MANIFEST_MAX = 4 << 20, PARALLEL = 4, BUSY_PAUSE_MS = 500, WRONG_MAX = 1,
+       HEADWAY = 64 * 1024 };
 
 static const char accept_all[] =
 	"Accept: " OCI_MEDIA_INDEX ", " OCI_MEDIA_MANIFEST ", " DOCKER_MEDIA_LIST ", "
@@ -162,6 +163,10 @@ static int blob_end(struct blob *b, struct err *e)
 		blob_pause(b, 0);
 		return 0;
 	}
+	if (r == -EBADMSG) {
+		return err_set(e, EBADMSG, ERR_INVALID, "%s %s: what %s sends has another digest",
+			       b->what, b->desc->digest, b->g->host);
+	}
 	if (r < 0) {
 		return err_wrap(e, "%s from %s", b->what, b->g->host);
 	}
@@ -195,7 +200,7 @@ static int blob_done(struct blob *b, struct err *e)
 		drop_request(b);
 		return -e->errnum;
 	}
-	if (got > 0) {
+	if (got >= HEADWAY) {
 		b->tries.again = 0;   /* it moves: patience starts anew */
 	}
 	if (q->result == CURLE_OK && q->status == 416 && b->have > 0) {
@@ -212,11 +217,11 @@ static int blob_done(struct blob *b, struct err *e)
 	switch (v) {
 	case REG_GOOD:
 		if (b->have < b->desc->size) {
-			if (b->tries.again++ > 5) {
+			if (!registry__may_retry(b->g, &b->tries, 0)) {
 				return err_set(e, EIO, ERR_UNAVAILABLE, "%s: %s ends it too early",
 					       b->desc->digest, b->g->host);
 			}
-			blob_pause(b, NS_PER_SEC / 2);
+			blob_pause(b, b->tries.pause_ns);
 			return 0;
 		}
 		return blob_end(b, e);

@@ -180,6 +180,17 @@ static int put_parts(struct upload *u, uint64_t chunk, struct err *e)
 	return url ? registry__do(u->g, &ask, &q, e) : err_nomem(e);
 }
 
+static int blob_there(struct registry *g, const struct push_blob *b, struct err *e)
+{
+	auto_free char *url = registry__url(g, "%s/blobs/%s", g->job->ref.path, b->desc->digest);
+	auto_http_req struct http_req *q = NULL;
+	struct registry__ask ask = { .method = "HEAD", .url = url, .send_fd = -1, .fine = 404,
+				     .what = b->desc->digest };
+	int r = url ? registry__do(g, &ask, &q, e) : err_nomem(e);
+
+	return r < 0 ? r : q->status == 200;
+}
+
 static int upload(struct upload *u, struct err *e)
 {
 	uint64_t chunk = u->g->job->conf.chunk_bytes ? u->g->job->conf.chunk_bytes : CHUNK;
@@ -193,22 +204,18 @@ static int upload(struct upload *u, struct err *e)
 			return r;
 		}
 		r = u->blob->desc->size <= chunk ? put_whole(u, e) : put_parts(u, chunk, e);
-		if (r == 0 || e->code != ERR_UNAVAILABLE) {
+		if (r == 0 || (e->code != ERR_UNAVAILABLE && e->code != ERR_NOT_FOUND)) {
 			return r;
+		}
+
+		/* It may have arrived, and only the answer was lost: then the upload is gone. */
+		struct err why = ERR_INIT;
+
+		if (blob_there(u->g, u->blob, &why) > 0) {
+			return 0;
 		}
 	}
 	return r;
-}
-
-static int blob_there(struct registry *g, const struct push_blob *b, struct err *e)
-{
-	auto_free char *url = registry__url(g, "%s/blobs/%s", g->job->ref.path, b->desc->digest);
-	auto_http_req struct http_req *q = NULL;
-	struct registry__ask ask = { .method = "HEAD", .url = url, .send_fd = -1, .fine = 404,
-				     .what = b->desc->digest };
-	int r = url ? registry__do(g, &ask, &q, e) : err_nomem(e);
-
-	return r < 0 ? r : q->status == 200;
 }
 
 static int push_blob(struct registry *g, struct push_blob *b, struct err *e)

@@ -265,15 +265,18 @@ static bool may_pass(const struct http_req *q)
 	}
 }
 
-static uint64_t pause_for(struct registry *g, const struct http_req *q, unsigned tries)
+bool registry__may_retry(struct registry *g, struct registry__tries *t, unsigned after_s)
 {
+	unsigned retries = g->job->conf.retries ? g->job->conf.retries : RETRIES;
 	uint64_t ms = g->job->conf.retry_ms ? g->job->conf.retry_ms : RETRY_MS;
 
-	if (q->retry_after > 0) {
-		return MIN(q->retry_after, (unsigned)PAUSE_MAX_S) * NS_PER_SEC;
+	if (t->again >= retries) {
+		return false;
 	}
-	ms <<= MIN(tries, 10u);
-	return MIN(ms, (uint64_t)PAUSE_MAX_S * 1000) * NS_PER_MS;
+	ms = after_s > 0 ? (uint64_t)after_s * 1000 : ms << MIN(t->again, 10u);
+	t->pause_ns = MIN(ms, (uint64_t)PAUSE_MAX_S * 1000) * NS_PER_MS;
+	t->again++;
+	return true;
 }
 
 static enum registry__verdict redirect(struct http_req *q, struct registry__tries *t,
@@ -300,8 +303,6 @@ enum registry__verdict registry__judge(struct registry *g, struct http_req *q,
 				       struct registry__tries *t, const char *what, char **url,
 				       struct err *e)
 {
-	unsigned retries = g->job->conf.retries ? g->job->conf.retries : RETRIES;
-
 	if (q->result == CURLE_OK && q->sink_error == 0 && q->status >= 200 && q->status < 300) {
 		return REG_GOOD;
 	}
@@ -323,12 +324,7 @@ enum registry__verdict registry__judge(struct registry *g, struct http_req *q,
 		return REG_AUTHORIZE;
 	}
 	ignore_result(registry__fault(g, q, what, e)); /* the verdict is it */
-	if (may_pass(q) && t->again < retries) {
-		t->pause_ns = pause_for(g, q, t->again);
-		t->again++;
-		return REG_AGAIN;
-	}
-	return REG_FAILED;
+	return may_pass(q) && registry__may_retry(g, t, q->retry_after) ? REG_AGAIN : REG_FAILED;
 }
 
 /* Let time pass, while other transfers go on. */
