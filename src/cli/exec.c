@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -145,6 +146,21 @@ static const struct cmd_opt attach_table[] = {
 };
 #undef IN
 
+/* What is to be started may be about to end: its shim takes nobody then, for a moment. */
+static int open_patiently(const struct cmd_call *call, const char *path, bool start,
+			  struct session *s, struct err *e)
+{
+	const struct timespec pause = { 0, 50000000 };
+	int r = session_open(call, path, NULL, s, e);
+
+	for (int i = 0; i < 40 && start && r < 0 && e->code == ERR_CONFLICT; i++) {
+		(void)nanosleep(&pause, NULL); /* cut short: asked again sooner */
+		err_clear(e);
+		r = session_open(call, path, NULL, s, e);
+	}
+	return r;
+}
+
 int cli_attach_to(const struct cmd_call *call, const char *name, bool want_stdin,
 		  const struct session_opts *more, bool start, struct err *e)
 {
@@ -173,7 +189,7 @@ int cli_attach_to(const struct cmd_call *call, const char *name, bool want_stdin
 	buf_add_str(&path, verb);
 	session_query(&path, &so);
 	stream_hold_signals();
-	r = r < 0 ? r : session_open(call, buf_str(&path), NULL, &s, e);
+	r = r < 0 ? r : open_patiently(call, buf_str(&path), start, &s, e);
 	if (r == 0 && start) {
 		r = cli_json(call, "POST", go, empty, NULL, e);
 	}

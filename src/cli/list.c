@@ -118,6 +118,13 @@ static int filter_holds(const json_t *i, const char *filter, struct err *e)
 /* Removes from the list what a filter excludes. */
 static int apply_filters(json_t *list, const struct strv *filters, struct err *e)
 {
+	for (size_t k = 0; k < filters->n; k++) {
+		int r = filter_holds(NULL, filters->v[k], e); /* also where the list is empty */
+
+		if (r < 0) {
+			return r;
+		}
+	}
 	for (size_t n = json_array_size(list); n > 0; n--) {
 		for (size_t k = 0; k < filters->n; k++) {
 			int r = filter_holds(json_array_get(list, n - 1), filters->v[k], e);
@@ -308,7 +315,7 @@ static int cmd_inspect(const struct cmd_call *call, struct err *e)
 		if (find(call, call->args[i], &one, &own) < 0) {
 			if (call->n_args == 1) {
 				*e = own;
-				return -own.errnum;
+				return -EIO;
 			}
 			cli_complain(&own);
 			failed = 1;
@@ -514,7 +521,7 @@ static int cmd_events(const struct cmd_call *call, struct err *e)
 	while (r == 0 && (r = http_line(reply, &line)) > 0) {
 		r = *line ? on_event(o, line, e) : 0;
 	}
-	if (r < 0 && !e->errnum) {
+	if (r < 0 && e->code == ERR_NONE) {
 		r = err_set(e, -r, ERR_UNAVAILABLE, "the daemon ended the stream of events");
 	}
 	return r;

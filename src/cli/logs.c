@@ -101,7 +101,7 @@ static int cmd_logs(const struct cmd_call *call, struct err *e)
 		r = 0;
 		continue;
 	}
-	return r < 0 && !e->errnum ? err_set(e, -r, ERR_UNAVAILABLE, "the log ended early") : r;
+	return r < 0 && e->code == ERR_NONE ? err_set(e, -r, ERR_UNAVAILABLE, "the log ended early") : r;
 }
 
 const struct cmd cli_logs = {
