@@ -77,7 +77,15 @@ static const struct unpack_limits limits = {
 	.ratio_from = FILE_BYTES, .depth = 32, .path_bytes = 1024, .xattrs = 8, .xattr_bytes = 256,
 };
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Where libFuzzer calls us: before it starts a thread, after which no namespace is to be had. */
+int LLVMFuzzerInitialize(unused_arg int *argc, unused_arg char ***argv)
+{
+	start();
+	return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
