@@ -23,6 +23,18 @@
 	 0 * sizeof(struct { int is_array : 1 - 2 * __builtin_types_compatible_p( \
 				     __typeof__(a), __typeof__(&(a)[0])); }))
 
+/* 1 in a build with AddressSanitizer, whose runtime needs calls and memory of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+#define BUILD_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BUILD_ASAN 1
+#endif
+#endif
+#ifndef BUILD_ASAN
+#define BUILD_ASAN 0
+#endif
+
 #define BIT(n) (UINT64_C(1) << (n))
 
 #define DEF__JOIN2(a, b) a##b

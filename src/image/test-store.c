@@ -332,6 +332,7 @@ static void test_gc(void **state)
 	auto_close int fd = sys_openat(store_dir_fd(f->s), "blobs/sha256/README", O_CREAT | O_WRONLY,
 				       0600);
 
+	assert_true(fd >= 0);
 	assert_int_equal(store_open(f->path, 0, &other, &f->e), 0);
 	assert_int_equal(store_use_begin(f->s, &f->e), 0);
 	assert_int_equal(store_gc(other, STORE_GC_NO_WAIT, &gc, &f->e), -EBUSY);

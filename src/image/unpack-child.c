@@ -352,10 +352,7 @@ static int set_limits(void)
 
 	r = r < 0 ? r : set_limit(RLIMIT_NOFILE, 2048);
 	r = r < 0 ? r : set_limit(RLIMIT_NPROC, 0);
-#ifndef __SANITIZE_ADDRESS__
-	r = r < 0 ? r : set_limit(RLIMIT_AS, MEMORY_BYTES);
-#endif
-	return r;
+	return r < 0 || BUILD_ASAN ? r : set_limit(RLIMIT_AS, MEMORY_BYTES);
 }
 
 static int become_root_of(const struct tar_child *c)
@@ -389,18 +386,12 @@ static int give_up(int root_fd, struct unpack_report *rep)
 	} else if (r < 0) {
 		return r;
 	}
-#ifdef __SANITIZE_ADDRESS__
-	rep->missing |= UNPACK_NO_SECCOMP; /* the sanitizer's own calls are not in the list */
-	(void)enter_seccomp;
-	return 0;
-#else
-	r = enter_seccomp();
+	r = BUILD_ASAN ? -ENOSYS : enter_seccomp();
 	if (r == -EINVAL || r == -ENOSYS) {
 		rep->missing |= UNPACK_NO_SECCOMP;
 		r = 0;
 	}
 	return r;
-#endif
 }
 
 static int shut_in(struct tar_child *c, int *ret_root, struct unpack_report *rep, struct err *e)
