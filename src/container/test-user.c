@@ -249,7 +249,7 @@ static void test_bytes(void **state)
 {
 	static const char nul[] = "ro\0ot:x:5:5::/:/bin/sh\nroot\0:x:6:6::/\nroot:x:7:7::/r:/b\n";
 	auto_arena struct arena a = ARENA_INIT;
-	auto_free char *big = mem_calloc(3, 1 << 20);
+	auto_free char *big = mem_calloc(1, 1 << 20);
 	struct err e = ERR_INIT;
 	struct user u;
 
@@ -257,15 +257,15 @@ static void test_bytes(void **state)
 	put("etc/passwd", nul, sizeof(nul) - 1);
 	assert_int_equal(user_resolve(root_fd, "root", &a, &u, &e), 0);
 	assert_int_equal(u.uid, 7);
-	memset(big, 'a', 3 << 20); /* one line of 3 MiB */
-	put("etc/passwd", big, 3 << 20);
+	memset(big, 'a', 1 << 20); /* one line of 1 MiB */
+	put("etc/passwd", big, 1 << 20);
 	assert_int_equal(resolve_errno("root"), -ENOENT);
-	memset(big, ':', 3 << 20);
+	memset(big, ':', 1 << 20);
 	big[0] = 'r';
-	put("etc/passwd", big, 3 << 20);
+	put("etc/passwd", big, 1 << 20);
 	assert_int_equal(resolve_errno("r"), -ERANGE);
-	memset(big, '\n', 3 << 20);
-	put("etc/passwd", big, 3 << 20);
+	memset(big, '\n', 1 << 20);
+	put("etc/passwd", big, 1 << 20);
 	assert_int_equal(resolve_errno("r"), -ENOENT);
 }
 

@@ -13,7 +13,7 @@
 #include "sys/procfs.h"
 
 enum {
-	FILE_MAX = 4 << 20,     /* bytes of /etc/passwd or /etc/group */
+	FILE_MAX = 1 << 20,     /* bytes of /etc/passwd or /etc/group; rule 18 */
 	FIELDS_MAX = 8,
 };
 

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from lib.bundle import RUNTIME
+from lib.victim import Victim
 
 
 def digest(path):
@@ -200,6 +201,44 @@ def test_joining_process_is_not_reached_with_ptrace(box):
     log = watch(box, "CAP_SYS_PTRACE", also="" if box.in_userns else "nomem")
     assert "done watch" in log and "ESCAPED" not in log, log
     assert digest(RUNTIME) == before
+
+
+def test_container_that_shares_pids_is_not_reached(box, tmp_path):
+    """A second container joins the pid namespace of the first (a pod), whose root watches the
+    second one's first process while that still has the host's root."""
+    name = box.start("/bin/sh", "-c", f"/bin/attack watch {box.secret} 2500; exec sleep 1000")
+    for _ in range(100):
+        if "watching" in box.log():
+            break
+        time.sleep(0.02)
+    pid = box.info(name)["pid"]
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second").chmod(0o755)
+    second = Victim(tmp_path / "second", box.in_userns)
+    try:
+        second.drop_namespace("pid")
+        second.config["linux"]["namespaces"].append({"type": "pid", "path": f"/proc/{pid}/ns/pid"})
+        if box.in_userns:   # the pid namespace belongs to that user namespace
+            second.drop_namespace("user")
+            second.config["linux"]["namespaces"].append(
+                {"type": "user", "path": f"/proc/{pid}/ns/user"})
+            for key in ("uidMappings", "gidMappings"):
+                del second.config["linux"][key]
+        second.without("/proc")     # the namespace's own is not always to be had
+        second.mount("/proc", type="proc", source="proc", options=["nosuid", "noexec", "nodev"])
+        for i in range(8):
+            second.config["linux"]["cgroupsPath"] = f"/{second.new_id()}"
+            done = second.go("/bin/true")
+            assert done.returncode == 0, done.out
+    finally:
+        second.close()
+    for _ in range(200):
+        if "done watch" in box.log():
+            break
+        time.sleep(0.05)
+    log = box.log()
+    assert "done watch" in log and "ESCAPED" not in log, log
+    assert int(re.search(r"seen (\d+)", log).group(1)) >= 3, log
 
 
 def test_host_processes(box):
