@@ -46,6 +46,7 @@ struct created {
 	struct record *rec;          /* locked */
 	struct spawned child;
 	int            master_fd;    /* the terminal, where there is one and no console socket */
+	bool           started;      /* run: it did not wait, the program runs already */
 };
 
 #define CREATED_INIT { .rec = NULL, .child = SPAWNED_INIT, .master_fd = -1 }

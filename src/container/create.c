@@ -37,6 +37,7 @@ struct create {
 	bool                      has_userns;
 	bool                      hooks_began;
 	bool                      cgroup_made;
+	bool                      trampoline;  /* in place of a sealed copy */
 };
 
 void created_fini(struct created *c)
@@ -57,6 +58,8 @@ static void create_fini(struct create *c)
 	fd_close(&c->console[1]);
 	fd_close(&c->start_fd);
 	fd_close(&c->result_fd);
+	fd_close(&c->init.process.trampoline_fd);
+	fd_close(&c->init.process.control_fd);
 }
 
 int container_seal_fds(unsigned n, struct err *e)
@@ -134,6 +137,67 @@ static int check_spec(const struct create_opts *o, const struct oci_spec *s, str
 	return r;
 }
 
+/* Whether the profile lets the first process make a call, once it is installed. */
+static bool filter_allows(const struct oci_seccomp *s, const char *name)
+{
+	const struct oci_seccomp_rule *rules = s->syscalls.v;
+	bool allowed = str_eq0(s->default_action, "SCMP_ACT_ALLOW");
+
+	for (size_t i = 0; i < s->syscalls.n; i++) {
+		for (size_t k = 0; k < rules[i].names.n; k++) {
+			if (!str_eq(rules[i].names.v[k], name)) {
+				continue;
+			}
+			if (!str_eq0(rules[i].action, "SCMP_ACT_ALLOW") || rules[i].args.n > 0) {
+				return false;
+			}
+			allowed = true;
+		}
+	}
+	return allowed;
+}
+
+static bool filter_suits(const struct oci_spec *s)
+{
+	static const char *const needed[] = { "execveat", "execve", "pread64", "read", "write",
+					      "close", "fcntl" };
+	const struct oci_seccomp *f = s->linux->seccomp;
+	const struct oci_seccomp_rule *rules = f ? f->syscalls.v : NULL;
+
+	if (!f || s->process->no_new_privileges) {
+		/* Installed last; but a listener would hear of the extra execve. */
+		for (size_t i = 0; f && i < f->syscalls.n; i++) {
+			if (str_eq0(rules[i].action, "SCMP_ACT_NOTIFY")) {
+				return false;
+			}
+		}
+		return !f || !str_eq0(f->default_action, "SCMP_ACT_NOTIFY");
+	}
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
+		if (!filter_allows(f, needed[i])) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * Whether the trampoline keeps this program out of reach, which costs less than a sealed copy
+ * of all of it: nobody else may see the first process before it is there (a pid and a mount
+ * namespace of its own), and one more execve must change nothing.
+ */
+static bool trampoline_will_do(const struct oci_spec *s)
+{
+	const struct oci_namespace *pid = oci_linux_ns(s->linux, OCI_NS_PID);
+	const struct oci_namespace *mnt = oci_linux_ns(s->linux, OCI_NS_MOUNT);
+	const struct oci_process *p = s->process;
+
+	return pid && !(pid->path && *pid->path) && mnt && !(mnt->path && *mnt->path) &&
+	       !(s->hooks && s->hooks->start_container.n > 0) &&
+	       !(p->apparmor_profile && *p->apparmor_profile) &&
+	       !(p->selinux_label && *p->selinux_label) && filter_suits(s);
+}
+
 static int read_config(struct create *c, struct err *e)
 {
 	struct record *rec = c->rec;
@@ -156,19 +220,15 @@ static int read_config(struct create *c, struct err *e)
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "cannot read config.json in %s", rec->bundle);
 	}
-	/* A text without mappings cannot make the copy unnecessary; then copy before parsing,
-	 * as what has been parsed is lost with it. */
-	if (!memmem(buf_str(&c->config_text), c->config_text.len, "uidMappings", 11)) {
-		r = self_seal(e);
-	}
-	r = r < 0 ? r : json_parse(buf_str(&c->config_text), c->config_text.len, &json_limits_document,
+	r = json_parse(buf_str(&c->config_text), c->config_text.len, &json_limits_document,
 		       "config.json", &rec->config, e);
 	r = r < 0 ? r : oci_spec_parse(rec->config, &rec->arena, &rec->spec, e);
 	r = r < 0 ? r : check_spec(c->o, &rec->spec, e);
 	r = r < 0 ? r : absolute(&rec->arena, rec->bundle, rec->spec.root->path, &rec->rootfs, e);
 	c->has_userns = r == 0 && oci_linux_ns(rec->spec.linux, OCI_NS_USER);
 	if (r == 0 && self_writable_by(rec->spec.linux)) {
-		r = self_seal(e);
+		c->trampoline = trampoline_will_do(&rec->spec);
+		r = c->trampoline ? 0 : self_seal(e);
 	}
 	return r;
 }
@@ -291,6 +351,12 @@ static int prepare(struct create *c, struct err *e)
 		r = make_pipe(c, "start", &c->start_fd, e);
 		r = r < 0 ? r : make_pipe(c, "result", &c->result_fd, e);
 	}
+	c->init.process.trampoline_fd = c->init.process.control_fd = -1;
+	if (r == 0 && c->trampoline) {
+		r = process_trampoline_open(&c->init.process, e);
+	}
+	/* With nothing to do in between, a run need not hear that the container is ready. */
+	c->init.hurry = c->trampoline && c->o->run && !s->hooks;
 	c->init.rec = rec;
 	c->init.fs = c->fs;
 	c->init.make = c->spawn.make;
@@ -380,7 +446,7 @@ static int follow(struct create *c, struct err *e)
 	if (r == 0 && c->filter.notify) {
 		r = hand_listener(c, e);
 	}
-	r = r < 0 ? r : msg_wait(c->child.sync_fd, MSG_READY, false, NULL, e);
+	r = r < 0 ? r : msg_wait(c->child.sync_fd, MSG_READY, c->init.hurry, NULL, e);
 	return r < 0 ? r : 0;
 }
 
@@ -479,6 +545,7 @@ int container_create(const struct create_opts *o, struct created *ret, struct er
 		.o = o, .config_text = BUF_INIT, .filter = SECCOMP_FILTER_INIT,
 		.spawn = SPAWN_CONF_INIT, .child = SPAWNED_INIT, .console = { -1, -1 },
 		.start_fd = -1, .result_fd = -1,
+		.init.process = { .trampoline_fd = -1, .control_fd = -1 },
 	};
 	int r = process_check_fds(process_listen_fds() + o->preserve_fds, e);
 
@@ -503,6 +570,7 @@ int container_create(const struct create_opts *o, struct created *ret, struct er
 	} else {
 		ret->rec = take_ptr(&c.rec);
 		ret->child = c.child;
+		ret->started = c.init.hurry;
 	}
 	create_fini(&c);
 	return r;

@@ -181,6 +181,7 @@ static int prepare(struct exec *x, struct err *e)
 	x->process.may_setgroups = !x->has_userns || may_setgroups(x->rec->pid);
 	x->process.n_fds = process_listen_fds() + x->o->preserve_fds;
 	x->process.pty_fd = -1;
+	x->process.trampoline_fd = x->process.control_fd = -1;
 	x->spawn.target_pidfd = x->pidfd;
 	x->spawn.cgroup = x->cgroup;
 	return r;
@@ -264,7 +265,7 @@ static noreturn_fn void exec_main(struct exec *x, struct spawned *me)
 		r = sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 		r = r < 0 ? err_set(&e, -r, ERR_HOST, "cannot outlive the runtime") : 0;
 	}
-	x->process.keep[0] = x->process.keep[1] = x->process.keep[2] = me->sync_fd;
+	x->process.keep[0] = me->sync_fd;
 	r = r < 0 ? r : process_settle(&x->process, &e);
 	if (r == 0) {
 		ignore_result(process_exec(&x->process, &e)); /* fails, or does not return */

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "container/hooks.h"
 #include "container/sysctl.h"
+#include "container/trampoline.h"
 #include "sys/file.h"
 #include "sys/proc.h"
 #include "sys/procfs.h"
@@ -117,6 +118,42 @@ static int give_terminal(struct init *in, struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot send the terminal to the console socket") : 0;
 }
 
+/* A failed execve as a message to the runtime (run) ... */
+static size_t report_msg(const struct err *e, void *out, size_t max, size_t *ret_errnum_at)
+{
+	const struct msg m = { .kind = MSG_FAILED, .err = *e };
+
+	static_assert(sizeof(m) <= TRAMPOLINE_REPORT_BYTES, "a message fits");
+	assert(sizeof(m) <= max);
+	memcpy(out, &m, sizeof(m));
+	*ret_errnum_at = offsetof(struct msg, err) + offsetof(struct err, errnum);
+	return sizeof(m);
+}
+
+/* ... and as what `start` reads. */
+static size_t report_err(const struct err *e, void *out, size_t max, size_t *ret_errnum_at)
+{
+	assert(sizeof(*e) <= max);
+	memcpy(out, e, sizeof(*e));
+	*ret_errnum_at = offsetof(struct err, errnum);
+	return sizeof(*e);
+}
+
+static int write_trampoline(struct init *in, const struct spawned *me, struct err *e)
+{
+	static const struct msg ready = { .kind = MSG_READY };
+	bool create = in->start_fd >= 0;
+	const struct process_wait w = {
+		.ready_fd = in->hurry ? -1 : me->sync_fd,
+		.wait_fd = in->hurry ? -1 : create ? in->start_fd : me->sync_fd,
+		.report_fd = create ? in->result_fd : me->sync_fd,
+		.ready = &ready, .ready_bytes = sizeof(ready),
+		.make_report = create ? report_err : report_msg,
+	};
+
+	return process_trampoline_write(&in->process, &w, e);
+}
+
 /* What only concerns this process and its fresh namespaces. */
 static int set_up(struct init *in, struct spawned *me, struct err *e)
 {
@@ -140,13 +177,16 @@ static int set_up(struct init *in, struct spawned *me, struct err *e)
 	in->process.keep[0] = me->sync_fd;
 	in->process.keep[1] = in->start_fd;
 	in->process.keep[2] = in->result_fd;
+	in->process.keep[3] = in->process.trampoline_fd;
+	in->process.keep[4] = in->process.control_fd;
 	/* Before a filter that might refuse it. From here on a runtime that is gone shows when
 	 * this process reports to it. */
 	r = sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "cannot outlive the runtime");
 	}
-	return process_settle(&in->process, e);
+	r = in->process.trampoline_fd >= 0 ? write_trampoline(in, me, e) : 0;
+	return r < 0 ? r : process_settle(&in->process, e);
 }
 
 /* Tell the parent, then wait for `start` (create) or for the parent itself (run). */
@@ -178,6 +218,9 @@ noreturn_fn void init_main(struct init *in, struct spawned *me)
 	const struct oci_hooks *hooks = in->rec->spec.hooks;
 	int r = set_up(in, me, &e);
 
+	if (r >= 0 && in->process.trampoline_fd >= 0) {
+		r = process_trampoline_exec(&in->process, &e);
+	}
 	r = r < 0 ? r : wait_start(in, me, &e);
 	if (r >= 0 && hooks) {
 		r = run_hooks(in, &hooks->start_container, "startContainer", STATUS_CREATED, NULL, &e);

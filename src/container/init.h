@@ -19,6 +19,7 @@ struct init {
 	int                  console_fd;   /* socket that gets the terminal's master, or -1 */
 	int                  start_fd;     /* create: the pipe that `start` writes to; run: -1 */
 	int                  result_fd;    /* create: the pipe for a failed execve; run: -1 */
+	bool                 hurry;        /* run: nobody needs to know when it is ready */
 };
 
 /*

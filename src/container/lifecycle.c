@@ -110,6 +110,11 @@ int container_start(struct record *rec, struct err *e)
 
 int container_start_child(struct created *c, struct err *e)
 {
+	if (c->started) {
+		fd_close(&c->child.sync_fd);
+		return 0;
+	}
+
 	int r = msg_send(c->child.sync_fd, MSG_GO);
 
 	if (r < 0) {

@@ -260,17 +260,17 @@ static int find_program(struct process *p, struct err *e)
 	return p->path ? 0 : err_nomem(e);
 }
 
+/* With no_new_privs the filter can wait for the last moment, unless it has a listener. */
+static bool filter_last(const struct process *p)
+{
+	return p->conf->no_new_privileges && !(p->filter && p->filter->notify);
+}
+
 static int install_filter(struct process *p, struct err *e)
 {
 	int r = p->filter && p->filter->insns ? seccomp_install(p->filter, p->handoff) : 0;
 
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot install the seccomp filter") : 0;
-}
-
-/* With no_new_privs the filter can wait for the last moment, unless it has a listener. */
-static bool filter_last(const struct process *p)
-{
-	return p->conf->no_new_privileges && !(p->filter && p->filter->notify);
 }
 
 /* Close all but what is handed on and what is kept, lest it be seen from inside. */
@@ -336,6 +336,20 @@ int process_settle(struct process *p, struct err *e)
 	return r;
 }
 
+int process_exec_failed(const char *path, int errnum, struct err *e)
+{
+	switch (errnum) {
+	case ENOENT:
+		return err_set(e, errnum, ERR_NOT_FOUND, "exec %s: no such file or directory", path);
+	case EACCES:
+		return err_set(e, errnum, ERR_DENIED, "exec %s: permission denied", path);
+	case ENOEXEC:
+		return err_set(e, errnum, ERR_INVALID, "exec %s: exec format error", path);
+	default:
+		return err_set(e, errnum, ERR_HOST, "exec %s", path);
+	}
+}
+
 int process_exec(struct process *p, struct err *e)
 {
 	char *const *argv = (char *const *)(uintptr_t)p->conf->args.v;
@@ -348,9 +362,5 @@ int process_exec(struct process *p, struct err *e)
 	/* All that is left is close-on-exec already, so a filter that refuses this does no harm. */
 	ignore_result(sys_close_range(3 + p->n_fds, ~0u, CLOSE_RANGE_CLOEXEC));
 	execve(p->path, argv, p->env.v ? p->env.v : no_env);
-	r = -errno;
-	return err_set(e, -r, r == -ENOENT ? ERR_NOT_FOUND : r == -EACCES ? ERR_DENIED : ERR_HOST,
-		       "exec %s: %s", p->path, r == -ENOENT ? "no such file or directory" :
-		       r == -EACCES ? "permission denied" : r == -ENOEXEC ? "exec format error" :
-		       "cannot be executed");
+	return process_exec_failed(p->path, errno, e);
 }

@@ -26,7 +26,9 @@ struct process {
 	bool                          may_setgroups;
 	unsigned                      n_fds;     /* descriptors from 3 on that are handed on */
 	int                           pty_fd;    /* the container's end of the terminal, or -1 */
-	int                           keep[3];   /* descriptors of ours to keep until execve; -1 */
+	int                           keep[5];   /* descriptors of ours to keep until execve; 0: none */
+	int                           trampoline_fd; /* the program; -1: execute without it */
+	int                           control_fd;    /* and what it reads, an empty file */
 
 	/* Filled by process_settle(). */
 	struct strv                   env;
@@ -47,5 +49,28 @@ int process_settle(struct process *p, struct err *e) must_check;
 
 /* Returns only on failure. */
 int process_exec(struct process *p, struct err *e) must_check;
+
+/* The error for a failed execve. */
+int process_exec_failed(const char *path, int errnum, struct err *e) must_check;
+
+/*
+ * The other way, for a container's first process: leave the rest to the trampoline. The files
+ * are made by the parent; what it is to do is written before process_settle(), which may
+ * take the right to write away; the last step returns only on failure.
+ */
+struct process_wait {
+	int         ready_fd;       /* gets `ready`, -1: nobody waits for it */
+	int         wait_fd;        /* read before going on; -1: at once */
+	int         report_fd;      /* gets a report if the program cannot be executed */
+	const void *ready;          /* ready_bytes of them */
+	size_t      ready_bytes;
+	/* Makes a report of an error; returns its bytes, at most `max`. */
+	size_t    (*make_report)(const struct err *e, void *out, size_t max, size_t *ret_errnum_at);
+};
+
+int process_trampoline_open(struct process *p, struct err *e) must_check;
+int process_trampoline_write(struct process *p, const struct process_wait *w,
+			     struct err *e) must_check;
+int process_trampoline_exec(struct process *p, struct err *e) must_check;
 
 #endif
