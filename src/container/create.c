@@ -221,8 +221,8 @@ static int read_config(struct create *c, struct err *e)
 		return err_set(e, -r, ERR_HOST, "cannot read config.json in %s", rec->bundle);
 	}
 	r = json_parse(buf_str(&c->config_text), c->config_text.len, &json_limits_document,
-		       "config.json", &rec->config, e);
-	r = r < 0 ? r : oci_spec_parse(rec->config, &rec->arena, &rec->spec, e);
+		       "config.json", &rec->doc, e);
+	r = r < 0 ? r : oci_spec_parse(rec->doc, &rec->arena, &rec->spec, e);
 	r = r < 0 ? r : check_spec(c->o, &rec->spec, e);
 	r = r < 0 ? r : absolute(&rec->arena, rec->bundle, rec->spec.root->path, &rec->rootfs, e);
 	c->has_userns = r == 0 && oci_linux_ns(rec->spec.linux, OCI_NS_USER);
@@ -394,7 +394,12 @@ static int on_pid(void *ud, pid_t pid, struct err *e)
 
 		r = attrs_set_oom_score_adj(proc_fd, pid, p->oom_score_adj, c->o->rootless, e);
 	}
-	return r < 0 ? r : record_save(c->rec, e);
+	if (r < 0) {
+		return r;
+	}
+	/* Which groups there are may be known only now. */
+	return cgroup_needs_pid(c->rec->cgroup) || c->o->rootless ? record_save(c->rec, e)
+								  : record_save_process(c->rec, e);
 }
 
 /* The runtime's hooks, with the tree mounted and not yet entered. */
@@ -509,9 +514,10 @@ static void undo(struct create *c)
 
 static int make(struct create *c, struct err *e)
 {
-	int r = record_save_config(c->rec, buf_str(&c->config_text), c->config_text.len, e);
+	int r = open_cgroup(c, e);
 
-	r = r < 0 ? r : open_cgroup(c, e);
+	c->rec->config_text = buf_str(&c->config_text);
+	c->rec->config_bytes = c->config_text.len;
 	r = r < 0 ? r : record_save(c->rec, e);
 	if (r == 0 && !cgroup_needs_pid(c->rec->cgroup)) {
 		r = make_cgroup(c, 0, e);
@@ -534,7 +540,7 @@ static int make(struct create *c, struct err *e)
 	r = pid < 0 ? pid : follow(c, e);
 	if (r == 0) {
 		c->rec->ready = true;
-		r = record_save(c->rec, e);
+		r = record_save_process(c->rec, e);
 	}
 	return r < 0 ? r : write_pid_file(c->o->pid_file, c->child.pid, e);
 }
@@ -568,6 +574,7 @@ int container_create(const struct create_opts *o, struct created *ret, struct er
 		spawned_fini(&c.child);
 		c.rec = record_free(c.rec);
 	} else {
+		c.rec->config_text = NULL; /* it goes with c */
 		ret->rec = take_ptr(&c.rec);
 		ret->child = c.child;
 		ret->started = c.init.hurry;

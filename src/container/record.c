@@ -18,7 +18,7 @@
 
 enum {
 	STATE_VERSION = 1,
-	STATE_MAX_BYTES = 1 << 20,
+	STATE_MAX_BYTES = 5 << 20,   /* of the largest config, and the rest */
 	LOCK_WAIT_SEC = 10,
 	ID_MAX = 1024,
 };
@@ -31,32 +31,44 @@ const char *const record_status_names[STATUS__COUNT] = {
 	[STATUS_STOPPED]  = "stopped",
 };
 
+/* A config of the greatest depth is one level down. */
+static const struct json_limits state_limits = { .bytes = STATE_MAX_BYTES, .depth = 65 };
+
+/*
+ * How state.json begins. The numbers have a width, so that they can be written over in place,
+ * where replacing the file would cost a new inode for each step of a create.
+ */
+#define STATE_HEAD "{\"version\":1,\"pid\":%10d,\"startTime\":%20llu,\"ready\":%d,"
+
 /* What state.json holds. */
 struct state_doc {
 	uint64_t    version;
 	const char *id, *bundle, *rootfs;
 	int64_t     pid;
 	uint64_t    start_ticks, created_ns, owner;
-	bool        rootless, ready, no_new_keyring;
-	json_t     *cgroup;
+	uint64_t    ready;
+	bool        rootless, no_new_keyring;
+	json_t     *cgroup, *config;
 };
 
 #define IN(m) offsetof(struct state_doc, m)
 static const struct jfield state_fields[] = {
-	{ "version",  JK_UINT, IN(version), .flags = JF_REQUIRED, .doc = "of this format" },
 	{ "id",       JK_STR,  IN(id), .flags = JF_REQUIRED, .doc = "of the container" },
+	{ "version",  JK_UINT, IN(version), .flags = JF_REQUIRED, .doc = "of this format" },
+	{ "pid",      JK_INT,  IN(pid), .flags = JF_REQUIRED, .max = INT32_MAX,
+	  .doc = "of the first process" },
+	{ "startTime", JK_UINT, IN(start_ticks), .flags = JF_REQUIRED,
+	  .doc = "field 22 of /proc/PID/stat" },
+	{ "ready",    JK_UINT, IN(ready), .max = 1, .doc = "1: create has finished" },
 	{ "bundle",   JK_STR,  IN(bundle), .doc = "absolute path" },
 	{ "rootfs",   JK_STR,  IN(rootfs), .doc = "absolute path" },
-	{ "pid",      JK_INT,  IN(pid), .flags = JF_EMPTY, .max = INT32_MAX,
-	  .doc = "of the first process" },
-	{ "startTime", JK_UINT, IN(start_ticks), .doc = "field 22 of /proc/PID/stat" },
 	{ "created",  JK_TIME, IN(created_ns), .doc = "when create began" },
 	{ "owner",    JK_UINT, IN(owner), .flags = JF_EMPTY, .max = UINT32_MAX,
 	  .doc = "uid of the caller of create" },
 	{ "rootless", JK_BOOL, IN(rootless), .doc = "made without privileges on the host" },
-	{ "ready",    JK_BOOL, IN(ready), .flags = JF_EMPTY, .doc = "create has finished" },
 	{ "noNewKeyring", JK_BOOL, IN(no_new_keyring), .doc = "the caller's keyring is used" },
 	{ "cgroup",   JK_RAW,  IN(cgroup), .doc = "as cgroup_save() wrote it" },
+	{ "config",   JK_RAW,  IN(config), .doc = "config.json as it was at create" },
 };
 #undef IN
 static const struct jtable state_table = JTABLE_OPEN("OciState", struct state_doc, state_fields);
@@ -131,7 +143,7 @@ struct record *record_free(struct record *rec)
 		fd_close(&rec->dir_fd);
 		fd_close(&rec->root_fd);
 		rec->cgroup = cgroup_free(rec->cgroup);
-		json_decref(rec->config);
+		json_decref(rec->doc);
 		arena_fini(&rec->arena);
 		free(rec);
 	}
@@ -229,26 +241,17 @@ static int adopt_state(struct record *rec, const struct state_doc *doc, struct e
 	rec->created_ns = doc->created_ns;
 	rec->owner = (uid_t)doc->owner;
 	rec->rootless = doc->rootless;
-	rec->ready = doc->ready;
+	rec->ready = doc->ready != 0;
 	rec->no_new_keyring = doc->no_new_keyring;
 	return doc->cgroup ? cgroup_load(doc->cgroup, &rec->cgroup, e) : 0;
 }
 
-static int read_state(struct record *rec, struct err *e)
+static int parse_state(struct record *rec, const struct buf *text, bool spec, struct err *e)
 {
-	auto_buf struct buf text = BUF_INIT;
-	auto_json json_t *doc = NULL;
 	struct state_doc st;
-	int r = sys_read_file(rec->dir_fd, "state.json", STATE_MAX_BYTES, &text);
+	int r = json_parse(buf_str(text), text->len, &state_limits, "state.json", &rec->doc, e);
 
-	if (r == -ENOENT) {
-		return 0; /* a create that died at once, or has just begun */
-	}
-	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "cannot read state.json");
-	}
-	r = json_parse(buf_str(&text), text.len, &json_limits_document, "state.json", &doc, e);
-	r = r < 0 ? r : jtable_parse(&state_table, doc, &rec->arena, &st, e);
+	r = r < 0 ? r : jtable_parse(&state_table, rec->doc, &rec->arena, &st, e);
 	if (r < 0) {
 		return r;
 	}
@@ -257,20 +260,52 @@ static int read_state(struct record *rec, struct err *e)
 			       "state.json has version %llu; this program knows %d",
 			       (unsigned long long)st.version, STATE_VERSION);
 	}
-	return adopt_state(rec, &st, e);
+	r = adopt_state(rec, &st, e);
+	if (r == 0 && spec) {
+		r = oci_spec_parse(st.config, &rec->arena, &rec->spec, e);
+	}
+	return r;
 }
 
-static int read_config(struct record *rec, struct err *e)
+/* What a failed parse has left. */
+static void forget(struct record *rec)
 {
-	auto_buf struct buf text = BUF_INIT;
-	int r = sys_read_file(rec->dir_fd, "config.json", json_limits_document.bytes, &text);
+	json_decref(rec->doc);
+	rec->doc = NULL;
+	rec->pid = 0;
+	rec->cgroup = cgroup_free(rec->cgroup);
+	memset(&rec->spec, 0, sizeof(rec->spec));
+}
 
-	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "cannot read the saved config.json");
+static int read_state(struct record *rec, unsigned flags, struct err *e)
+{
+	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };
+	int r = 0;
+
+	/* Twice, as a write in place may have been under way. */
+	for (int i = 0; i < 2; i++) {
+		auto_buf struct buf text = BUF_INIT;
+
+		r = sys_read_file(rec->dir_fd, "state.json", STATE_MAX_BYTES, &text);
+		if (r == -ENOENT || (r == 0 && text.len == 0)) {
+			return 0; /* a create that died at once, or has just begun */
+		}
+		if (r < 0) {
+			return err_set(e, -r, ERR_HOST, "cannot read state.json");
+		}
+		err_clear(e);
+		r = parse_state(rec, &text, (flags & RECORD_SPEC) != 0, e);
+		if (r == 0 || r == -ENOMEM) {
+			return r;
+		}
+		forget(rec);
+		nanosleep(&pause, NULL);
 	}
-	r = json_parse(buf_str(&text), text.len, &json_limits_document, "config.json",
-		       &rec->config, e);
-	return r < 0 ? r : oci_spec_parse(rec->config, &rec->arena, &rec->spec, e);
+	if (flags & RECORD_FORCE) {
+		err_clear(e); /* it is written whole before anything else is made */
+		return 0;
+	}
+	return r;
 }
 
 static int open_dir(struct record *rec, const char *root, struct err *e)
@@ -301,10 +336,7 @@ int record_open(const char *root, const char *id, unsigned flags, struct record 
 	if (r == 0 && (flags & RECORD_LOCK)) {
 		r = record_relock(rec, e);
 	}
-	r = r < 0 ? r : read_state(rec, e);
-	if (r == 0 && (flags & RECORD_SPEC)) {
-		r = read_config(rec, e);
-	}
+	r = r < 0 ? r : read_state(rec, flags, e);
 	if (r < 0) {
 		return r == -ENOENT && e->code == ERR_NOT_FOUND ? r
 								: err_wrap(e, "container %s", id);
@@ -331,34 +363,67 @@ int record_write_file(int dir_fd, const char *path, const char *text, size_t len
 	return r;
 }
 
-int record_save(const struct record *rec, struct err *e)
+static int format_state(const struct record *rec, struct buf *b)
 {
 	auto_json json_t *cg = rec->cgroup ? cgroup_save(rec->cgroup) : NULL;
 	const struct state_doc st = {
-		.version = STATE_VERSION, .id = rec->id, .bundle = rec->bundle,
-		.rootfs = rec->rootfs, .pid = rec->pid, .start_ticks = rec->start_ticks,
+		.id = rec->id, .bundle = rec->bundle, .rootfs = rec->rootfs,
 		.created_ns = rec->created_ns, .owner = rec->owner, .rootless = rec->rootless,
-		.ready = rec->ready, .no_new_keyring = rec->no_new_keyring, .cgroup = cg,
+		.no_new_keyring = rec->no_new_keyring, .cgroup = cg,
 	};
 	auto_json json_t *doc = jtable_format(&state_table, &st);
-	auto_free char *text = doc ? json_text(doc) : NULL;
+	static const char *const in_head[] = { "version", "pid", "startTime", "ready" };
 
-	if (!text || (rec->cgroup && !cg)) {
-		return err_nomem(e);
+	for (size_t i = 0; doc && i < ARRAY_LEN(in_head); i++) {
+		(void)json_object_del(doc, in_head[i]); /* it may not be there */
 	}
+	auto_free char *rest = doc ? json_text(doc) : NULL;
 
-	int r = record_write_file(rec->dir_fd, "state.json", text, strlen(text), 0600);
+	if (!rest || (rec->cgroup && !cg)) {
+		return -ENOMEM;
+	}
+	buf_printf(b, STATE_HEAD, (int)rec->pid, (unsigned long long)rec->start_ticks, rec->ready);
+	buf_add(b, rest + 1, strlen(rest) - 2);
+	if (rec->config_text) {
+		buf_add_str(b, ",\"config\":");
+		buf_add(b, rec->config_text, rec->config_bytes);
+	}
+	buf_add_char(b, '}');
+	return buf_failed(b) ? -ENOMEM : 0;
+}
 
+static int write_first(int dir_fd, const struct buf *b)
+{
+	auto_close int fd = sys_openat(dir_fd, "state.json",
+				       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+
+	return fd < 0 ? fd : sys_write_full(fd, b->data, b->len);
+}
+
+int record_save(const struct record *rec, struct err *e)
+{
+	auto_buf struct buf b = BUF_INIT;
+	int r = format_state(rec, &b);
+
+	r = r < 0 ? r : write_first(rec->dir_fd, &b);
+	if (r == -EEXIST) {
+		r = record_write_file(rec->dir_fd, "state.json", b.data, b.len, 0600);
+	}
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write state.json of %s", rec->id) : 0;
 }
 
-int record_save_config(const struct record *rec, const char *text, size_t len, struct err *e)
+int record_save_process(const struct record *rec, struct err *e)
 {
-	auto_close int fd = sys_openat(rec->dir_fd, "config.json",
-				       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-	int r = fd < 0 ? fd : sys_write_full(fd, text, len);
+	char head[128];
+	int n = snprintf(head, sizeof(head), STATE_HEAD, (int)rec->pid,
+			 (unsigned long long)rec->start_ticks, rec->ready);
+	auto_close int fd = sys_openat(rec->dir_fd, "state.json", O_WRONLY | O_NOFOLLOW, 0);
+	ssize_t r = fd < 0 ? fd : sys_pwrite(fd, head, (size_t)n, 0);
 
-	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot save the config of %s", rec->id) : 0;
+	if (r >= 0 && r != n) {
+		r = -EIO;
+	}
+	return r < 0 ? err_set(e, (int)-r, ERR_HOST, "cannot write state.json of %s", rec->id) : 0;
 }
 
 int record_remove(struct record *rec, struct err *e)

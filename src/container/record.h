@@ -2,8 +2,7 @@
 /*
  * What the runtime keeps of a container between its commands: a folder ROOT/ID (0700) with
  *
- *	state.json    this record; docs/formats/oci-state.md. Replaced whole, never in part
- *	config.json   the config as it was at create
+ *	state.json    this record with the config as it was at create; docs/formats/oci-state.md
  *	start, result the two pipes by which `start` wakes the container's first process
  *
  * A record is made before anything else of the container exists and removed last, so that
@@ -52,13 +51,16 @@ struct record {
 	bool             locked;       /* this process holds the lock */
 	bool             no_new_keyring;
 	struct cgroup   *cgroup;       /* NULL only while it is being made */
-	json_t          *config;       /* the document; spec.* borrows from it */
+	const char      *config_text;  /* create: the config as it was read; borrowed */
+	size_t           config_bytes;
+	json_t          *doc;          /* what spec.* borrows from: the config, or the state */
 	struct oci_spec  spec;
 };
 
 enum {
 	RECORD_LOCK = 1,   /* wait for the lock, ten seconds at most: ERR_CONFLICT */
-	RECORD_SPEC = 2,   /* read the config too */
+	RECORD_SPEC = 2,   /* the config too */
+	RECORD_FORCE = 4,  /* a record that cannot be read is one that says nothing */
 };
 
 /* A record in memory alone; ERR_INVALID for an id that is none. */
@@ -80,12 +82,13 @@ int record_open(const char *root, const char *id, unsigned flags, struct record 
 void record_unlock(struct record *rec);
 int  record_relock(struct record *rec, struct err *e) must_check;
 
-/* Write state.json. */
+/*
+ * Write state.json. The first time nobody else can have read it; later it is replaced whole.
+ */
 int record_save(const struct record *rec, struct err *e) must_check;
 
-/* Keep the text of the config. */
-int record_save_config(const struct record *rec, const char *text, size_t len,
-		       struct err *e) must_check;
+/* Write only what changes: pid, start time, ready; in place, in one write. */
+int record_save_process(const struct record *rec, struct err *e) must_check;
 
 /* Remove the folder; the last step of delete. */
 int record_remove(struct record *rec, struct err *e) must_check;

@@ -45,6 +45,8 @@ static struct record *make_record(const char *id)
 	assert_int_equal(record_make(rec, root, &e), 0);
 	rec->bundle = "/bundle \"x\"";
 	rec->rootfs = "/bundle/rootfs";
+	rec->config_text = "{\"ociVersion\": \"1.0.2\", \"root\": {\"path\": \"r\"}}";
+	rec->config_bytes = strlen(rec->config_text);
 	return rec;
 }
 
@@ -56,12 +58,15 @@ static void round_trip(void **state)
 	auto_(record_freep) struct record *back = NULL;
 	struct stat st;
 
-	assert_int_equal(record_set_pid(rec, getpid(), &e), 0);
-	rec->ready = rec->no_new_keyring = true;
+	rec->no_new_keyring = true;
 	assert_int_equal(record_save(rec, &e), 0);
+	assert_int_equal(record_set_pid(rec, getpid(), &e), 0);
+	rec->ready = true;
+	assert_int_equal(record_save_process(rec, &e), 0);
 	assert_int_equal(fstat(rec->dir_fd, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
-	assert_int_equal(record_open(root, "one", 0, &back, &e), 0);
+	assert_int_equal(record_open(root, "one", RECORD_SPEC, &back, &e), 0);
+	assert_string_equal(back->spec.oci_version, "1.0.2");
 	assert_string_equal(back->bundle, "/bundle \"x\"");
 	assert_string_equal(back->rootfs, "/bundle/rootfs");
 	assert_int_equal(back->pid, getpid());
@@ -156,8 +161,8 @@ static void damaged(void **state)
 		const char *text;
 		int         r;
 	} cases[] = {
-		{ "", -EINVAL }, { "{", -EINVAL }, { "[]", -EINVAL }, { "{\"version\":1}", -EINVAL },
-		{ "{\"version\":2,\"id\":\"x\"}", -EPROTO },
+		{ "{", -EINVAL }, { "[]", -EINVAL }, { "{\"version\":1}", -EINVAL },
+		{ "{\"version\":2,\"pid\":0,\"startTime\":0,\"id\":\"x\"}", -EPROTO },
 		{ "{\"version\":1,\"id\":\"x\",\"pid\":\"5\"}", -EINVAL },
 	};
 	struct err e = ERR_INIT;
@@ -172,6 +177,10 @@ static void damaged(void **state)
 		assert_int_equal(record_open(root, "bad", 0, &back, &e), cases[i].r);
 		assert_null(back);
 		assert_non_null(strstr(e.msg, "container bad"));
+		err_clear(&e);
+		assert_int_equal(record_open(root, "bad", RECORD_FORCE | RECORD_SPEC, &back, &e), 0);
+		assert_int_equal(back->pid, 0);
+		back = record_free(back);
 	}
 	assert_int_equal(record_remove(rec, &e), 0);
 }

@@ -13,16 +13,8 @@ static const char *const table_formats[] = { "table", "json", NULL };
 static int cmd_state(const struct cmd_call *call, struct err *e)
 {
 	auto_(record_freep) struct record *rec = NULL;
-	int r = oci_open(call, 0, &rec, e);
+	int r = oci_open(call, RECORD_SPEC, &rec, e);
 
-	if (r < 0) {
-		return r;
-	}
-	/* A create that is still at it has no config yet. */
-	if (rec->bundle) {
-		rec = record_free(rec);
-		r = oci_open(call, RECORD_SPEC, &rec, e);
-	}
 	return r < 0 ? r : oci_print(record_state_json(rec, record_status(rec), true), e);
 }
 
@@ -43,7 +35,7 @@ static int list_one(const char *root, const char *id, const struct list_args *a,
 		    struct err *e)
 {
 	auto_(record_freep) struct record *rec = NULL;
-	int r = record_open(root, id, 0, &rec, e);
+	int r = record_open(root, id, RECORD_SPEC, &rec, e);
 
 	if (r < 0) {
 		return r;
@@ -137,9 +129,9 @@ static int cmd_delete(const struct cmd_call *call, struct err *e)
 	int r = oci_open(call, RECORD_LOCK | RECORD_SPEC, &rec, e);
 
 	if (r < 0 && a->force && e->code != ERR_NOT_FOUND && e->code != ERR_CONFLICT) {
-		/* A create that died before the config was whole: what is known must do. */
+		/* A create that died before the record was whole. */
 		err_clear(e);
-		r = oci_open(call, RECORD_LOCK, &rec, e);
+		r = oci_open(call, RECORD_LOCK | RECORD_SPEC | RECORD_FORCE, &rec, e);
 	}
 	if (r < 0 && a->force && e->code == ERR_NOT_FOUND) {
 		return 0;
