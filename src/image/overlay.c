@@ -90,7 +90,8 @@ static int mount_by_fd(const struct overlay *o, bool *ret_old, struct err *e)
 	for (size_t i = o->n_lower; i-- > 0;) {
 		int r = add_fd(fs_fd, "lowerdir+", o->lower_fds[i]);
 
-		if (r == -EINVAL && i == o->n_lower - 1) {
+		/* The first before 6.13, the second before 6.5, where overlays have no context. */
+		if ((r == -EINVAL || r == -EOPNOTSUPP) && i == o->n_lower - 1) {
 			*ret_old = true;
 			return r;
 		}
