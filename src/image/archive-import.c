@@ -32,8 +32,11 @@ struct import {
 	bool                         keep;       /* the input's bytes are the layer */
 	enum oci_kind                kind;
 	ZSTD_CCtx                   *zstd;
-	z_stream                     gz;
+	z_stream                     gz;         /* of the output */
 	bool                         has_gz;
+	z_stream                     ungz;       /* of the input, where that is gzip: */
+	bool                         has_ungz;   /* the library does not check its sums */
+	bool                         ungz_open;  /* within a member */
 	size_t                       first;      /* bytes in `in` that were read to look at */
 	uint64_t                     plain_bytes;
 	struct err                   err;        /* of a callback */
@@ -133,10 +136,47 @@ static la_ssize_t read_input(struct archive *ar, void *ud, const void **ret)
 	return n;
 }
 
+static la_ssize_t bad_gzip(struct import *i, const char *what)
+{
+	return err_set(&i->err, EBADMSG, ERR_INVALID, "the gzip input is %s", what) < 0 ? -1 : 0;
+}
+
+/* Plain bytes of a gzip input of one or more members, checked against their sums. */
+static la_ssize_t inflate_some(struct import *i)
+{
+	i->ungz.next_out = i->plain;
+	i->ungz.avail_out = sizeof(i->plain);
+	while (i->ungz.avail_out == sizeof(i->plain)) {
+		if (i->ungz.avail_in == 0) {
+			const void *in = NULL;
+			la_ssize_t n = read_input(i->raw, i, &in);
+
+			if (n <= 0) {
+				return n < 0 ? -1 : i->ungz_open ? bad_gzip(i, "cut off") : 0;
+			}
+			i->ungz.next_in = i->in;
+			i->ungz.avail_in = (uInt)n;
+		}
+		i->ungz_open = true;
+
+		int z = inflate(&i->ungz, Z_NO_FLUSH);
+
+		if (z == Z_STREAM_END) {
+			i->ungz_open = false;
+			z = inflateReset(&i->ungz);
+		}
+		if (z != Z_OK && z != Z_BUF_ERROR) {
+			return bad_gzip(i, "damaged");
+		}
+	}
+	return (la_ssize_t)(sizeof(i->plain) - i->ungz.avail_out);
+}
+
 /* The next plain bytes: hashed, sent, and given to whoever asks. */
 static la_ssize_t next_plain(struct import *i)
 {
-	la_ssize_t n = archive_read_data(i->raw, i->plain, sizeof(i->plain));
+	la_ssize_t n = i->has_ungz ? inflate_some(i) :
+				     archive_read_data(i->raw, i->plain, sizeof(i->plain));
 
 	if (n <= 0) {
 		return n;
@@ -174,6 +214,10 @@ static int choose(struct import *i, struct err *e)
 	bool gzip = n > 2 && i->in[0] == 0x1f && i->in[1] == 0x8b;
 	bool zstd = n > 4 && memcmp(i->in, "\x28\xb5\x2f\xfd", 4) == 0;
 
+	i->has_ungz = gzip && inflateInit2(&i->ungz, 15 + 16) == Z_OK;
+	if (gzip && !i->has_ungz) {
+		return err_nomem(e);
+	}
 	i->out_kind = i->job->compress;
 	if (i->job->compress == ARCHIVE_COMPRESS_KEEP) {
 		i->keep = gzip || zstd;
@@ -203,10 +247,11 @@ static int open_readers(struct import *i, struct archive **ret_tar, struct err *
 	if (!i->raw || !tar) {
 		return err_nomem(e);
 	}
-	if (archive__add_filters(i->raw) < 0 ||
-	    archive_read_support_format_raw(i->raw) != ARCHIVE_OK ||
-	    archive_read_open(i->raw, i, NULL, read_input, NULL) != ARCHIVE_OK ||
-	    archive_read_next_header(i->raw, &ae) != ARCHIVE_OK) {
+	if (!i->has_ungz &&
+	    (archive__add_filters(i->raw) < 0 ||
+	     archive_read_support_format_raw(i->raw) != ARCHIVE_OK ||
+	     archive_read_open(i->raw, i, NULL, read_input, NULL) != ARCHIVE_OK ||
+	     archive_read_next_header(i->raw, &ae) != ARCHIVE_OK)) {
 		return archive__fault(i->raw, NULL, e);
 	}
 	if (archive_read_support_format_tar(tar) != ARCHIVE_OK ||
@@ -385,6 +430,9 @@ static int import_main(struct worker *w, void *job, struct err *e)
 	(void)archive_read_free(i->raw);   /* read only */
 	digest_free(i->diff);
 	(void)ZSTD_freeCCtx(i->zstd);      /* returns 0 */
+	if (i->has_ungz) {
+		(void)inflateEnd(&i->ungz);   /* the state is there */
+	}
 	if (i->has_gz) {
 		(void)deflateEnd(&i->gz);  /* complains about data left, after a failure */
 	}
