@@ -329,6 +329,13 @@ static struct entry *follow(struct load *l, const char *name)
 	return en && en->kind != ENTRY_LINK ? en : NULL;
 }
 
+static int announce(struct layout_source *src, const struct worker_image *image, struct err *e)
+{
+	struct load *l = container_of(src, struct load, src);
+
+	return worker_image(l->w, image, e);
+}
+
 /* Callbacks of the layout, over a tar. */
 
 static int tar_doc(struct layout_source *src, const char *digest, const char **ret_text,
@@ -616,7 +623,7 @@ static int load_main(struct worker *w, void *job_, struct err *e)
 	const struct load_job *job = job_;
 	auto_arena struct arena arena = ARENA_INIT;
 	struct load l = { .w = w, .job = job->load,
-			  .src = { .w = w, .platform = job->load->platform } };
+			  .src = { .image = announce, .platform = job->load->platform } };
 
 	l.src.arena = &l.arena;
 

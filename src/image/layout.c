@@ -101,7 +101,7 @@ static int one_manifest(struct layout_source *src, const struct oci_desc *d, con
 	snprintf(image.manifest, sizeof(image.manifest), "%s", d->digest);
 	snprintf(image.media_type, sizeof(image.media_type), "%s", d->media_type);
 	snprintf(image.source, sizeof(image.source), "%s", source ? source : "");
-	return worker_image(src->w, &image, e);
+	return src->image(src, &image, e);
 }
 
 static int one_entry(struct layout_source *src, const struct oci_desc *d, const char *name,

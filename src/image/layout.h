@@ -18,9 +18,11 @@ struct layout_source {
 	int (*blob)(struct layout_source *src, const struct oci_desc *d, const char *what,
 		    struct err *e);
 
-	struct worker *w;
-	const char    *platform;
-	struct arena  *arena;
+	/* An image is complete. */
+	int (*image)(struct layout_source *src, const struct worker_image *image, struct err *e);
+
+	const char   *platform;
+	struct arena *arena;
 };
 
 /* Announce every image of an OCI index document. */
