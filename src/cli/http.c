@@ -238,19 +238,24 @@ const char *http_header(const struct http_reply *r, const char *name)
 
 static int parse_head(struct http_reply *r, size_t head_len)
 {
-	const char *p = r->in.data, *end = r->in.data + head_len;
-	const char *eol = memmem(p, head_len, "\r\n", 2);
+	const char *head = r->in.data;
+	size_t at = 0;
 
-	if (!str_after(p, "HTTP/1.1 ") || eol - p < 12) {
+	if (!head || !str_after(head, "HTTP/1.1 ") || head_len < 14) {
 		return -EBADMSG;
 	}
-	r->status = (p[9] - '0') * 100 + (p[10] - '0') * 10 + (p[11] - '0');
-	while ((p = eol + 2) < end) {
-		eol = memmem(p, (size_t)(end - p), "\r\n", 2);
+	r->status = (head[9] - '0') * 100 + (head[10] - '0') * 10 + (head[11] - '0');
+	while (at < head_len) {
+		const char *line = head + at;
+		const char *eol = memmem(line, head_len - at, "\r\n", 2);
+
 		if (!eol) {
 			return -EBADMSG;
 		}
-		keep_header(r, p, (size_t)(eol - p));
+		if (at > 0) {
+			keep_header(r, line, (size_t)(eol - line));
+		}
+		at = (size_t)(eol - head) + 2;
 	}
 	buf_drop(&r->in, head_len);
 	return buf_failed(&r->head) ? -ENOMEM : 0;

@@ -46,29 +46,38 @@ static int timeout_ms(const struct ev_loop *l)
 	return (int)MIN((t->due_ns - l->now_ns + NS_PER_MS - 1) / NS_PER_MS, UINT64_C(3600000));
 }
 
-int ev_run(struct ev_loop *l)
+int ev_turn(struct ev_loop *l, int max_ms)
 {
-	while (!l->stop) {
-		struct epoll_event e;
+	struct epoll_event e;
+
+	l->now_ns = clock_now_ns();
+	run_timers(l);
+	if (l->stop) {
+		return 0;
+	}
+	int ms = timeout_ms(l);
+	int n = epoll_wait(l->epoll_fd, &e, 1, max_ms >= 0 && (ms < 0 || ms > max_ms) ? max_ms : ms);
+
+	if (n < 0 && errno != EINTR) {
+		return -errno;
+	}
+	if (n > 0) {
+		struct ev_fd *s = e.data.ptr;
 
 		l->now_ns = clock_now_ns();
-		run_timers(l);
-		if (l->stop) {
-			break;
-		}
-		int n = epoll_wait(l->epoll_fd, &e, 1, timeout_ms(l));
-
-		if (n < 0 && errno != EINTR) {
-			return -errno;
-		}
-		if (n > 0) {
-			struct ev_fd *s = e.data.ptr;
-
-			l->now_ns = clock_now_ns();
-			s->fn(s, e.events);
-		}
+		s->fn(s, e.events);
 	}
 	return 0;
+}
+
+int ev_run(struct ev_loop *l)
+{
+	int r = 0;
+
+	while (r == 0 && !l->stop) {
+		r = ev_turn(l, -1);
+	}
+	return r;
 }
 
 int ev_fd_start(struct ev_loop *l, struct ev_fd *s, int fd, uint32_t events)

@@ -44,6 +44,9 @@ void ev_fini(struct ev_loop *l);
 /* Until l->stop is set. 0 or -errno. */
 int ev_run(struct ev_loop *l) must_check;
 
+/* One turn, waiting at most so many milliseconds (-1: no bound). 0 or -errno. */
+int ev_turn(struct ev_loop *l, int max_ms) must_check;
+
 /* Wait on a descriptor; with no events it stays known but silent (hang-ups are told, too, so
  * a source that must be silent is stopped). Changing events of a started source is free if
  * they are the same. */
