@@ -63,6 +63,7 @@ static int exec_body(const struct cmd_call *call, json_t **ret, struct err *e)
 	    (o->spec.workdir && json_put(b, "workdir", json_string(o->spec.workdir)) < 0) ||
 	    (o->spec.user && json_put(b, "user", json_string(o->spec.user)) < 0) ||
 	    (o->tty && json_put(b, "tty", json_true()) < 0) ||
+	    json_put(b, "stall_ms", json_integer(3600000)) < 0 ||
 	    (o->interactive && !o->detach && json_put(b, "stdin_open", json_true()) < 0)) {
 		return err_set(e, EINVAL, ERR_INVALID, "an argument is not UTF-8");
 	}

@@ -18,6 +18,7 @@ void session_query(struct buf *path, const struct session_opts *o)
 	http_query(path, "no_stdout", o->no_stdout ? "true" : NULL);
 	http_query(path, "no_stderr", o->no_stderr ? "true" : NULL);
 	http_query(path, "stdin_once", o->stdin_once ? "true" : NULL);
+	http_query(path, "stall_ms", o->patient ? "3600000" : NULL);
 }
 
 int session_open(const struct cmd_call *call, const char *path, const json_t *body,

@@ -25,6 +25,8 @@ static const struct jfield exec_fields[] = {
 	{ "stdin_open", JK_BOOL, IN(stdin_open), .doc = "it has a standard input" },
 	{ "rows", JK_UINT, IN(rows), .max = 65535, .doc = "of the terminal" },
 	{ "cols", JK_UINT, IN(cols), .max = 65535, .doc = "of the terminal" },
+	{ "stall_ms", JK_UINT, IN(stall_ms), .max = 86400000,
+	  .doc = "its client is dropped when it takes no output for so long; default 10000" },
 };
 #undef IN
 

@@ -25,7 +25,7 @@ struct exec_in {
 	struct jstrv command, env;
 	const char  *user, *workdir;
 	bool         tty, stdin_open;
-	uint64_t     rows, cols;
+	uint64_t     rows, cols, stall_ms;
 };
 extern const struct jtable exec_in_table;
 

@@ -48,7 +48,7 @@ struct exec_job {
 	struct exec_in   in;         /* for the child, which has its copy of what it points to */
 	char            *process;
 	bool             tty, stdin_open, upgrade;
-	uint32_t         rows, cols;
+	uint32_t         rows, cols, stall_ms;
 };
 
 static void job_free(struct exec_job *job)
@@ -127,7 +127,7 @@ static int send_exec(struct exec_job *job, struct instance *i, int fd, const voi
 		.open_stdin = job->stdin_open, .rows = job->rows, .cols = job->cols,
 		.connection = fd, .streams = SHIM_STDOUT | SHIM_STDERR |
 					     (job->stdin_open ? SHIM_STDIN : 0u),
-		.framing = SHIM_FRAMED, .stdin_once = true,
+		.framing = SHIM_FRAMED, .stdin_once = true, .stall_ms = job->stall_ms,
 		.preread = { .data = n ? (uint8_t *)(uintptr_t)preread : NULL, .len = n },
 	};
 
@@ -214,6 +214,7 @@ static int h_exec(struct api_call *c, struct err *e)
 	job->stdin_open = in->stdin_open;
 	job->rows = (uint32_t)in->rows;
 	job->cols = (uint32_t)in->cols;
+	job->stall_ms = (uint32_t)in->stall_ms;
 	job->upgrade = http_header(c->req, "Upgrade") != NULL;
 	memcpy(job->instance, i->id, sizeof(job->instance));
 	memcpy(job->name, x->name, sizeof(job->name));

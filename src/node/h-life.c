@@ -410,6 +410,7 @@ static int h_wait(struct api_call *c, struct err *e)
 struct attach_query {
 	bool no_stdin, no_stdout, no_stderr, stdin_once;
 	bool has_stdin_once;
+	uint64_t stall_ms;
 };
 
 #define IN(m) offsetof(struct attach_query, m)
@@ -419,6 +420,8 @@ static const struct jfield attach_fields[] = {
 	{ "no_stderr", JK_BOOL, IN(no_stderr), .doc = "without standard error" },
 	{ "stdin_once", JK_BOOL, IN(stdin_once), .has = IN(has_stdin_once),
 	  .doc = "the end of this client ends its input; default: as of the spec" },
+	{ "stall_ms", JK_UINT, IN(stall_ms), .max = 86400000,
+	  .doc = "dropped when it takes no output for so long; default 10000" },
 };
 #undef IN
 static const struct jtable attach_table = JTABLE("AttachQuery", struct attach_query, attach_fields);
@@ -465,6 +468,7 @@ static int h_attach(struct api_call *c, struct err *e)
 	job->msg.streams = (q->no_stdin ? 0u : SHIM_STDIN) | (q->no_stdout ? 0u : SHIM_STDOUT) |
 			   (q->no_stderr ? 0u : SHIM_STDERR);
 	job->msg.framing = SHIM_FRAMED;
+	job->msg.stall_ms = (uint32_t)q->stall_ms;
 	job->msg.stdin_once = q->has_stdin_once ? q->stdin_once : i->spec.stdin_once;
 	api_upgrade(c, on_attach_upgrade, job);
 	return 0;

@@ -152,3 +152,14 @@ def test_end_while_the_daemon_is_away(daemon, run, name):
     assert daemon.holm("wait", name).stdout == "5\n"
     status = daemon.inspect(name)["status"]
     assert (status["state"], status["exit_code"]) == ("exited", 5)
+
+
+def test_a_reader_that_rests_loses_nothing(daemon, rootfs):
+    """The reader of `holm run | ...` stops for longer than an attached client may."""
+    cmd = [str(BIN / "holm"), "run", "--rm", *ROOT, rootfs, "seq", "1", "100000"]
+    p = subprocess.Popen(cmd, env=daemon.env, stdout=subprocess.PIPE)
+    p.send_signal(signal.SIGSTOP)
+    time.sleep(11)
+    p.send_signal(signal.SIGCONT)
+    out = p.stdout.read()
+    assert p.wait() == 0 and out.endswith(b"\n100000\n") and out.count(b"\n") == 100000
