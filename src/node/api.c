@@ -16,9 +16,38 @@ struct api {
 
 /* --- Paths --- */
 
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+	       c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* A copy with %XX decoded; NULL for a broken escape, one of NUL, or too long a part. */
 static char *copy_part(const char *s, size_t n)
 {
-	return n > 0 && n <= API_PARAM_MAX ? str_ndup(s, n) : NULL;
+	char *out = n > 0 && n <= API_PARAM_MAX ? str_ndup(s, n) : NULL;
+	size_t k = 0;
+
+	for (size_t i = 0; out && i < n; i++) {
+		int hi = 0, lo = 0;
+
+		if (s[i] == '%') {
+			hi = i + 2 < n ? hex_digit(s[i + 1]) : -1;
+			lo = hi < 0 ? -1 : hex_digit(s[i + 2]);
+			if (hi < 0 || lo < 0 || hi * 16 + lo == 0) {
+				free(out);
+				return NULL;
+			}
+			i += 2;
+			out[k++] = (char)(hi * 16 + lo);
+		} else {
+			out[k++] = s[i];
+		}
+	}
+	if (out) {
+		out[k] = '\0';
+	}
+	return out;
 }
 
 /* Compare part by part; parts in braces are copied. */

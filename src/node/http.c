@@ -43,6 +43,7 @@ struct http_req {
 	enum req_state         state;
 	struct http_body       want;
 	struct buf             body;
+	bool                   begun;      /* its headers were seen */
 	bool                   asked;      /* the handler was called */
 	bool                   suspended;
 	struct loop_fd        *hangup;
@@ -294,6 +295,24 @@ static enum MHD_Result proceed(struct http_req *r)
 	return ret;
 }
 
+/*
+ * The first call for a request, with its target as it was sent: libmicrohttpd's own decoding
+ * would turn an escaped slash in a name into one that separates. What this returns is the
+ * request's pointer.
+ */
+static void *on_target(void *cls, const char *uri, struct MHD_Connection *conn)
+{
+	struct http_req *r = mem_new(struct http_req);
+
+	if (r) {
+		r->http = cls;
+		r->conn = conn;
+		loop_post_init(&r->drain_post, on_drain_post, r);
+		r->path = str_ndup(uri, strcspn(uri, "?"));
+	}
+	return r;
+}
+
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
 				 const char *method, const char *version, const char *data,
 				 size_t *n, void **con_cls)
@@ -301,18 +320,16 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
 	struct http_req *r = *con_cls;
 
 	(void)version;
-	if (!r) {
-		r = mem_new(struct http_req);
-		if (!r) {
-			return MHD_NO;
-		}
-		r->http = cls;
+	(void)cls;
+	(void)url;
+	if (!r || !r->path) {
+		return MHD_NO; /* memory is out */
+	}
+	if (!r->begun) {
+		r->begun = true;
 		r->conn = conn;
 		r->method = method;
-		loop_post_init(&r->drain_post, on_drain_post, r);
-		*con_cls = r;
-		r->path = str_dup(url);
-		return r->path ? begin(r) : MHD_NO;
+		return begin(r);
 	}
 	if (r->state == REQ_ANSWERED) {
 		*n = 0;
@@ -368,6 +385,7 @@ static int start(struct http *h, int listen_fd)
 		MHD_OPTION_CONNECTION_TIMEOUT, 0u,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)16384,
 		MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		MHD_OPTION_URI_LOG_CALLBACK, on_target, h,
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
 		MHD_OPTION_EXTERNAL_LOGGER, no_log, NULL,
 		MHD_OPTION_END);

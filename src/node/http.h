@@ -51,7 +51,7 @@ AUTO_PTR(struct http, http_free)
 unsigned http_connections(const struct http *h);
 
 const char *http_method(const struct http_req *r);
-const char *http_path(const struct http_req *r);
+const char *http_path(const struct http_req *r);    /* as sent: escapes are not decoded */
 const char *http_header(const struct http_req *r, const char *name);  /* or NULL */
 const struct buf *http_body(const struct http_req *r);
 
