@@ -375,6 +375,14 @@ static void no_log(void *cls, const char *fmt, va_list ap)
 	(void)ap;
 }
 
+/* "%00" stays as it is: decoded it would end the text, which then names something else. */
+static size_t unescape(void *cls, struct MHD_Connection *conn, char *s)
+{
+	(void)cls;
+	(void)conn;
+	return strstr(s, "%00") ? strlen(s) : MHD_http_unescape(s);
+}
+
 static int start(struct http *h, int listen_fd)
 {
 	h->daemon = MHD_start_daemon(
@@ -388,6 +396,7 @@ static int start(struct http *h, int listen_fd)
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, h,
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
 		MHD_OPTION_EXTERNAL_LOGGER, no_log, NULL,
+		MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
 		MHD_OPTION_END);
 	return h->daemon ? 0 : -EIO;
 }

@@ -268,6 +268,9 @@ static int check_text_fields(const struct instance_spec *s, struct err *e)
 	if (r == 0 && s->hostname && !hostname_valid(s->hostname)) {
 		r = err_field(e, "/hostname", "letters, digits, '-', '_' and '.'");
 	}
+	if (r == 0 && s->domainname && !hostname_valid(s->domainname)) {
+		r = err_field(e, "/domainname", "letters, digits, '-', '_' and '.'");
+	}
 	if (r == 0 && s->stop_signal && signo_parse(s->stop_signal) < 0) {
 		r = err_field(e, "/stop_signal", "there is no signal \"%.32s\"", s->stop_signal);
 	}
