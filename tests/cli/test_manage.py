@@ -142,3 +142,76 @@ def test_start_up_is_quick():
         subprocess.run([BIN / "holm", "--version"], stdout=subprocess.DEVNULL, check=True)
         best = min(best, time.perf_counter() - begin)
     assert best < 0.02   # the bound of 2 ms is measured by the benchmark, without Python's share
+
+
+def test_logs(daemon, sleeper):
+    n = sleeper(command=("sh", "-c", "for i in 1 2 3 4 5; do echo out $i; done; echo err >&2; "
+                         "sleep 0.4; echo last"))
+    assert daemon.holm("logs", "-n", "2", "--no-stderr", n).stdout == "out 4\nout 5\n"
+    r = daemon.holm("logs", "-f", n)
+    assert r.stdout == "".join(f"out {i}\n" for i in range(1, 6)) + "last\n"
+    assert r.stderr == "err\n"
+    stamped = daemon.holm("logs", "-t", "--tail", "1", n).stdout
+    assert stamped.endswith("Z last\n") and stamped.startswith("20")
+    assert daemon.holm("logs", "--since", "2999-01-01T00:00:00Z", n).stdout == ""
+    assert daemon.holm("logs", "nosuch", check=False).returncode == 3
+    assert daemon.holm("logs", "--tail", "x", n, check=False).returncode == 2
+
+
+def test_stats_and_top(daemon, sleeper):
+    n = sleeper(command=("sh", "-c", "while :; do :; done"))
+    row = json.loads(daemon.holm("stats", "--json", n).stdout)[0]
+    assert row["name"] == n and row["cpu_percent"] > 5
+    assert n in daemon.holm("stats", "--no-stream").stdout
+    top = daemon.holm("top", n).stdout.splitlines()
+    assert "PID" in top[0] and "while" in top[1]
+    assert json.loads(daemon.holm("top", "--json", n).stdout)["processes"]
+
+
+def test_cp(daemon, sleeper, tmp_path):
+    n = sleeper()
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").write_text("content\n")
+    (tree / "link").symlink_to("sub/file")
+    # Into a folder that is there, and as a name that is not.
+    daemon.holm("cp", tree, f"{n}:/tmp")
+    daemon.holm("cp", tree, f"{n}:/tmp/other")
+    daemon.holm("cp", tree / "sub" / "file", f"{n}:/tmp/one")
+    r = daemon.holm("exec", n, "sh", "-c", "cd /tmp; cat tree/sub/file other/link one; ls other")
+    assert r.stdout == "content\n" * 3 + "link\nsub\n"
+    # And back.
+    out = tmp_path / "out"
+    out.mkdir()
+    daemon.holm("cp", f"{n}:/tmp/tree", out)
+    daemon.holm("cp", f"{n}:/tmp/tree", out / "renamed")
+    daemon.holm("cp", f"{n}:/tmp/tree/.", out / "content")
+    daemon.holm("cp", f"{n}:/tmp/one", out / "single")
+    for name in ("tree", "renamed", "content"):
+        assert (out / name / "sub" / "file").read_text() == "content\n", name
+        assert str((out / name / "link").readlink()) == "sub/file"
+    assert (out / "single").read_text() == "content\n"
+    # As streams.
+    tar = subprocess.run([BIN / "holm", "cp", f"{n}:/tmp/tree", "-"], env=daemon.env,
+                         capture_output=True, check=True).stdout
+    daemon.holm("exec", n, "mkdir", "/tmp/streamed")
+    subprocess.run([BIN / "holm", "cp", "-", f"{n}:/tmp/streamed"], env=daemon.env, input=tar,
+                   check=True)
+    assert daemon.holm("exec", n, "cat", "/tmp/streamed/tree/sub/file").stdout == "content\n"
+    # What is not there, and what makes no sense.
+    assert daemon.holm("cp", f"{n}:/nosuch", out, check=False).returncode == 3
+    assert daemon.holm("cp", tmp_path / "nosuch", f"{n}:/tmp", check=False).returncode != 0
+    assert daemon.holm("cp", out, out, check=False).returncode == 2
+
+
+def test_cp_does_not_leave_its_folder(daemon, sleeper, tmp_path):
+    """Rule 12 and 16 of the security rules: the instance decides the names in the stream."""
+    n = sleeper(command=("sh", "-c", "mkdir /tmp/evil; ln -s / /tmp/evil/out; sleep 1000"))
+    daemon.holm("exec", n, "sh", "-c", "ln -sfn /etc /tmp/link; mkdir -p /tmp/evil/in")
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    daemon.holm("cp", f"{n}:/tmp/evil", tmp_path / "copy")
+    assert (tmp_path / "copy" / "out").is_symlink()
+    daemon.holm("cp", f"{n}:/tmp/link", tmp_path / "copied-link")
+    assert (tmp_path / "copied-link").is_symlink()
+    assert list(victim.iterdir()) == []
