@@ -214,7 +214,9 @@ static int put_stream(const struct cmd_call *call, const char *name, const char 
 	struct http_call c = { .socket = cli_socket(call), .method = "PUT", .path = path,
 			       .body_fd = fd, .content_type = "application/x-tar" };
 
-	return path ? http_json(&c, NULL, e) : err_nomem(e);
+	auto_json json_t *reply = NULL;
+
+	return path ? http_json(&c, &reply, e) : err_nomem(e);
 }
 
 /* 1: a folder; 0: something else; -errno: not there, or another error. */

@@ -431,9 +431,14 @@ static int daemon_error(struct http_reply *r, struct err *e)
 	}
 	enum err_code code = err_code_parse(error_text(error, "code"));
 
+	const char *message = error_text(error, "message"), *field = error_text(error, "field");
+	const char *rest = *field ? str_after(message, field) : NULL;
+
+	/* The field is told once, by err_text(). */
+	rest = rest ? str_after(rest, ": ") : NULL;
 	s = err_set(e, EREMOTEIO, code == ERR__COUNT || code == ERR_NONE ? ERR_HOST : code, "%s",
-		    error_text(error, "message"));
-	(void)snprintf(e->field, sizeof(e->field), "%s", error_text(error, "field"));
+		    rest ? rest : message);
+	(void)snprintf(e->field, sizeof(e->field), "%s", field);
 	e->errnum = 0; /* the daemon's text holds its errno; ours would be put behind it */
 	return s;
 }
