@@ -59,14 +59,19 @@ static int run_hooks(const struct init *in, const struct jvec *hooks, const char
 	return hooks_run(hooks, name, state, cwd, e);
 }
 
-static int apply_sysctls(const struct oci_linux *l, struct err *e)
+static int apply_sysctls(struct init *in, struct err *e)
 {
+	const struct oci_linux *l = in->rec->spec.linux;
+	auto_close int own_fd = -1;
+	int proc_fd = rootfs_proc_fd(in->fs);
+
 	if (!l || l->sysctl.n == 0) {
 		return 0;
 	}
-
-	auto_close int proc_fd = procfs_open(0);
-
+	if (proc_fd < 0) {
+		own_fd = procfs_open(0);
+		proc_fd = own_fd;
+	}
 	if (proc_fd < 0) {
 		return err_set(e, -proc_fd, ERR_HOST, "cannot open a trusted /proc for /linux/sysctl");
 	}
@@ -88,7 +93,7 @@ static int make_tree(struct init *in, struct spawned *me, struct err *e)
 				  NULL, e);
 	/* With the host's /proc still in sight, without which none may be mounted in a user
 	 * namespace. */
-	r = r < 0 ? r : apply_sysctls(in->rec->spec.linux, e);
+	r = r < 0 ? r : apply_sysctls(in, e);
 	return r < 0 ? r : rootfs_enter(in->fs, e);
 }
 

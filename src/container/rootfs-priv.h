@@ -45,7 +45,7 @@ struct device_node {
 /* A tmpfs of ours that is not in the container, but from which things are bound there. */
 struct store {
 	int  fd;                           /* its mount, or -1 */
-	bool attached;                     /* ... has a place, see rootfs__store_clone() */
+	bool tried;                        /* to give it a place, see store.c */
 };
 
 struct rootfs {

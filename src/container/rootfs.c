@@ -311,6 +311,16 @@ void rootfs_take_pty(struct rootfs *fs, int *ret_master, int *ret_peer)
 	*ret_peer = take_fd(&fs->pty_peer);
 }
 
+int rootfs_proc_fd(struct rootfs *fs)
+{
+	const struct mount_item *m = rootfs__mount_at(fs, "/proc");
+	bool usable = m && m->kind == MOUNT_NEW && str_eq(m->conf->type, "proc") &&
+		      !((m->opts.set | m->opts.rec_set) & MOUNT_ATTR_RDONLY) &&
+		      !rootfs__has_data(m, "subset=");
+
+	return usable ? m->tree_fd : -1;
+}
+
 struct rootfs *rootfs_free(struct rootfs *fs)
 {
 	if (!fs) {

@@ -87,6 +87,13 @@ int rootfs_enter(struct rootfs *fs, struct err *e) must_check;
  */
 void rootfs_take_pty(struct rootfs *fs, int *ret_master, int *ret_peer);
 
+/*
+ * The root of the procfs that rootfs_mount() has made for the container, for use with
+ * sys/procfs.h: as good as one of one's own until the container's program runs, and cheaper.
+ * Borrowed; -1 if the config has none, or a read-only one.
+ */
+int rootfs_proc_fd(struct rootfs *fs);
+
 struct rootfs *rootfs_free(struct rootfs *fs);
 AUTO_PTR(struct rootfs, rootfs_free)
 

@@ -24,28 +24,26 @@ int rootfs__store_open(struct store *s, const char *source)
 	return 0;
 }
 
-/* On a folder that every procfs has, and that hooks and we have no use for. */
-static int attach(struct store *s)
+/*
+ * In its place: a folder of the host's procfs that hooks and we have no use for. There it is a
+ * mount of this namespace, and only such are copied by kernels before 6.15; and it goes when
+ * the host's root does, where the end of a detached mount would be waited for on its own.
+ */
+static void attach(struct store *s)
 {
 	auto_close int at = sys_openat(AT_FDCWD, "/proc/driver", O_PATH | O_DIRECTORY, 0);
-	int r = at < 0 ? at : sys_attach(s->fd, at);
 
-	s->attached = r == 0;
-	return r;
+	s->tried = true;
+	ignore_result(at < 0 ? at : sys_attach(s->fd, at)); /* newer kernels do without */
 }
 
 int rootfs__store_clone(struct store *s, const char *name)
 {
-	int r = s->fd < 0 ? -ENOENT
-			  : sys_open_tree(s->fd, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
-
-	/*
-	 * Compatibility: before 6.15 only mounts of one's own namespace are copied, so it is
-	 * put there, out of the container's root: it goes when the host's root does.
-	 */
-	if (r == -EINVAL && !s->attached) {
-		r = attach(s);
-		r = r < 0 ? r : sys_open_tree(s->fd, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+	if (s->fd < 0) {
+		return -ENOENT;
 	}
-	return r;
+	if (!s->tried) {
+		attach(s);
+	}
+	return sys_open_tree(s->fd, name, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
 }
