@@ -148,9 +148,12 @@ static void add_bar(struct buf *b, const struct item *i)
 		bar[k] = k < full ? '=' : k == full && i->done > 0 ? '>' : ' ';
 	}
 	bar[BAR_WIDTH] = '\0';
-	buf_printf(b, "%-12s  %-8s  [%s]  %s", id, i->what, bar, format_size(i->done).text);
+	buf_printf(b, "%-12s  %-8s  ", id, i->what);
 	if (i->total > 0) {
-		buf_printf(b, " of %s", format_size(i->total).text);
+		buf_printf(b, "[%s]  %s of %s", bar, format_size(i->done).text,
+			   format_size(i->total).text);
+	} else {
+		buf_add_str(b, format_size(i->done).text);
 	}
 	if (i->state == PROGRESS_RETRYING) {
 		buf_add_str(b, "  trying again");
@@ -274,9 +277,10 @@ void progress_set(struct progress *p, size_t item, enum progress_state state, ui
 	progress_draw(p, turn && (at_end(i) || p->mode == PROGRESS_JSON));
 }
 
-void progress_total(struct progress *p, size_t item, uint64_t total)
+void progress_known(struct progress *p, size_t item, const char *id, uint64_t total)
 {
-	if (p && item < p->n && p->items[item].total != total) {
+	if (p && item < p->n) {
+		clean_copy(p->items[item].id, sizeof(p->items[item].id), id);
 		p->items[item].total = total;
 		p->items[item].dirty = true;
 	}

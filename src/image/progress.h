@@ -53,7 +53,9 @@ AUTO_PTR(struct progress, progress_free)
  */
 size_t progress_add(struct progress *p, const char *id, const char *what, uint64_t total);
 void   progress_set(struct progress *p, size_t item, enum progress_state state, uint64_t done);
-void   progress_total(struct progress *p, size_t item, uint64_t total);
+
+/* What was not known at first: the digest and the size of what has come. */
+void   progress_known(struct progress *p, size_t item, const char *id, uint64_t total);
 
 void progress_text(struct progress *p, const char *fmt, ...) printf_like(2, 3);
 

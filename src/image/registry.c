@@ -284,7 +284,8 @@ static enum registry__verdict redirect(struct http_req *q, struct registry__trie
 {
 	auto_free char *next = http_resolve(*url, q->location);
 
-	if (!next || ++t->redirected > REDIRECTS_MAX || !str_eq(q->method, "GET")) {
+	if (!next || ++t->redirected > REDIRECTS_MAX ||
+	    (!str_eq(q->method, "GET") && !str_eq(q->method, "HEAD"))) {
 		ignore_result(err_set(e, ELOOP, ERR_HOST, "%s: the registry redirects %s", what,
 				      next ? "too often" : "to nowhere")); /* the verdict is it */
 		return REG_FAILED;

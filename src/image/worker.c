@@ -92,7 +92,7 @@ static int new_item(struct host *h, const struct worker__begin *b, struct item *
 
 	*i = (struct item){ .writer = NULL };
 	snprintf(i->digest, sizeof(i->digest), "%s", b->digest);
-	i->progress = progress_add(h->run->progress, b->digest[0] ? b->digest : b->what, b->what,
+	i->progress = progress_add(h->run->progress, b->digest[0] ? b->digest : "-", b->what,
 				   b->size == UINT64_MAX ? 0 : b->size);
 	*ret_index = (uint32_t)h->n_items++;
 	*ret = i;
@@ -182,7 +182,8 @@ static int on_end(struct host *h, struct item *i, struct err *e)
 	if (r < 0) {
 		return reply_err(h, &why, e);
 	}
-	progress_set(h->run->progress, i->progress, PROGRESS_DONE, i->done);
+	progress_known(h->run->progress, i->progress, info.digest, info.size);
+	progress_set(h->run->progress, i->progress, PROGRESS_DONE, info.size);
 	return reply(h, &head, &info, sizeof(info), -1, e);
 }
 

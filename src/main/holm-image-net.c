@@ -139,11 +139,15 @@ static char *read_secret(const char *prompt, bool hide)
 static int ask_credentials(const struct login_opts *o, struct credential *c, struct err *e)
 {
 	c->username = o->username ? str_dup(o->username) : read_secret("User name", false);
-	if (c->username && !o->password_stdin && !isatty(STDIN_FILENO)) {
+	if (o->password && o->password_stdin) {
+		return err_set(e, EINVAL, ERR_INVALID, "--password or --password-stdin, not both");
+	}
+	if (c->username && !o->password && !o->password_stdin && !isatty(STDIN_FILENO)) {
 		return err_set(e, EINVAL, ERR_INVALID,
 			       "there is no terminal to ask for the password: use --password-stdin");
 	}
-	c->password = c->username ? read_secret("Password", true) : NULL;
+	c->password = !c->username ? NULL : o->password ? str_dup(o->password) :
+							   read_secret("Password", true);
 	if (!c->password || c->username[0] == '\0') {
 		return err_set(e, EINVAL, ERR_INVALID, "a user name and a password are needed");
 	}

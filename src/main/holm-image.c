@@ -157,6 +157,8 @@ static const struct cmd_opt tags_opts[] = {
 
 static const struct cmd_opt login_opts[] = {
 	{ 'u', "username", CMD_STR, offsetof(struct login_opts, username), "NAME", "user name" },
+	{ 'p', "password", CMD_STR, offsetof(struct login_opts, password), "PASSWORD",
+	  "other users of this host can see it, so prefer --password-stdin" },
 	{ 0, "password-stdin", CMD_FLAG, offsetof(struct login_opts, password_stdin), NULL,
 	  "read the password from standard input" },
 	NET_OPTS(struct login_opts),

@@ -52,7 +52,7 @@ struct rm_opts { bool force; };
 struct prune_opts { bool all, json; };
 struct gc_opts { bool no_wait, partials, json; };
 struct tags_opts { struct net_opts net; bool json, catalog; };
-struct login_opts { struct net_opts net; const char *username; bool password_stdin; };
+struct login_opts { struct net_opts net; const char *username, *password; bool password_stdin; };
 
 /* What every command works with. */
 struct session {

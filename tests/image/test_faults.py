@@ -418,6 +418,20 @@ def load_and_push(store, image, registry, creds):
     store.run("push", "--plain-http", *creds, "busy:1", f"{registry.host}/r:1")
 
 
+def test_push_follows_the_question(registry, image, store, proxies):
+    """Registries redirect HEAD too."""
+    there = Server(lambda h: h.reply(200))
+    try:
+        p = proxies(registry, lambda h, *a: h.command == "HEAD" and
+                    (h.reply(307, b"", {"Location": f"http://{there.host}/x"}) or True))
+        folder = store.folder / "layout"
+        images.write_layout(folder, [image], ["busy:1"])
+        store.run("load", folder)
+        assert store.run("push", *QUICK, "busy:1", f"{p.host}/faulty:1").err.count("exists") == 3
+    finally:
+        there.close()
+
+
 def test_redirects_end(registry, image, store, proxies):
     p = proxies(registry, lambda h, *a: h.reply(302, b"", {"Location": h.path}) or True)
     store.fails("pull", *QUICK, f"{p.host}/faulty:1", status=HOST, says="redirects too often")

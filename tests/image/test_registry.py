@@ -301,6 +301,7 @@ def test_basic(basic, store, layout, tmp_path):
     assert auth.stat().st_mode & 0o777 == 0o600
     store.run("pull", *net, name)
     store.run("push", *net, name, f"{basic.host}/b/busy:2")
+    store.run("login", *net, "-u", USER, "--password", PASSWORD, basic.host)
     # What we wrote is what skopeo reads.
     skopeo("inspect", "--tls-verify=false", "--authfile", auth, f"docker://{basic.host}/b/busy:2")
     store.run("logout", "--authfile", auth, basic.host)
@@ -437,3 +438,26 @@ def test_the_parser_has_no_rights(store):
         p.kill()
         p.wait()
         server.close()
+
+
+def test_without_root(plain, layout):
+    """A user pulls, loads and pushes in a store of their own."""
+    folder, image = layout
+    plain.put(image, "user", "1")
+    store = Store()
+    try:
+        os.chown(store.folder, 12345, 12345)
+        user = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+
+        def run(*args):
+            done = subprocess.run(user + store.args(*args), env=store.env, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE)
+            assert done.returncode == 0, done.stderr
+            return done.stdout.decode()
+
+        run("pull", "--plain-http", f"{plain.host}/user:1")
+        run("push", "--plain-http", f"{plain.host}/user:1", f"{plain.host}/user:2")
+        run("verify")
+        assert "user:1" in run("ls")
+    finally:
+        store.close()
