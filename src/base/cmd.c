@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 
 enum { DEPTH_MAX = 4 };
@@ -443,8 +444,12 @@ int cmd_main(const struct cmd *root, int argc, char **argv, void *ud)
 {
 	struct err e = ERR_INIT;
 	char text[sizeof(e.msg) + sizeof(e.field) + 128];
-	int r = cmd_run(root, argc, argv, ud, NULL, &e);
+	int r = fd_fill_stdio();
 
+	if (r < 0) {
+		return 1; /* with nowhere to say so */
+	}
+	r = cmd_run(root, argc, argv, ud, NULL, &e);
 	if (r >= 0) {
 		return r;
 	}

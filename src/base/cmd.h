@@ -124,7 +124,8 @@ struct cmd {
 enum { CMD_ANY = 0xffff };
 
 /*
- * Parse, run, report: the whole of a main(). Errors go to standard error as
+ * Parse, run, report: the whole of a main(). Standard streams that are closed become
+ * /dev/null. Errors go to standard error as
  * "PROGRAM: message", usage errors with exit status 2 (or `usage_status` of cmd_run()).
  */
 int cmd_main(const struct cmd *root, int argc, char **argv, void *ud);

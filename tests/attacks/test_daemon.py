@@ -521,3 +521,97 @@ def test_fork_bomb(daemon):
     assert subprocess.run(["/bin/true"]).returncode == 0
     done = daemon.holm("rm", "-f", name, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- class C: copying between host and instance ------------------------------------------------------------
+
+@pytest.fixture(params=["auto", "host"])
+def copied(daemon, request, tmp_path):
+    """A running instance with and without ids of its own, and a folder of the host's that no
+    copy may reach."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    outside.chmod(0o777)
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(0o755)
+    (outside / "secret").write_text("top-secret\n")
+    load(daemon, "copy:1", extra=[("bin/mkdir", ("link", "busybox")), ("bin/ln", ("link", "busybox"))])
+    name = daemon.holm("run", "-d", "--network", "none", "--userns", request.param, "copy:1",
+                       "sleep", "1000").stdout.strip()
+    yield name, outside
+    daemon.holm("rm", "-f", name)
+    assert sorted(p.name for p in outside.iterdir()) == ["secret"], "a copy got out"
+    assert (outside / "secret").read_text() == "top-secret\n"
+
+
+def put_tar(daemon, name, path, data):
+    return request(daemon, "PUT", f"/v1/instances/{name}/archive?path={urllib.parse.quote(path)}",
+                   data, {"Content-Type": "application/x-tar"})
+
+
+def get_tar(daemon, name, path, **query):
+    query = urllib.parse.urlencode({"path": path, **query})
+    return request(daemon, "GET", f"/v1/instances/{name}/archive?{query}")
+
+
+def test_copy_out_through_links(daemon, copied):
+    """CVE-2018-15664: a link of the instance's leads inside it, also where it is followed."""
+    name, outside = copied
+    up = "/" + "../" * 12
+    for i, target in enumerate([f"{outside}/secret", f"{up}{outside}/secret", str(outside),
+                                f"/proc/1/root{outside}", f"/proc/self/root{outside}/secret",
+                                "/proc/self/cwd", "/proc/self/fd/3"]):
+        daemon.holm("exec", name, "ln", "-s", target, f"/tmp/link{i}")
+        for query in ({}, {"follow": "true"}):
+            for path in (f"/tmp/link{i}", f"/tmp/link{i}/secret"):
+                assert "top-secret" not in get_tar(daemon, name, path, **query)[1]
+    for path in (f"{up}{outside}/secret", f"/proc/1/root/{outside}/secret", f"/proc/self/root{outside}"):
+        assert "top-secret" not in get_tar(daemon, name, path)[1]
+    assert get_tar(daemon, name, "/etc/passwd")[0] == 200    # positive control
+    alive(daemon)
+
+
+def test_copy_in_through_links(daemon, copied):
+    """CVE-2026-41568: what is written goes to the instance, whatever its links say."""
+    name, outside = copied
+    data = images.tar([("made", b"made\n"), ("folder", None), ("folder/made", b"made\n")])
+    for i, target in enumerate([str(outside), "/" + "../" * 12 + str(outside), f"/proc/1/root{outside}",
+                                f"/proc/self/root{outside}"]):
+        daemon.holm("exec", name, "ln", "-s", target, f"/tmp/to{i}")
+        put_tar(daemon, name, f"/tmp/to{i}", data)
+        put_tar(daemon, name, "/tmp", images.tar([(f"to{i}/made", b"made\n")]))
+    assert put_tar(daemon, name, "/tmp", data)[0] < 300      # positive control
+    assert daemon.holm("exec", name, "cat", "/tmp/folder/made").stdout == "made\n"
+
+
+@pytest.mark.parametrize("entries", [
+    [("../../../../../../../../tmp/holm-escaped", b"x")], [("/tmp/../../../../tmp/holm-escaped", b"x")],
+    [("a", ("link", "/")), ("a/tmp/holm-escaped-inside", b"x")],
+    [("a/../../../../../../holm-escaped", b"x")], [("..", None)], [("", b"x")],
+], ids=lambda e: e[0][0][:20] or "empty")
+def test_copy_in_of_hostile_tars(daemon, copied, entries):
+    name, _ = copied
+    put_tar(daemon, name, "/tmp", images.tar(entries))
+    for at in ("/holm-escaped", "/tmp/holm-escaped", "/tmp/holm-escaped-inside"):
+        assert not os.path.exists(at)
+    alive(daemon)
+
+
+def test_copy_while_folders_are_swapped(daemon, copied):
+    """docker cp's race: the instance swaps a folder with a link out, again and again."""
+    name, outside = copied
+    daemon.holm("exec", name, "mkdir", "-p", "/tmp/v/a")
+    daemon.holm("exec", name, "ln", "-s", "/" + "../" * 12 + str(outside), "/tmp/v/b")
+    swapper = subprocess.Popen([BIN / "holm", "exec", name, "/bin/attack", "swap", "/tmp/v", "a", "b"],
+                               env=daemon.env, stdin=subprocess.DEVNULL)
+    try:
+        data = images.tar([("made", b"made\n")])
+        stored = 0
+        for _ in range(40):
+            stored += put_tar(daemon, name, "/tmp/v/a", data)[0] < 300
+            assert "top-secret" not in get_tar(daemon, name, "/tmp/v/a/secret")[1]
+            assert "top-secret" not in get_tar(daemon, name, "/tmp/v")[1]
+        assert swapper.poll() is None and stored > 0
+    finally:
+        swapper.kill()
+        swapper.wait()
