@@ -63,13 +63,19 @@ static int map_and_open(pid_t pid, const struct idmap *map, int *ret_fd)
 	return r;
 }
 
+void idmap_reap(pid_t pid)
+{
+	(void)kill(pid, SIGKILL); /* not waited for yet: it is there, and ours */
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+	}
+}
+
 int idmap_userns(const struct idmap *map, int *ret_fd, struct err *e)
 {
-	auto_close int pidfd = -1;
-	pid_t pid = sys_clone3(CLONE_NEWUSER, -1, &pidfd);
+	pid_t pid = sys_clone3(CLONE_NEWUSER, -1, NULL);
 
 	if (pid == 0) {
-		ignore_result(sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)); /* cannot fail */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* cannot fail */
 		for (;;) {
 			(void)pause(); /* until we are killed */
 		}
@@ -79,8 +85,7 @@ int idmap_userns(const struct idmap *map, int *ret_fd, struct err *e)
 	}
 	int r = map_and_open(pid, map, ret_fd);
 
-	ignore_result(sys_pidfd_send_signal(pidfd, SIGKILL)); /* it is there: we have not waited */
-	ignore_result(sys_waitid(P_PIDFD, (id_t)pidfd, NULL, WEXITED)); /* nothing to do about it */
+	idmap_reap(pid);
 	return r < 0 ? err_set(e, -r, ERR_HOST, "id mapping of %u ids from %u", map->count,
 			       map->base) : 0;
 }

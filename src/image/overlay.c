@@ -225,9 +225,11 @@ int overlay_mount(const struct overlay *o, struct err *e)
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "overlay: becoming the layers' owner");
 	}
-	int fd = mount_either(o, e);
+	auto_close int fd = mount_either(o, e);
 
 	r = become(0, &caps);
-	assert(r == 0); /* the same set as a moment ago */
-	return fd;
+	if (fd >= 0 && r < 0) {
+		return err_set(e, -r, ERR_HOST, "overlay: becoming root again");
+	}
+	return fd < 0 ? fd : take_fd(&fd);
 }

@@ -84,42 +84,74 @@ static void announce(const char *text)
 	}
 }
 
-/* How many ids from 0 up are our own to give. */
-static uint32_t own_ids(void)
+/* How many ids from 0 up are our own to give; a host that does not say so is no reason to guess. */
+static int own_ids(uint32_t *ret, struct err *e)
 {
 	auto_buf struct buf text = BUF_INIT;
 	unsigned inside, outside, count;
 
-	if (geteuid() != 0 || sys_read_file(AT_FDCWD, "/proc/self/uid_map", 4096, &text) < 0 ||
-	    sscanf(buf_str(&text), "%u %u %u", &inside, &outside, &count) != 3 || inside != 0) {
+	*ret = 0;
+	if (geteuid() != 0) {
 		return 0;
 	}
-	return count;
+	int r = sys_read_file(AT_FDCWD, "/proc/self/uid_map", 4096, &text);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "reading /proc/self/uid_map");
+	}
+	if (sscanf(buf_str(&text), "%u %u %u", &inside, &outside, &count) == 3 && inside == 0) {
+		*ret = count;
+	}
+	return 0;
+}
+
+static bool cannot_map(int r)
+{
+	return r == -EINVAL || r == -EOPNOTSUPP || r == -EPERM || r == -ENOSYS;
+}
+
+/* 1: the target can be mapped, with w->userns_fd; 0: it cannot. */
+static int try_mapped(struct work *w, struct err *e)
+{
+	const struct idmap map = { .base = UNPACK_BASE, .count = UNPACK_COUNT };
+	int r = idmap_userns(&map, &w->userns_fd, e);
+
+	if (r < 0) {
+		return cannot_map(r) ? 0 : r;
+	}
+	auto_close int probe = idmap_clone(w->job->dir_fd, w->userns_fd, 0);
+
+	if (probe >= 0) {
+		return 1;
+	}
+	fd_close(&w->userns_fd);
+	return cannot_map(probe) ? 0 : err_set(e, -probe, ERR_HOST, "unpacking: the new layer");
 }
 
 static int choose_ids(struct work *w, struct err *e)
 {
-	const struct idmap mapped = { .base = UNPACK_BASE, .count = UNPACK_COUNT };
-	uint32_t own = own_ids();
-	struct err ignored = ERR_INIT;
+	uint32_t own;
+	int r = own_ids(&own, e);
 
-	w->ids = UNPACK_IDS_SQUASHED;
+	if (r < 0) {
+		return r;
+	}
 	if (own <= 1) {
+		w->ids = UNPACK_IDS_SQUASHED;
 		announce("images are unpacked without their owners: this needs root");
 		return 0;
 	}
-	if (own > UNPACK_BASE && idmap_userns(&mapped, &w->userns_fd, &ignored) == 0) {
-		auto_close int probe = idmap_clone(w->job->dir_fd, w->userns_fd, 0);
-
-		if (probe >= 0) {
-			w->ids = UNPACK_IDS_MAPPED;
-			return 0;
-		}
-		fd_close(&w->userns_fd);
+	r = own > UNPACK_BASE ? try_mapped(w, e) : 0;
+	if (r < 0) {
+		return r;
+	}
+	w->ids = r ? UNPACK_IDS_MAPPED : UNPACK_IDS_PLAIN;
+	if (r > 0) {
+		return 0;
 	}
 	const struct idmap plain = { .base = 0, .count = MIN(own, (uint32_t)UNPACK_COUNT) };
 
-	w->ids = UNPACK_IDS_PLAIN;
+	err_clear(e);
 	announce("the image store's file system or kernel cannot map ids: "
 		 "layers are unpacked in a user namespace that has the host's own ids");
 	return idmap_userns(&plain, &w->userns_fd, e);
@@ -130,8 +162,7 @@ static int choose_ids(struct work *w, struct err *e)
 static void end_child(struct child *c)
 {
 	if (c->pid > 0) {
-		ignore_result(sys_kill(c->pid, SIGKILL)); /* not waited for: it is there */
-		ignore_result(sys_waitid(P_PID, (id_t)c->pid, NULL, WEXITED)); /* nothing to do */
+		idmap_reap(c->pid);
 		c->pid = 0;
 	}
 	fd_close(&c->report_fd);
@@ -370,7 +401,11 @@ static int read_report(struct child *c, struct unpack_report *ret)
 		*ret = (struct unpack_report){ .errnum = 0 };
 		return 0;
 	}
-	ignore_result(sys_waitid(P_PID, (id_t)c->pid, &si, WEXITED)); /* ours: it can be waited for */
+	int r = sys_waitid(P_PID, (id_t)c->pid, &si, WEXITED);
+
+	if (r < 0) {
+		return r;
+	}
 	c->pid = 0;
 	ssize_t n = sys_read(c->report_fd, ret, sizeof(*ret));
 
