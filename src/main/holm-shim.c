@@ -107,6 +107,21 @@ static int write_pid(int lock_fd, pid_t pid)
 	return r;
 }
 
+/* For tests, once it listens: not HOLM_FAULT, which the runtime would take, too. */
+static int arm_faults(struct err *e)
+{
+#ifdef HOLM_FAULTS
+	const char *text = getenv("HOLM_SHIM_FAULT");
+
+	if (text && sys_fault_parse(text) < 0) {
+		return err_set(e, EINVAL, ERR_INVALID, "HOLM_SHIM_FAULT cannot be understood");
+	}
+#else
+	(void)e;
+#endif
+	return 0;
+}
+
 /* Nothing of the caller's stays: session, folder, standard streams. */
 static int detach(int dir_fd)
 {
@@ -123,6 +138,21 @@ static int detach(int dir_fd)
 	int r = sys_chdir("/");
 
 	return r < 0 ? r : sys_setsid();
+}
+
+/* In the caller's process: it listens now, or why it does not. */
+static int wait_ready(int ready_fd, int lock_fd, pid_t pid, struct err *e)
+{
+	auto_buf struct buf text = BUF_INIT;
+	/* Whoever waits for us finds the number. */
+	int r = write_pid(lock_fd, pid);
+	int got = sys_read_fd(ready_fd, sizeof(e->msg), &text);
+
+	fd_close(&ready_fd);
+	if (r < 0 || got < 0) {
+		return err_set(e, r < 0 ? -r : -got, ERR_HOST, "cannot start in the background");
+	}
+	return text.len == 0 ? 0 : err_set(e, ECANCELED, ERR_UNAVAILABLE, "%s", buf_str(&text));
 }
 
 static int run(const struct cmd_call *call, struct err *e)
@@ -148,17 +178,26 @@ static int run(const struct cmd_call *call, struct err *e)
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "cannot listen in %s", o->dir);
 	}
-	pid_t pid = o->foreground ? 0 : sys_fork();
+	int ready[2] = { -1, -1 };
 
-	if (pid != 0) {
-		/* Whoever waits for us finds the number. */
-		r = pid < 0 ? (int)pid : write_pid(lock_fd, pid);
-		return r < 0 ? err_set(e, -r, ERR_HOST, "cannot fork") : 0;
+	r = o->foreground ? 0 : sys_pipe2(ready, 0);
+	pid_t pid = r < 0 ? r : o->foreground ? 0 : sys_fork();
+
+	if (pid < 0) {
+		return err_set(e, -pid, ERR_HOST, "cannot fork");
 	}
+	if (pid > 0) {
+		fd_close(&ready[1]);
+		return wait_ready(ready[0], lock_fd, pid, e);
+	}
+	fd_close(&ready[0]);
 	r = o->foreground ? write_pid(lock_fd, getpid()) : detach(dir_fd);
 	log_setup("holm-shim", 2, LOG_FORMAT_TEXT, o->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
-	r = r < 0 ? err_set(e, -r, ERR_HOST, "cannot go to the background") :
-		    shim_run(&conf, listen_fd, dir_fd, e);
+	r = r < 0 ? err_set(e, -r, ERR_HOST, "cannot go to the background") : arm_faults(e);
+	r = r < 0 ? r : shim_run(&conf, listen_fd, dir_fd, &ready[1], e);
+	if (r < 0 && ready[1] >= 0) {
+		ignore_result(sys_write_full(ready[1], e->msg, strlen(e->msg))); /* logged, too */
+	}
 	if (r < 0) {
 		log_err(LOG_LEVEL_ERROR, e);
 	}

@@ -128,6 +128,17 @@ void shim_collect(struct shim *s)
 
 /* --- the end --- */
 
+/* Until it is on disk; the daemon's connections are told anyway. */
+static void save_record(struct ev_timer *t)
+{
+	struct shim *s = container_of(t, struct shim, record);
+
+	if (record_write(s) < 0) {
+		log_error("the exit record cannot be written", "instance", s->conf.id);
+		ev_timer_start(&s->loop, &s->record, 100 * NS_PER_MS);
+	}
+}
+
 static void run_delete(struct shim *s);
 
 static void retry_delete(struct ev_timer *t)
@@ -145,9 +156,7 @@ static void delete_done(struct job *j, int status)
 		log_err(LOG_LEVEL_WARN, &e);
 	}
 	if (s->state == SHIM_CREATING) {
-		if (record_write(s) < 0) {
-			log_error("the exit record cannot be written", "instance", s->conf.id);
-		}
+		save_record(&s->record);
 		shim_set_state(s, SHIM_FAILED);
 	} else {
 		shim_set_state(s, SHIM_GONE);
@@ -178,10 +187,7 @@ static void main_exited(struct shim *s, int status)
 	s->oom = record_oom(s);
 	stop_network(s);
 	session_exited(&s->main, status);
-	if (record_write(s) < 0) {
-		/* Only the daemon's connection tells it then; the disk of /run is memory. */
-		log_error("the exit record cannot be written", "instance", s->conf.id);
-	}
+	save_record(&s->record);
 	shim_set_state(s, SHIM_EXITED);
 	run_delete(s);
 }
@@ -592,7 +598,8 @@ static void tear_down(struct shim *s)
 	fd_close(&s->dir_fd);
 }
 
-int shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd, struct err *e)
+int shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd, int *ready_fd,
+	     struct err *e)
 {
 	static struct shim s;
 
@@ -605,10 +612,12 @@ int shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd, st
 	session_init(&s.main, &s);
 	s.main.terminal = conf->terminal;
 	s.main.open_stdin = conf->open_stdin;
+	s.record.fn = save_record;
 
 	int r = set_up(&s);
 
 	if (r == 0) {
+		fd_close(ready_fd);
 		s.idle.fn = idle_over;
 		ev_timer_start(&s.loop, &s.idle, SHIM_IDLE_MS * NS_PER_MS);
 		r = ev_run(&s.loop);

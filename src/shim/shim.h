@@ -171,7 +171,7 @@ struct shim {
 	enum shim_state  state;
 	int              dir_fd, log_dir_fd, listen_fd, signal_fd, null_fd;
 	struct ev_fd     listen_ev, signal_ev;
-	struct ev_timer  idle, collect, retry;
+	struct ev_timer  idle, collect, retry, record;
 	struct ilog      log;
 	struct session   main;
 	struct list      execs, jobs, conns;
@@ -194,7 +194,11 @@ struct shim {
 };
 
 /* shim.c */
-int  shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd,
+/*
+ * The life of the shim. *ready_fd is closed, and set to -1, once it serves; it is still open
+ * after a failure before that.
+ */
+int  shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd, int *ready_fd,
 	      struct err *e) must_check;
 void shim_set_state(struct shim *s, enum shim_state state);
 void shim_tell_status(struct shim *s, struct conn *only);   /* NULL: everyone */

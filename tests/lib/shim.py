@@ -256,7 +256,7 @@ class Shim:
     """A shim with a bundle of its own, in a folder of its own."""
 
     def __init__(self, programs, folder, rootfs, args, name="shimtest", terminal=False,
-                 runtime=None, options=(), change=None, interactive=False):
+                 runtime=None, options=(), change=None, interactive=False, env=None):
         self.id = f"{name}-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         self.base = os.path.join(folder, self.id)
         self.dir, self.bundle = os.path.join(self.base, "run"), os.path.join(self.base, "bundle")
@@ -280,7 +280,7 @@ class Shim:
         argv += ["--terminal"] if terminal else []
         argv += ["--interactive"] if interactive else []
         self.run = subprocess.run([*argv, self.id], capture_output=True, text=True, timeout=20,
-                                  check=False)
+                                  check=False, env=dict(os.environ, **(env or {})))
         if self.run.returncode:
             raise RuntimeError(self.run.stderr)
         with open(os.path.join(self.dir, "shim.pid")) as f:
