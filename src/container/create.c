@@ -127,6 +127,9 @@ static int check_spec(const struct create_opts *o, const struct oci_spec *s, str
 		r = err_field(e, "/linux/netDevices",
 			      "moving network devices is not supported; remove it");
 	}
+	if (r == 0 && s->linux && s->linux->intel_rdt) {
+		r = err_field(e, "/linux/intelRdt", "is not supported; remove it");
+	}
 	if (r == 0 && s->linux && s->linux->memory_policy) {
 		r = err_field(e, "/linux/memoryPolicy", "is not supported; remove it");
 	}

@@ -90,3 +90,27 @@ def test_exec_is_never_the_file(box):
         assert box.exec("/bin/true").returncode == 0
     seen = set(box.output().split("\n"))
     assert not any("holm-oci" in line and not line.startswith("/memfd:") for line in seen), seen
+
+
+def test_exec_shows_nothing_of_the_host(box):
+    """Also to a container that may trace it: it is seen only once it has come in for good."""
+    for kind in box.config["process"]["capabilities"].values():
+        kind.append("CAP_SYS_PTRACE")
+    box.detached("/bin/sh", "-c",
+                 "while :; do for p in /proc/[0-9]*; do readlink $p/ns/mnt; ls -l $p/fd; done; done")
+    for _ in range(30):
+        assert box.exec("/bin/true").returncode == 0
+    text = box.output()
+    inside = os.readlink(f"/proc/{box.pid()}/ns/mnt")
+    assert {line for line in text.splitlines() if line.startswith("mnt:")} == {inside}
+    for word in ("/sys/fs/cgroup", str(box.state), "seccomp:cache", "holm-oci"):
+        assert word not in text
+
+
+@pytest.mark.parametrize("name, value", [
+    ("intelRdt", {"closID": "x"}), ("memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0"}),
+    ("netDevices", {"eth0": {}}),
+])
+def test_what_is_not_done_is_refused_by_name(box, name, value):
+    box.config["linux"][name] = value
+    assert f"/linux/{name}" in box.refused()
