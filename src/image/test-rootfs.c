@@ -13,6 +13,7 @@
 #include "sys/file.h"
 #include "sys/mount.h"
 #include "sys/proc.h"
+#include "sys/xattr.h"
 
 enum { BASE = 1900000000, COUNT = 65536 };
 
@@ -207,6 +208,39 @@ static void test_read_only(void **state)
 	}
 }
 
+/*
+ * File capabilities: on disk they are the image's root's, through the mount the instance's
+ * root's; and what the instance sets comes back the same way.
+ */
+static void test_file_capabilities(void **state)
+{
+	struct fixture *f = *state;
+	const struct rootfs_opts o = { .ids = { .base = BASE, .count = COUNT },
+				       .upper_fd = f->own_fd };
+	/* cap_net_raw, permitted and effective; revision 2: whose root is not said */
+	static const unsigned char v2[20] = { 1, 0, 0, 2, 0, 0x20 };
+	unsigned char seen[32];
+	uint32_t rootid;
+	auto_close int on_disk = sys_openat(f->layers[0], "f0", O_RDONLY, 0);
+
+	assert_int_equal(sys_fsetxattr(on_disk, "security.capability", v2, sizeof(v2)), 0);
+	auto_close int mnt = rootfs_mount_layers(f->layers, 3, &o, &f->e);
+	auto_close int fd = sys_openat(mnt, "f0", O_RDWR, 0);
+
+	assert_int_equal(sys_fgetxattr(fd, "security.capability", seen, sizeof(seen)), 24);
+	assert_int_equal(seen[3], 3);
+	memcpy(&rootid, seen + 20, sizeof(rootid));
+	assert_int_equal(rootid, BASE);
+
+	/* Copied up, as a write does, and on the disk the image's root's again. */
+	assert_int_equal(sys_fchmod(fd, 0755), 0);
+	auto_close int copy = sys_openat(f->own_fd, "upper/f0", O_RDONLY, 0);
+
+	assert_true(copy >= 0);
+	assert_int_equal(sys_fgetxattr(copy, "security.capability", seen, sizeof(seen)), 20);
+	assert_memory_equal(seen, v2, 4);
+}
+
 static void test_without_layers(void **state)
 {
 	struct fixture *f = *state;
@@ -296,6 +330,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_mapped), CASE(test_plain), CASE(test_mapped_by_name),
 		CASE(test_plain_by_name), CASE(test_read_only), CASE(test_without_layers),
+		CASE(test_file_capabilities),
 		CASE(test_many_layers), CASE(test_failing_calls),
 	};
 
