@@ -19,6 +19,14 @@ static int file_path(char out[PATH_MAX], const char *group, const char *file)
 	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
+int cg__open(const struct cg_hier *h, const char *file, int flags)
+{
+	char path[PATH_MAX];
+	int r = file_path(path, h->group, file);
+
+	return r < 0 ? r : sys_openat(h->root_fd, path, flags | O_NOCTTY, 0);
+}
+
 int cg__write(const struct cg_hier *h, const char *file, const char *text)
 {
 	char path[PATH_MAX];

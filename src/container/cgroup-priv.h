@@ -121,6 +121,7 @@ int cg__slice_path(const char *slice, char **ret, struct err *e) must_check;
 int cg__set_group(struct cgroup *cg, struct cg_hier *h, const char *group) must_check;
 
 /* cgroup-io.c: files of a group. `file` is a plain name. -errno. */
+int cg__open(const struct cg_hier *h, const char *file, int flags) must_check;
 int cg__write(const struct cg_hier *h, const char *file, const char *text) must_check;
 int cg__write_u64(const struct cg_hier *h, const char *file, uint64_t v) must_check;
 int cg__write_i64(const struct cg_hier *h, const char *file, int64_t v) must_check;

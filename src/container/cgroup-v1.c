@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "container/cgroup-priv.h"
+#include "sys/file.h"
 
 #define MEM_FILE  "memory.limit_in_bytes"
 #define SWAP_FILE "memory.memsw.limit_in_bytes"
@@ -200,9 +201,11 @@ int cg__v1_cpuset(const struct cg_apply *a, struct err *e)
 static int inherit_file(const struct cg_hier *h, const char *group, const char *file, struct buf *value,
 			unsigned depth)
 {
-	buf_reset(value);
-	int r = cg__read_at(h, group, file, value);
+	bool empty = depth == 0 && h->made; /* need not be read */
+	int r;
 
+	buf_reset(value);
+	r = empty ? 0 : cg__read_at(h, group, file, value);
 	if (r < 0 || str_eq(group, "/") || depth > 64 || (value->len > 0 && value->data[0] != '\n')) {
 		return r;
 	}
@@ -347,6 +350,21 @@ static void device_line(const struct cg_dev_rule *d, char out[64])
 		 d->access & CG_DEV_MKNOD ? "m" : "");
 }
 
+/* One a write; the file is opened once, as there are a dozen in every container. */
+static int write_exceptions(const struct cg_apply *a, const struct cg_dev_rules *set, const char *file,
+			    struct err *e)
+{
+	char line[64] = "";
+	auto_close int fd = cg__open(a->h, file, O_WRONLY);
+	ssize_t r = fd;
+
+	for (size_t i = 0; r >= 0 && i < set->n; i++) {
+		device_line(&set->v[i], line);
+		r = sys_write(fd, line, strlen(line));
+	}
+	return cg__refused(MIN((int)r, 0), a->h, "devices", file, line, e);
+}
+
 int cg__v1_devices(const struct cg_apply *a, struct err *e)
 {
 	struct cg_dev_rules rules = { .v = NULL }, set = { .v = NULL };
@@ -368,11 +386,8 @@ int cg__v1_devices(const struct cg_apply *a, struct err *e)
 		return 0; /* in a user namespace nobody may, and no device can be made there */
 	}
 	r = cg__refused(r, a->h, "devices", dflt ? "devices.allow" : "devices.deny", "a", e);
-	for (size_t i = 0; r >= 0 && i < set.n; i++) {
-		char line[64];
-
-		device_line(&set.v[i], line);
-		r = cg__set(a->h, "devices", dflt ? "devices.deny" : "devices.allow", line, e);
+	if (r >= 0) {
+		r = write_exceptions(a, &set, dflt ? "devices.deny" : "devices.allow", e);
 	}
 	cg__dev_rules_fini(&set);
 	return r;
