@@ -7,6 +7,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "sys/file.h"
@@ -25,6 +26,7 @@ enum { F_PATH = 1, F_INTERFACE, F_MEMBER, F_ERROR, F_REPLY, F_DEST, F_SENDER, F_
 struct dbus {
 	int             fd;
 	uint32_t        serial;
+	uint64_t        until_ns;   /* when the call under way is given up */
 	struct buf      in;
 	struct dbus_msg signals[SIGNALS_MAX];
 	size_t          n_signals;
@@ -258,6 +260,9 @@ struct dbus *dbus_close(struct dbus *bus)
 
 static int receive(struct dbus *bus)
 {
+	if (clock_now_ns() > bus->until_ns) {
+		return -ETIMEDOUT; /* others' signals may come for ever */
+	}
 	if (!buf_reserve(&bus->in, 8192)) {
 		return -ENOMEM;
 	}
@@ -293,11 +298,13 @@ static int next_message(struct dbus *bus, struct dbus_msg *ret)
 
 /*
  * Who we are is what the kernel says of the socket: an empty identity lets the server look
- * there, which is right inside a user namespace too.
+ * there, which is right inside a user namespace too. BEGIN goes along and is not sent after
+ * the server's OK: systemd does not look at a first message that it received together with
+ * BEGIN until more comes.
  */
 static int authenticate(struct dbus *bus)
 {
-	static const char hello[] = "\0AUTH EXTERNAL\r\nDATA\r\n";
+	static const char hello[] = "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
 	int r = sys_write_full(bus->fd, hello, sizeof(hello) - 1);
 
 	while (r >= 0) {
@@ -311,7 +318,7 @@ static int authenticate(struct dbus *bus)
 
 		buf_drop(&bus->in, (size_t)(end - line) + 2);
 		if (done) {
-			return sys_write_full(bus->fd, "BEGIN\r\n", 7);
+			return 0;
 		}
 		if (!more) {
 			return -EACCES;
@@ -375,6 +382,8 @@ int dbus_call(struct dbus *bus, const struct dbus_call *c, struct dbus_msg *ret,
 {
 	uint32_t serial = 0;
 	struct dbus_msg m;
+
+	bus->until_ns = clock_now_ns() + TIMEOUT_SECONDS * NS_PER_SEC;
 	int r = send_call(bus, c, &serial);
 
 	while (r >= 0) {
@@ -399,6 +408,7 @@ int dbus_call(struct dbus *bus, const struct dbus_call *c, struct dbus_msg *ret,
 int dbus_wait_signal(struct dbus *bus, const char *member,
 		     bool (*match)(const struct dbus_msg *m, void *ud), void *ud, struct err *e)
 {
+	bus->until_ns = clock_now_ns() + TIMEOUT_SECONDS * NS_PER_SEC;
 	for (size_t i = 0; i < bus->n_signals; i++) {
 		if (str_eq(bus->signals[i].member, member) && match(&bus->signals[i], ud)) {
 			return 0;
@@ -458,6 +468,7 @@ static int connect_to(const char *path, struct dbus **ret)
 	if (!bus) {
 		return -ENOMEM;
 	}
+	bus->until_ns = clock_now_ns() + TIMEOUT_SECONDS * NS_PER_SEC;
 	bus->fd = sock_connect_path(path);
 	int r = bus->fd;
 

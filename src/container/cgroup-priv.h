@@ -77,9 +77,9 @@ struct cgroup {
 
 struct cgroup_manager {
 	const char *name;
-	/* Set the groups' names or leave them to create(). */
+	/* Decide the unit's name and the groups. */
 	int (*open)(struct cgroup *cg, const struct cgroup_conf *conf, struct err *e);
-	/* Make the unit around a process, and set the groups' names from it. */
+	/* Make the unit around a process. On failure there is none of ours. */
 	int (*create)(struct cgroup *cg, pid_t pid, const struct oci_resources *res,
 		      struct err *e);
 	int (*update)(struct cgroup *cg, const struct oci_resources *res, struct err *e);

@@ -33,7 +33,7 @@ static bool use_user_manager(bool is_rootless)
 	return is_rootless && (geteuid() != 0 || getenv("XDG_RUNTIME_DIR"));
 }
 
-static int systemd_open(struct cgroup *cg, const struct cgroup_conf *conf, struct err *e)
+static int take_conf(struct cgroup *cg, const struct cgroup_conf *conf, struct err *e)
 {
 	int r = cg__systemd_names(conf->path, conf->id, use_user_manager(conf->rootless), &cg->slice, &cg->unit, e);
 	const struct jmap *notes = conf->annotations;
@@ -470,36 +470,81 @@ static char *unit_path(const char *unit)
 	return buf_take(&b);
 }
 
-/* Where systemd has put the unit: the same group in every hierarchy that it uses. */
-static int ask_group(struct dbus *bus, const struct cgroup *cg, char **ret, struct err *e)
+/* A property that is text. */
+static int get_property(struct dbus *bus, const char *path, const char *interface, const char *name,
+			char **ret, struct err *e)
 {
-	auto_free char *path = unit_path(cg->unit);
 	struct dbus_out body = DBUS_OUT_INIT;
 	struct dbus_msg m;
 
-	if (!path) {
-		return err_nomem(e);
-	}
-	dbus_put_str(&body, is_slice(cg) ? "org.freedesktop.systemd1.Slice" :
-					   "org.freedesktop.systemd1.Scope");
-	dbus_put_str(&body, "ControlGroup");
+	dbus_put_str(&body, interface);
+	dbus_put_str(&body, name);
 	int r = dbus_call(bus, &(struct dbus_call){ DEST, path, "org.freedesktop.DBus.Properties", "Get",
 						    "ss", &body }, &m, e);
 
 	dbus_out_fini(&body);
 	if (r >= 0) {
 		struct dbus_in in = dbus_in(&m);
-		const char *group = str_eq(dbus_get_sig(&in), "s") ? dbus_get_str(&in) : "";
 
-		if (!cg__clean_is(group) || str_eq(group, "/")) {
-			r = err_set(e, EBADMSG, ERR_HOST, "systemd says that %s has the cgroup \"%.100s\"",
-				    cg->unit, group);
-		} else {
-			*ret = str_dup(group);
-			r = *ret ? 0 : err_nomem(e);
-		}
+		*ret = str_dup(str_eq(dbus_get_sig(&in), "s") ? dbus_get_str(&in) : "?");
+		r = *ret ? 0 : err_nomem(e);
 	}
 	free(m.data);
+	return r;
+}
+
+/*
+ * The group that the unit will have: its slices below systemd's own group. It must be known
+ * before the unit is there, as the container's process, which mounts it, is.
+ */
+static int expect_group(struct dbus *bus, const struct cgroup *cg, char **ret, struct err *e)
+{
+	auto_free char *top = NULL, *slices = NULL;
+	int r = get_property(bus, ROOT_PATH, MANAGER, "ControlGroup", &top, e);
+
+	r = r < 0 ? r : cg__slice_path(is_slice(cg) ? cg->unit : cg->slice, &slices, e);
+	if (r < 0) {
+		return r;
+	}
+	auto_free char *joined = str_printf("%s%s%s%s", top, slices, is_slice(cg) ? "" : "/",
+					    is_slice(cg) ? "" : cg->unit);
+
+	*ret = joined ? cg__clean(joined) : NULL;
+	return *ret ? 0 : err_nomem(e);
+}
+
+/* Is it there? Anything else would be another's group. */
+static int check_group(struct dbus *bus, const struct cgroup *cg, struct err *e)
+{
+	auto_free char *path = unit_path(cg->unit), *got = NULL;
+	const struct cg_hier *h = cg->n ? &cg->h[0] : NULL;
+
+	if (!path) {
+		return err_nomem(e);
+	}
+	int r = get_property(bus, path, is_slice(cg) ? "org.freedesktop.systemd1.Slice" :
+						       "org.freedesktop.systemd1.Scope",
+			     "ControlGroup", &got, e);
+
+	if (r >= 0 && (!h || !str_eq(got, h->group))) {
+		r = err_set(e, EBADMSG, ERR_HOST, "systemd has put %s into the cgroup \"%.100s\", not \"%.100s\"",
+			    cg->unit, got, h ? h->group : "");
+	}
+	return r;
+}
+
+static int systemd_open(struct cgroup *cg, const struct cgroup_conf *conf, struct err *e)
+{
+	auto_(dbus_closep) struct dbus *bus = NULL;
+	auto_free char *group = NULL;
+	int r = take_conf(cg, conf, e);
+
+	r = r < 0 ? r : dbus_open(use_user_manager(cg->rootless), &bus, e);
+	r = r < 0 ? r : expect_group(bus, cg, &group, e);
+	for (unsigned i = 0; r >= 0 && i < cg->n; i++) {
+		r = cg__set_group(cg, &cg->h[i], group);
+		r = r < 0 ? err_set(e, -r, ERR_HOST, "take the cgroup %.100s", group) : 0;
+	}
 	return r;
 }
 
@@ -534,7 +579,6 @@ static int systemd_create(struct cgroup *cg, pid_t pid, const struct oci_resourc
 			  struct err *e)
 {
 	auto_(dbus_closep) struct dbus *bus = NULL;
-	auto_free char *group = NULL;
 	struct err ignored = ERR_INIT;
 	int r = dbus_open(use_user_manager(cg->rootless), &bus, e);
 
@@ -544,19 +588,38 @@ static int systemd_create(struct cgroup *cg, pid_t pid, const struct oci_resourc
 	if (r < 0) {
 		return r;
 	}
-	r = ask_group(bus, cg, &group, e);
-	for (unsigned i = 0; r >= 0 && i < cg->n; i++) {
-		r = cg__set_group(cg, &cg->h[i], group);
-		r = r < 0 ? err_set(e, -r, ERR_HOST, "take the unit's cgroup %s", group) : 0;
-	}
+	r = check_group(bus, cg, e);
 	if (r < 0) {
 		ignore_result(systemd_destroy(cg, &ignored)); /* the first failure counts */
 	}
 	return r;
 }
 
-static int systemd_update(struct cgroup *cg, const struct oci_resources *res, struct err *e)
+/* The period that is set: without one, systemd would take its own along with a new quota. */
+static uint64_t period_now(const struct cgroup *cg)
 {
+	auto_buf struct buf b = BUF_INIT;
+	const struct cg_hier *h = cg__with(cg, CG_CPU);
+	uint64_t period = 0;
+
+	if (h && cg__read(h, h->v2 ? "cpu.max" : "cpu.cfs_period_us", &b) == 0 &&
+	    sscanf(buf_str(&b), h->v2 ? "%*s %" SCNu64 : "%" SCNu64, &period) != 1) {
+		period = 0;
+	}
+	return period;
+}
+
+static int systemd_update(struct cgroup *cg, const struct oci_resources *given, struct err *e)
+{
+	struct oci_resources copy = *given, *res = &copy;
+	struct oci_cpu cpu;
+
+	if (given->cpu && given->cpu->has_quota && !given->cpu->has_period) {
+		cpu = *given->cpu;
+		cpu.period = period_now(cg);
+		cpu.has_period = cpu.period != 0;
+		copy.cpu = &cpu;
+	}
 	auto_(dbus_closep) struct dbus *bus = NULL;
 	struct dbus_out body = DBUS_OUT_INIT;
 	struct dbus_msg m = { .data = NULL };

@@ -221,11 +221,11 @@ static int open_group(struct cgroup *cg)
 	return MIN(cg->fd, 0);
 }
 
-static void undo(struct cgroup *cg, int pid)
+static void undo(struct cgroup *cg)
 {
 	struct err ignored = ERR_INIT;
 
-	if (cg->manager && pid) {
+	if (cg->manager) {
 		ignore_result(cg->manager->destroy(cg, &ignored)); /* the first failure counts */
 	}
 	for (unsigned i = 0; i < cg->n; i++) {
@@ -244,6 +244,9 @@ int cgroup_create(struct cgroup *cg, pid_t pid, const struct oci_resources *res,
 	assert(pid > 0 || !cgroup_needs_pid(cg));
 	int r = cg->manager ? cg->manager->create(cg, pid, res, e) : 0;
 
+	if (r < 0) {
+		return r; /* nothing was made; what has this name is another's */
+	}
 	for (unsigned i = 0; r >= 0 && i < cg->n; i++) {
 		if (cg->h[i].group) {
 			r = make_group(cg, &cg->h[i], e);
@@ -260,7 +263,7 @@ int cgroup_create(struct cgroup *cg, pid_t pid, const struct oci_resources *res,
 		r = r < 0 ? err_set(e, -r, ERR_HOST, "open the container's cgroup") : 0;
 	}
 	if (r < 0) {
-		undo(cg, pid);
+		undo(cg);
 		return r;
 	}
 	return 0;
@@ -576,6 +579,7 @@ bool cgroup_hier(const struct cgroup *cg, unsigned i, struct cgroup_hier *ret)
 	}
 	const struct cg_hier *h = &cg->h[i];
 
+	assert(h->group || !cg->manager); /* the caller's own group is then not the container's */
 	*ret = (struct cgroup_hier){ .dir = h->dir, .group = h->group ? h->group : h->own,
 				     .v1_name = h->v2 ? NULL : h->names, .root_fd = h->root_fd };
 	return true;

@@ -174,8 +174,8 @@ const char *cgroup_path(const struct cgroup *cg, const char *controller);
  * One mounted hierarchy, for whoever makes /sys/fs/cgroup inside a container: for i = 0 ...
  * until it returns false. `dir` names it below /sys/fs/cgroup ("cpu,cpuacct", "unified",
  * "systemd"; "" for the root of a v2 host); `group` is the container's group below it,
- * beginning with '/'; `v1_name` is what a v1 mount takes as its options ("cpu,cpuacct",
- * "name=systemd"), NULL for v2.
+ * beginning with '/' (the caller's own where the container has none); `v1_name` is what a v1
+ * mount takes as its options ("cpu,cpuacct", "name=systemd"), NULL for v2.
  */
 struct cgroup_hier {
 	const char *dir, *group, *v1_name;
