@@ -332,9 +332,10 @@ def test_refused_limit_leaves_nothing(box):
 
 
 def test_refuses_a_group_in_use(fsbox):
-    fsbox.start()
+    _, pid = fsbox.start()
     done = fsbox.run()
     assert done.returncode != 0 and "processes" in done.stderr
+    assert alive(pid)
 
 
 def test_groups_made_inside_go_away(fsbox):
@@ -460,8 +461,9 @@ def test_systemd_refuses_bad_names_and_values(tmp_path):
         done = box.run()
         assert done.returncode != 0 and "TimeoutStopUSec" in done.stderr
         del box.config["annotations"]
-        box.start()
+        _, pid = box.start()
         done = box.run()
         assert done.returncode != 0 and "exists" in done.stderr
+        assert alive(pid)   # the unit of that name is not ours to stop
     finally:
         box.close()

@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Runs the suites named in /holm/suites; what they leave in /run/result goes to the result disk.
+cd /holm || exit 1
+mkdir -p /run/result /tmp/w
+export HOLM_BUILD=/holm/build PYTHONDONTWRITEBYTECODE=1 HOME=/root TMPDIR=/tmp/w
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+modprobe -aq overlay fuse loop tun veth
+cut -d ' ' -f 1 /proc/uptime > /run/result/boot-seconds
+stat -f -c %T /sys/fs/cgroup > /run/result/cgroup
+cat /proc/1/comm > /run/result/init
+
+# A runtime that always uses systemd, for tests that do not ask for it themselves.
+printf '#!/bin/sh\nexec /holm/build/bin/holm-oci --systemd-cgroup "$@"\n' > /run/holm-oci-systemd
+chmod +x /run/holm-oci-systemd
+
+tests()	# NAME PATH...
+{
+	name=$1; shift
+	timeout -k 10 1800 python3 -m pytest -v -p no:cacheprovider --junitxml="/run/result/$name.xml" \
+		"$@" 2>&1 | tee "/run/result/$name.txt"
+}
+
+# A suite's name, or by hand "pytest ARGUMENTS" and "sh COMMAND".
+while read -r suite; do
+	case $suite in
+	cgroup)  tests cgroup tests/oci/test_cgroup.py ;;
+	attacks) tests attacks tests/attacks ;;
+	attacks-systemd) HOLM_TEST_RUNTIME=/run/holm-oci-systemd tests attacks-systemd tests/attacks ;;
+	shell)   setsid -c /bin/bash -l ;;
+	pytest\ *) eval "tests other ${suite#pytest }" ;;
+	sh\ *)   eval "${suite#sh }" ;;
+	*)       echo "no suite $suite" ;;
+	esac
+done < /holm/suites
+find /sys/fs/cgroup -name 'holm*' -type d > /run/result/leftovers
+systemctl list-units --all --plain --no-legend 'holm-*.scope' '*libpod*' >> /run/result/leftovers
+tar -C /run/result -cf /dev/nvme2n1 .
+sync
