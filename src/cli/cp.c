@@ -157,11 +157,15 @@ static int unpack(struct http_reply *reply, const char *source, const char *targ
 		  struct err *e)
 {
 	size_t from_len, to_len;
-	const char *from = last_part(source, &from_len), *to = last_part(target, &to_len);
-	bool into = is_dir(target), whole = str_ends(source, "/.");
+	bool into = is_dir(target), whole = str_ends(source, "/.") || str_eq(source, "/");
+	/* The stream of "X/." begins with X, that of the root with ".". */
+	auto_free char *named = str_ndup(source, strlen(source) - (str_ends(source, "/.") ? 2 : 0));
+	const char *from = named && named[0] && !str_eq(named, "/") ? last_part(named, &from_len) :
+			   (from_len = 1, ".");
+	const char *to = last_part(target, &to_len);
 	auto_free char *parent = into ? str_dup(target) : to == target ? str_dup(".") :
 				 str_ndup(target, MAX((size_t)(to - target), (size_t)1));
-	auto_free char *rename = whole ? transform(".", 1, into ? "." : to, into ? 1 : to_len) :
+	auto_free char *rename = into && whole ? transform(from, from_len, ".", 1) :
 				 into ? NULL : transform(from, from_len, to, to_len);
 	char *argv[] = { (char *)(uintptr_t)"tar", (char *)(uintptr_t)"-x",
 			 (char *)(uintptr_t)"-p", (char *)(uintptr_t)"--numeric-owner",
@@ -170,7 +174,7 @@ static int unpack(struct http_reply *reply, const char *source, const char *targ
 			 (char *)(uintptr_t)"-", rename, NULL };
 	pid_t pid;
 
-	if (!parent || (!into && !rename)) {
+	if (!parent || !named || ((!into || whole) && !rename)) {
 		return err_nomem(e);
 	}
 	if (!into && str_ends(target, "/")) {
