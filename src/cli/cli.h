@@ -66,6 +66,9 @@ struct cli_text cli_ago(const char *rfc3339);        /* "3 minutes" */
 struct cli_text cli_short_id(const char *id);        /* 12 digits; of a digest behind ':' */
 struct cli_text cli_size(double bytes);              /* "12.3MB", powers of 1000 */
 
+/* An image's name as people write it: docker.io is meant where no registry is named. */
+const char *cli_image_name(const char *name);
+
 /* --since and the like: a time, or how long ago; as the API wants it. NULL gives "". */
 int cli_time(const char *text, const char *opt, struct cli_text *ret, struct err *e) must_check;
 

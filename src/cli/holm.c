@@ -24,7 +24,7 @@ static void print_names(const struct cmd_call *call, const char *path, const cha
 	const json_t *list = json_is_array(doc) ? doc : json_object_get(doc, list_key);
 
 	for (size_t i = 0; i < json_array_size(list); i++) {
-		const char *name = cli_str(json_array_get(list, i), "name");
+		const char *name = cli_image_name(cli_str(json_array_get(list, i), "name"));
 
 		if (*name && str_after(name, word)) {
 			printf("%s\n", name);

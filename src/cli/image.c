@@ -165,7 +165,7 @@ static int upload(const struct cmd_call *call, const char *path, const char *fil
 
 		for (size_t i = 0; i < json_array_size(images); i++) {
 			const json_t *one = json_array_get(images, i);
-			const char *name = cli_str(one, "name");
+			const char *name = cli_image_name(cli_str(one, "name"));
 
 			printf("%s\n", *name ? name : cli_str(one, "digest"));
 		}
@@ -310,7 +310,7 @@ static const json_t *list_in(const json_t *doc, const char *key)
 /* "host/name" and "tag" of a name; what templates of other engines call so. */
 static int add_aliases(json_t *i)
 {
-	const char *name = cli_str(i, "name");
+	const char *name = cli_image_name(cli_str(i, "name"));
 	const char *slash = strrchr(name, '/'), *colon = strchr(slash ? slash : name, ':');
 	auto_free char *repo = str_ndup(name, colon ? (size_t)(colon - name) : strlen(name));
 
@@ -329,7 +329,7 @@ static int print_images(const json_t *list, const struct ls_opts *o, struct err 
 	columns_add(&c, "NAME", "IMAGE ID", "CREATED", "SIZE");
 	for (size_t n = 0; n < json_array_size(list); n++) {
 		const json_t *i = json_array_get(list, n);
-		const char *name = cli_str(i, "name"), *id = cli_str(i, "id");
+		const char *name = cli_image_name(cli_str(i, "name")), *id = cli_str(i, "id");
 		struct cli_text short_id = cli_short_id(id);
 		auto_free char *ago = *cli_str(i, "created") ?
 				      str_printf("%s ago", cli_ago(cli_str(i, "created")).text) : NULL;

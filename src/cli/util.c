@@ -135,6 +135,14 @@ struct cli_text cli_size(double bytes)
 	return t;
 }
 
+const char *cli_image_name(const char *name)
+{
+	const char *rest = str_after(name, "docker.io/library/");
+
+	rest = rest ? rest : str_after(name, "docker.io/");
+	return rest ? rest : name;
+}
+
 int cli_print_json(const json_t *j, struct err *e)
 {
 	auto_free char *text = json_text_pretty(j);
