@@ -594,9 +594,9 @@ static int whiteout(struct run *u, const char *name)
 static bool whiteout_on_the_way(const char *path)
 {
 	const char *slash = strrchr(path, '/');
+	const char *deeper = strstr(path, "/" WHITEOUT);
 
-	return slash && (str_after(path, WHITEOUT) ||
-			 memmem(path, (size_t)(slash - path), "/" WHITEOUT, strlen("/" WHITEOUT)));
+	return slash && (str_after(path, WHITEOUT) || (deeper && deeper < slash));
 }
 
 /* --- one entry --------------------------------------------------------------------------------- */
