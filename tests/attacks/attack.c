@@ -120,7 +120,7 @@ static int tool_enosys(int argc, char **argv)
 		perror("seccomp");
 		return 2;
 	}
-	execv(argv[1], argv + 1);
+	execvp(argv[1], argv + 1);
 	perror(argv[1]);
 	return 2;
 }

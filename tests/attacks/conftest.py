@@ -2,7 +2,9 @@
 must be as it was when the attack is over."""
 import os
 import pathlib
+import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -16,11 +18,11 @@ HOST_FILES = ["/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe",
               "/proc/sys/kernel/sysrq", "/proc/sys/fs/mqueue/msg_max"]
 
 
-def host_state(tmp_path):
+def host_state(folder):
     state = {name: pathlib.Path(name).read_text() for name in HOST_FILES if os.path.exists(name)}
     with open("/proc/self/mountinfo", encoding="utf-8") as f:
         # Of this test's own files only: other tests may run beside it.
-        state["mounts"] = [line.split()[4] for line in f if str(tmp_path) in line]
+        state["mounts"] = [line.split()[4] for line in f if str(folder) in line]
     return state
 
 
@@ -31,36 +33,50 @@ def needs_root():
     assert ATTACK.exists(), f"{ATTACK} is not built"
 
 
-def victim(tmp_path, userns):
-    # pytest makes its folders 0700; a container's root must be able to come through.
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(0o755)
-    before = host_state(tmp_path)
-    box = Victim(tmp_path, userns)
-    yield box
-    box.close()
-    box.assert_intact()
-    after = host_state(tmp_path)
+def pytest_generate_tests(metafunc):
+    """A file whose attacks are also tried on a runtime without privileges says so."""
+    if "box" in metafunc.fixturenames:
+        kinds = getattr(metafunc.module, "KINDS", ["root", "userns"])
+        metafunc.parametrize("box", kinds, indirect=True)
+
+
+def victim(kind):
+    # Not in pytest's folder, which it makes 0700: a container's root must come through.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="holm-attacks-"))
+    folder.chmod(0o755)
+    before = host_state(folder)
+    box = Victim(folder, kind)
+    try:
+        yield box
+        box.close()
+        box.assert_intact()
+        check_host(before, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def check_host(before, folder):
+    after = host_state(folder)
     for name, value in before.items():
         if name != "mounts" and after[name] != value:
             pathlib.Path(name).write_text(value)    # the host goes on
     assert after == before
 
 
-@pytest.fixture(params=["root", "userns"])
-def box(request, tmp_path):
-    yield from victim(tmp_path, request.param == "userns")
+@pytest.fixture
+def box(request):
+    yield from victim(request.param)
 
 
 @pytest.fixture
-def rootbox(tmp_path):
+def rootbox():
     """For what a user namespace forbids before it can be tried."""
-    yield from victim(tmp_path, False)
+    yield from victim("root")
 
 
 @pytest.fixture
-def userbox(tmp_path):
-    yield from victim(tmp_path, True)
+def userbox():
+    yield from victim("userns")
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import pytest
 
 from lib.bundle import BASE_ID, RUNTIME
 
+KINDS = ["root", "userns", "rootless"]
+
 
 # --- rule 7: user namespaces ------------------------------------------------------------------------
 
@@ -209,7 +211,7 @@ def test_state_is_private(box):
             assert st.st_mode & 0o777 & ~limit == 0, f"{path}: {oct(st.st_mode)}"
         elif not stat.S_ISLNK(st.st_mode):
             assert st.st_mode & 0o022 == 0, f"{path}: {oct(st.st_mode)}"
-        assert st.st_uid == 0
+        assert st.st_uid == (box.base if box.rootless else 0)
     assert box.info(name)["status"] == "running"
 
 

@@ -12,6 +12,8 @@ import pytest
 from lib.bundle import BUILD
 from lib.victim import CAPS
 
+KINDS = ["root", "userns", "rootless"]
+
 
 def read(path):
     return pathlib.Path(path).read_text()
@@ -158,6 +160,7 @@ def test_profile_holds_at_exec(box):
 
 def test_profile_is_not_shed_by_execve(box):
     """A setuid program, and one started by it, is under the filter still."""
+    box.needs("other users")
     box.config["linux"]["seccomp"] = default_profile(*CAPS)
     shutil.copy(box.rootfs / "bin/attack", box.rootfs / "bin/suid")
     box.own_path(box.rootfs / "bin/suid")
@@ -219,6 +222,7 @@ def cgroup_files(box):
 
 def test_cgroup_files_cannot_be_written(box):
     """release_agent, notify_on_release, tasks, limits: mounted read-only."""
+    box.needs("cgroups")
     done = box.script(
         "n=0; for f in $(busybox find /sys/fs/cgroup -type f -maxdepth 3); do n=$((n+1)); "
         "( echo 1 > $f ) 2>/dev/null && echo ESCAPED $f; done; echo tried $n; "
@@ -254,6 +258,7 @@ def test_writable_cgroup_needs_namespaces(userbox):
 
 def test_frozen_container_is_killed(box):
     """A frozen container is thawed to be killed: nothing is left that cannot die."""
+    box.needs("cgroups")
     name = box.start("/bin/sh", "-c", "sleep 1000 & sleep 1000 & echo up; sleep 1000")
     for _ in range(100):
         if "up" in box.log():

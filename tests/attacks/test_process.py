@@ -15,6 +15,8 @@ import pytest
 from lib.bundle import RUNTIME
 from lib.victim import Victim
 
+KINDS = ["root", "userns", "rootless"]
+
 
 def digest(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
@@ -78,6 +80,7 @@ def test_preserved_descriptors_are_those_asked_for(box):
 def test_closed_standard_streams(box):
     """A caller that closed 0, 1 and 2: no file of the runtime's takes their place, to be given
     to the container, or to its user."""
+    box.needs("other users")
     volume = box.folder("volume")
     volume.chmod(0o777)
     box.mount("/mnt", type="bind", source=str(volume), options=["rbind"])
@@ -203,7 +206,7 @@ def test_joining_process_is_not_reached_with_ptrace(box):
     assert digest(RUNTIME) == before
 
 
-def test_container_that_shares_pids_is_not_reached(box, tmp_path):
+def test_container_that_shares_pids_is_not_reached(box):
     """A second container joins the pid namespace of the first (a pod), whose root watches the
     second one's first process while that still has the host's root."""
     name = box.start("/bin/sh", "-c", f"/bin/attack watch {box.secret} 2500; exec sleep 1000")
@@ -212,9 +215,8 @@ def test_container_that_shares_pids_is_not_reached(box, tmp_path):
             break
         time.sleep(0.02)
     pid = box.info(name)["pid"]
-    (tmp_path / "second").mkdir()
-    (tmp_path / "second").chmod(0o755)
-    second = Victim(tmp_path / "second", box.in_userns)
+    folder = box.folder("second")
+    second = Victim(folder, box.kind)
     try:
         second.drop_namespace("pid")
         second.config["linux"]["namespaces"].append({"type": "pid", "path": f"/proc/{pid}/ns/pid"})
@@ -276,6 +278,7 @@ def test_capabilities_at_exec(box):
 
 
 def test_no_capabilities_for_a_user(box):
+    box.needs("other users")
     box.process["user"] = {"uid": 1000, "gid": 1000}
     box.process["capabilities"] = {}
     got = creds(box.attack("creds").out)
@@ -287,6 +290,7 @@ def test_no_capabilities_for_a_user(box):
 def test_caller_groups_do_not_leak(box):
     """CVE-2022-36109, CVE-2023-25173: the groups of whoever calls stay outside; the primary
     group is among the container's."""
+    box.needs("other users")
     box.process["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [7]}
     box.process["args"] = ["/bin/attack", "creds"]
     box.write()
@@ -320,6 +324,7 @@ def test_uid_not_mapped(userbox):
                                          ("1000:7", "1000 1000 1000")])
 def test_exec_user_is_that_user(box, user, expect):
     """CVE-2026-30892: `exec --user 1` became root."""
+    box.needs("other users")
     name = box.start()
     got = creds(box.judge(box.enter(name, "/bin/attack", "creds", options=["--user", user]),
                           "creds").out)
@@ -336,6 +341,7 @@ def test_exec_user_refused(rootbox, user):
 
 def test_no_new_privileges(box):
     """A setuid program of the image gains nothing under it."""
+    box.needs("other users")
     shutil.copy(box.rootfs / "bin/attack", box.rootfs / "bin/suid")
     box.own_path(box.rootfs / "bin/suid")
     (box.rootfs / "bin/suid").chmod(0o4755)

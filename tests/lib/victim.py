@@ -1,8 +1,11 @@
 """A bundle under attack: with the attack program in it, and a canary outside of it."""
 import json
+import os
 import shutil
 import subprocess
 import uuid
+
+import pytest
 
 from lib.bundle import BASE_ID, BUILD, Bundle
 
@@ -10,15 +13,20 @@ ATTACK = BUILD / "tests" / "attack"
 CAPS = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
         "CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID",
         "CAP_SYS_CHROOT"]
+ROOTLESS_ID = 54321     # who runs the runtime where it has no privileges
 CGROUP_MOUNT = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
                 "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
 
 
 class Victim(Bundle):
-    def __init__(self, folder, userns=False):
-        super().__init__(folder, userns)
-        self.in_userns = userns
-        self.base = BASE_ID if userns else 0
+    """kind: "root", "userns" (a range of ids), "rootless" (the runtime is run by a user who has
+    nothing but a user namespace with one id in it)."""
+
+    def __init__(self, folder, kind="root"):
+        self.base = {"root": 0, "userns": BASE_ID, "rootless": ROOTLESS_ID}[kind]
+        self.kind, self.rootless = kind, kind == "rootless"
+        self.in_userns = kind != "root"
+        super().__init__(folder, kind == "userns")
         self.ids = []
         self.outside = self.dir / "outside"
         self.secret = self.outside / "secret"
@@ -34,8 +42,30 @@ class Victim(Bundle):
         self.caps()
         self.config["mounts"].append(dict(CGROUP_MOUNT, options=list(CGROUP_MOUNT["options"])))
         self.config["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
-        if userns:
+        if self.rootless:
+            self.make_rootless()
+        if self.base:
             self.own()
+
+    def make_rootless(self):
+        linux = self.config["linux"]
+        linux["namespaces"].append({"type": "user"})
+        for name in ("uidMappings", "gidMappings"):
+            linux[name] = [{"containerID": 0, "hostID": self.base, "size": 1}]
+        for m in self.config["mounts"]:
+            m["options"] = [o for o in m["options"] if not o.startswith("gid=")]
+        self.without("/sys/fs/cgroup")
+        del linux["resources"], linux["cgroupsPath"]
+        self.own_path(self.dir)     # it makes its state there
+
+    def needs(self, *what):
+        """Skip what a runtime without privileges cannot have been asked to do."""
+        if self.rootless:
+            pytest.skip(f"rootless, with one id and no cgroups: no {' and '.join(what)}")
+
+    def own(self):
+        for path in [self.rootfs, *self.rootfs.rglob("*")]:
+            os.lchown(path, self.base, self.base)
 
     @property
     def process(self):
@@ -82,7 +112,9 @@ class Victim(Bundle):
         return self.ids[-1]
 
     def command(self, *args):
-        return [self.runtime, "--root", str(self.state)] + [str(a) for a in args]
+        drop = ["setpriv", f"--reuid={self.base}", f"--regid={self.base}", "--clear-groups", "env",
+                "-i", "PATH=/usr/bin:/bin"] if self.rootless else []
+        return drop + [self.runtime, "--root", str(self.state)] + [str(a) for a in args]
 
     def raw(self, *args, prefix=(), timeout=60, **kw):
         """Run the runtime; .out has both of its streams."""
