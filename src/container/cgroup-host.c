@@ -196,8 +196,11 @@ int cg__discover(const struct cgroup_host *host, struct cgroup *cg, struct err *
 
 	auto_close int root_fd = sys_openat(AT_FDCWD, host->root, O_PATH | O_DIRECTORY, 0);
 
-	if (root_fd < 0) {
+	if (root_fd == -ENOENT || root_fd == -ENOTDIR || root_fd == -EACCES) {
 		return 0; /* no cgroups: CGROUP_NONE */
+	}
+	if (root_fd < 0) {
+		return err_set(e, -root_fd, ERR_HOST, "open %s", host->root);
 	}
 	bool whole_v2 = host->fake ? host->mode == CGROUP_V2 : is_fs(host, root_fd, true);
 	const char *rest = buf_str(&self), *line;

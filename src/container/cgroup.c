@@ -621,6 +621,8 @@ json_t *cgroup_save(const struct cgroup *cg)
 
 static int load_groups(struct cgroup *cg, const struct saved *s, struct err *e)
 {
+	size_t found = 0;
+
 	for (unsigned i = 0; i < cg->n; i++) {
 		const char *group = jmap_get(&s->groups, cg->h[i].names);
 
@@ -634,6 +636,12 @@ static int load_groups(struct cgroup *cg, const struct saved *s, struct err *e)
 		if (cg__set_group(cg, &cg->h[i], group) < 0) {
 			return err_nomem(e);
 		}
+		found++;
+	}
+	/* Taken for nothing, a group would be left behind, and what is in it. */
+	if (found < s->groups.n) {
+		return err_set(e, ENOENT, ERR_HOST,
+			       "the container has groups in hierarchies that are not mounted here");
 	}
 	return 0;
 }

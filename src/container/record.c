@@ -246,12 +246,15 @@ static int adopt_state(struct record *rec, const struct state_doc *doc, struct e
 	return doc->cgroup ? cgroup_load(doc->cgroup, &rec->cgroup, e) : 0;
 }
 
-static int parse_state(struct record *rec, const struct buf *text, bool spec, struct err *e)
+/* *ret_damaged: it is the file that is wrong, not what it leads to. */
+static int parse_state(struct record *rec, const struct buf *text, bool spec, bool *ret_damaged,
+		       struct err *e)
 {
 	struct state_doc st;
 	int r = json_parse(buf_str(text), text->len, &state_limits, "state.json", &rec->doc, e);
 
 	r = r < 0 ? r : jtable_parse(&state_table, rec->doc, &rec->arena, &st, e);
+	*ret_damaged = r < 0 && r != -ENOMEM;
 	if (r < 0) {
 		return r;
 	}
@@ -280,6 +283,7 @@ static void forget(struct record *rec)
 static int read_state(struct record *rec, unsigned flags, struct err *e)
 {
 	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };
+	bool damaged = false;
 	int r = 0;
 
 	/* Twice, as a write in place may have been under way. */
@@ -294,8 +298,8 @@ static int read_state(struct record *rec, unsigned flags, struct err *e)
 			return err_set(e, -r, ERR_HOST, "cannot read state.json");
 		}
 		err_clear(e);
-		r = parse_state(rec, &text, (flags & RECORD_SPEC) != 0, e);
-		if (r == 0 || r == -ENOMEM) {
+		r = parse_state(rec, &text, (flags & RECORD_SPEC) != 0, &damaged, e);
+		if (r == 0 || !damaged) {
 			return r;
 		}
 		forget(rec);

@@ -178,6 +178,9 @@ static void damaged(void **state)
 		assert_null(back);
 		assert_non_null(strstr(e.msg, "container bad"));
 		err_clear(&e);
+		if (cases[i].r == -EPROTO) {
+			continue; /* of a newer program, not damaged */
+		}
 		assert_int_equal(record_open(root, "bad", RECORD_FORCE | RECORD_SPEC, &back, &e), 0);
 		assert_int_equal(back->pid, 0);
 		back = record_free(back);

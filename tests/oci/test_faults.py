@@ -1,4 +1,5 @@
 """Every kernel call of a create fails once: it says so, and nothing stays behind."""
+import json
 import os
 import pathlib
 import subprocess
@@ -6,7 +7,7 @@ import subprocess
 import pytest
 
 from lib.bundle import TOP
-from lib.oci import Box, leftovers
+from lib.oci import Box, leftovers, wait_for
 
 FAULTY = pathlib.Path(os.environ.get("HOLM_BUILD_ASAN", TOP / "build-asan")) / "bin/holm-oci"
 STEP = int(os.environ.get("HOLM_FAULTS_STEP", "17"))
@@ -56,3 +57,51 @@ def create(box, fault):
         err.seek(0)
         done.stderr = err.read()
     return done
+
+
+def under_fault(box, fault, *args):
+    with open(box.dir / "err", "w+") as err:
+        done = subprocess.run([box.runtime, "--root", str(box.state), *args],
+                              env={**os.environ, "HOLM_FAULT": fault}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=err, timeout=60)
+        err.seek(0)
+        done.stderr = err.read()
+    return done
+
+
+def processes(box):
+    return json.loads(box.ok("ps", "--format", "json", box.id))
+
+
+def test_exec(tmp_path):
+    """A failed exec leaves the container as it was, and no process in it."""
+    failed = 0
+    with Box(tmp_path, runtime=str(FAULTY)) as box:
+        box.detached("/bin/sleep", "1000")
+        for n in range(1, 400, STEP // 2 + 1):
+            done = under_fault(box, f"any:{n}:EIO", "exec", box.id, "/bin/true")
+            assert done.returncode in (0, 255), f"call {n}: {done.returncode}: {done.stderr}"
+            failed += done.returncode == 255
+            wait_for(f"the end after call {n}", lambda: processes(box) == [box.pid()])
+            assert box.status() == "running"
+    assert leftovers(box) == []
+    assert failed > 5
+
+
+def test_start_and_delete(tmp_path):
+    """After a failed start or delete the same command, or delete, works."""
+    failed = 0
+    for n in range(1, 120, STEP // 4 + 1):
+        with Box(tmp_path, runtime=str(FAULTY)) as box:
+            box.create("/bin/sleep", "1000")
+            done = under_fault(box, f"any:{n}:EIO", "start", box.id)
+            assert done.returncode in (0, 1), f"start, call {n}: {done.stderr}"
+            failed += done.returncode
+            if done.returncode and box.status() == "created":
+                box.ok("start", box.id)
+            done = under_fault(box, f"any:{n}:EIO", "delete", "--force", box.id)
+            assert done.returncode in (0, 1), f"delete, call {n}: {done.stderr}"
+            failed += done.returncode
+            box.ok("delete", "--force", box.id)
+            assert leftovers(box) == [], f"call {n}"
+    assert failed > 5
