@@ -38,7 +38,7 @@ struct import {
 	bool                         has_ungz;   /* the library does not check its sums */
 	bool                         ungz_open;  /* within a member */
 	size_t                       first;      /* bytes in `in` that were read to look at */
-	uint64_t                     plain_bytes;
+	uint64_t                     raw_bytes, plain_bytes;
 	struct err                   err;        /* of a callback */
 	uint8_t                      in[BLOCK], plain[BLOCK], out[BLOCK];
 };
@@ -128,6 +128,7 @@ static la_ssize_t read_input(struct archive *ar, void *ud, const void **ret)
 		archive_set_error(ar, (int)-n, "the input cannot be read");
 		return -1;
 	}
+	i->raw_bytes += (uint64_t)n;
 	if (i->keep && send_bytes(i, i->in, (size_t)n) < 0) {
 		archive_set_error(ar, i->err.errnum, "%s", i->err.msg);
 		return -1;
@@ -183,6 +184,9 @@ static la_ssize_t next_plain(struct import *i)
 	}
 	digest_add(i->diff, i->plain, (size_t)n);
 	i->plain_bytes += (uint64_t)n;
+	if (archive__check_ratio(i->raw_bytes, i->plain_bytes, NULL, &i->err) < 0) {
+		return -1;
+	}
 	return send_plain(i, i->plain, (size_t)n, false) < 0 ? -1 : n;
 }
 
@@ -298,18 +302,13 @@ static int walk(struct import *i, struct archive *tar, struct err *e)
 		la_ssize_t n = next_plain(i);
 
 		if (n < 0) {
-			return i->err.errnum ? (*e = i->err, -e->errnum) :
-					       archive__fault(i->raw, NULL, e);
+			return archive__fault(i->raw, NULL, e);
 		}
 		if (n == 0) {
 			break;
 		}
 	}
-	if (r == 0 && send_plain(i, NULL, 0, true) < 0) {
-		*e = i->err;
-		return -e->errnum;
-	}
-	return r;
+	return r < 0 ? r : send_plain(i, NULL, 0, true);
 }
 
 static int layer(struct import *i, struct blob_info *ret, struct err *e)
@@ -321,6 +320,10 @@ static int layer(struct import *i, struct blob_info *ret, struct err *e)
 	r = r < 0 ? r : worker_blob_begin(i->w, NULL, UINT64_MAX, "layer", &i->blob, &offset, e);
 	r = r < 0 ? r : open_readers(i, &tar, e);
 	r = r < 0 ? r : walk(i, tar, e);
+	if (r < 0 && i->err.errnum) {
+		*e = i->err;   /* what a callback could only tell the library as text */
+		r = -e->errnum;
+	}
 	return r < 0 ? r : worker_blob_end(i->w, i->blob, ret, e);
 }
 

@@ -178,7 +178,9 @@ static int stream(struct load *l, struct archive *ar, struct entry *en, uint8_t 
 	}
 	while (r == 0 && n > 0) {
 		sent += n;
-		r = worker_blob_data(l->w, blob, buf, n, e);
+		r = archive__check_ratio((uint64_t)archive_filter_bytes(ar, -1),
+					 (uint64_t)archive_filter_bytes(ar, 0), en->name, e);
+		r = r < 0 ? r : worker_blob_data(l->w, blob, buf, n, e);
 		if (r == 0) {
 			ssize_t got = read_some(ar, en->name, buf, ARCHIVE__BLOCK, e);
 

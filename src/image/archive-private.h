@@ -40,6 +40,13 @@ int archive__next(struct archive *ar, struct archive_entry **ret, const char **r
 		  struct err *e) must_check;
 
 /*
+ * ERR_LIMIT once more comes out of a compressed input than any honest one holds, by the
+ * bounds that layers have too. `entry` (may be NULL) is named.
+ */
+int archive__check_ratio(uint64_t in_bytes, uint64_t out_bytes, const char *entry,
+			 struct err *e) must_check;
+
+/*
  * The tail that load and import share: put the worker's images into the store. The caller
  * holds a use. `name` (may be NULL) is what the one image is to be called.
  */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "image/archive-private.h"
+#include "image/unpack.h"
 
 #include <errno.h>
 #include <string.h>
@@ -49,6 +50,18 @@ int archive__open_tar(int fd, struct archive **ret, struct err *e)
 	}
 	*ret = take_ptr(&ar);
 	return 0;
+}
+
+int archive__check_ratio(uint64_t in_bytes, uint64_t out_bytes, const char *entry, struct err *e)
+{
+	const struct unpack_limits *l = &unpack_limits_default;
+
+	if (out_bytes <= l->ratio_from || out_bytes / l->ratio <= in_bytes) {
+		return 0;
+	}
+	return err_set(e, EFBIG, ERR_LIMIT, "%s%.200s%sit becomes more than %llu times as large "
+		       "when it is uncompressed", entry ? "entry \"" : "", entry ? entry : "",
+		       entry ? "\": " : "", (unsigned long long)l->ratio);
 }
 
 static bool leaves(const char *name)

@@ -13,6 +13,7 @@
 #include "image/cancel.h"
 #include "main/holm-image.h"
 #include "sys/file.h"
+#include "sys/sys.h"
 
 int session_open(struct session *s, const struct cmd_call *call, unsigned flags, struct err *e)
 {
@@ -327,5 +328,11 @@ int main(int argc, char **argv)
 	(void)setlocale(LC_CTYPE, "C.UTF-8");   /* names in archives; without it they stay bytes */
 	(void)signal(SIGPIPE, SIG_IGN);         /* a known signal: cannot fail */
 	cancel_setup();
+#ifdef HOLM_FAULTS
+	if (getenv("HOLM_FAULT") && sys_fault_parse(getenv("HOLM_FAULT")) < 0) {
+		fprintf(stderr, "holm-image: HOLM_FAULT cannot be understood\n");
+		return 2;
+	}
+#endif
 	return cmd_main(&root, argc, argv, NULL);
 }

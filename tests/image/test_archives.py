@@ -9,11 +9,12 @@ import os
 import subprocess
 import tarfile
 import time
+import zlib
 
 import pytest
 
 from lib import images
-from lib.holm_image import CONFLICT, HOST, INVALID, LIMIT, NOT_FOUND, UNSUPPORTED, Store
+from lib.holm_image import HOST, INVALID, LIMIT, NOT_FOUND, PROGRAM, UNSUPPORTED, Store
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def image():
 def packed(data, how):
     if how in ("gzip", "zstd", "none"):
         return images.compress(data, how)
-    return lzma.compress(data) if how == "xz" else bz2.compress(data)
+    return lzma.compress(data, preset=0) if how == "xz" else bz2.compress(data)
 
 
 @pytest.mark.parametrize("how", ["none", "gzip", "zstd", "xz", "bzip2"])
@@ -344,6 +345,25 @@ def test_gzip_bomb(store):
     store.fails("load", "-", input=data, status=LIMIT, says="index.json")
 
 
+def zeros(n):
+    """A tar of one file of n zeros, as a stream in pieces."""
+    info = tarfile.TarInfo("blobs/sha256/" + "0" * 64)
+    info.size = n
+    yield info.tobuf(tarfile.GNU_FORMAT)
+    for _ in range(n // (1 << 20)):
+        yield bytes(1 << 20)
+    yield bytes(10240)
+
+
+@pytest.mark.parametrize("command", [["load", "-"], ["import", "-", "bad:1"]])
+def test_bombs(store, command):
+    """A third of a gigabyte of nothing in a third of a megabyte: refused long before the disk is full."""
+    packer = zlib.compressobj(4, zlib.DEFLATED, 31)
+    data = b"".join(map(packer.compress, zeros(320 << 20))) + packer.flush()
+    store.fails(*command, input=data, status=LIMIT, says="200 times")
+    assert store.ls() == {}
+
+
 @pytest.mark.parametrize("make", ["symlink", "fifo", "folder"])
 def test_folders_do_not_lead_elsewhere(store, image, tmp_path, make):
     """A layout's files are files: a link is not followed, a pipe does not block."""
@@ -462,3 +482,108 @@ def test_progress_of_a_failure(store, tmp_path):
     lines = store.progress("load", tmp_path / "x.tar", status=INVALID)
     assert lines[-1]["type"] == "error" and lines[-1]["code"] == "invalid"
     assert "x.tar" in lines[-1]["message"]
+
+
+# Hosts that fail
+
+@pytest.fixture
+def small(store):
+    """The store's folder has one megabyte of room."""
+    store.path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", store.path], check=True)
+    yield store
+    subprocess.run(["umount", "-l", store.path], check=True)
+
+
+def test_full_disk(small, image, tmp_path):
+    """A clear error, nothing half-made, and room again for what fits."""
+    big = images.Image([images.tar([("noise", os.urandom(3 << 20))])])
+    images.write_layout(tmp_path / "big", [big], ["big:1"])
+    path = tmp_path / "big.tar"
+    path.write_bytes(images.tar(images.layout_entries([big], ["big:1"])))
+    for args in (["load", tmp_path / "big"], ["load", path], ["import", path, "big:1"]):
+        small.fails(*args, status=LIMIT, says="no space left")
+        assert small.ls() == {}
+    small.run("gc", "--partials")
+    fits = images.Image([images.tar([("noise", os.urandom(100 << 10))])])
+    small.run("load", images.write_layout(tmp_path / "fits", [fits], ["fits:1"]))
+    small.whole()
+
+
+def test_save_to_a_full_disk(store, image, tmp_path):
+    store.run("load", images.write_layout(tmp_path / "l", [image], ["a:1"]))
+    room = tmp_path / "room"
+    room.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", room], check=True)
+    try:
+        for fmt in ("oci", "docker"):
+            store.fails("save", "--format", fmt, "-o", room / "x.tar", "a:1", status=HOST,
+                        says="written")
+            assert list(room.iterdir()) == []
+        store.fails("save", "--format", "oci-dir", "-o", room / "x", "a:1", status=HOST,
+                    says="written")
+        assert not (room / "x/index.json").exists()
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(store.args("save", "a:1"), env=store.env, stdout=full,
+                                  stderr=subprocess.PIPE)
+        assert done.returncode == HOST
+    finally:
+        subprocess.run(["umount", "-l", room], check=True)
+
+
+FAULTS = ["write", "openat", "renameat2", "fsync", "fdatasync", "socketpair", "fork", "sendmsg",
+          "mkdirat", "linkat", "fstat", "flock", "pipe2", "setresuid", "landlock", "memfd_create"]
+
+
+@pytest.mark.parametrize("call", FAULTS)
+def test_calls_that_fail(store, image, tmp_path, call):
+    """Each of the first calls of a kind fails: an error or success, and a whole store."""
+    if "build-asan" not in PROGRAM and not os.environ.get("HOLM_FAULTS_BUILT"):
+        pytest.skip("programs are built without injected faults (-Dfaults=true)")
+    path = tmp_path / "a.tar"
+    path.write_bytes(images.tar(images.layout_entries([image], ["a:1"])))
+    for n in (1, 2, 3, 5, 8, 13):
+        store.env["HOLM_FAULT"] = f"{call}:{n}:EIO"
+        done = subprocess.run(store.args("load", path), env=store.env, stderr=subprocess.PIPE,
+                              timeout=60)
+        del store.env["HOLM_FAULT"]
+        assert 0 <= done.returncode < 10, done.stderr
+        assert done.returncode == 0 or b"holm-image: " in done.stderr
+        if store.path.exists() and (store.path / "index.json").exists():
+            store.whole()
+        store.run("load", path)
+        store.whole()
+        store.run("rm", "a:1")
+
+
+# Terminals
+
+def test_bars(store):
+    """On a terminal bars are drawn and taken away again; TERM=dumb gets lines."""
+    import pty
+    big = images.Image([images.tar([("noise", os.urandom(6 << 20))])])
+    slow = images.tar(images.layout_entries([big], ["a:1"]))
+    for term, bars in (("xterm", True), ("dumb", False)):
+        main, side = pty.openpty()
+        r, w = os.pipe()
+        p = subprocess.Popen(store.args("load", "-"), env={**store.env, "TERM": term}, stdin=r,
+                             stdout=side, stderr=side)
+        os.close(side)
+        os.close(r)
+        os.write(w, slow[:60000])
+        with os.fdopen(w, "wb") as pipe:
+            for at in range(60000, len(slow), 1000000):
+                pipe.write(slow[at:at + 1000000])
+                pipe.flush()
+                time.sleep(0.15)
+        out = b""
+        try:
+            while part := os.read(main, 65536):
+                out += part
+        except OSError:
+            pass   # the other end is shut
+        os.close(main)
+        assert p.wait(20) == 0
+        assert (b"\x1b[1A" in out and b"[==" in out) == bars, out
+        assert b"done" in out and b"docker.io/library/a:1" in out
+        store.run("rm", "a:1")
