@@ -107,6 +107,12 @@ static int mount_by_fd(const struct overlay *o, bool *ret_old, struct err *e)
 	if (r == 0) {
 		r = sys_fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 	}
+	if (r == -EINVAL && o->top_fd >= 0) {
+		r = fs_error(fs_fd, r, "mount", e);
+		e->code = ERR_UNSUPPORTED;
+		return err_wrap(e, "the file system here may not carry layers (an overlay itself cannot; "
+				"ext4, xfs, btrfs and tmpfs can)");
+	}
 	if (r < 0) {
 		return fs_error(fs_fd, r, "mount", e);
 	}

@@ -135,18 +135,20 @@ struct marks {
 	struct err   *e;
 };
 
-/* What an image needs. Of a damaged one everything that can be found is kept. */
+/*
+ * What an image needs. Of a damaged one that cannot be told, and somebody may be running from
+ * its layers: then nothing at all is collected.
+ */
 static int mark_image(struct marks *m, const char *manifest)
 {
 	auto_arena struct arena a = ARENA_INIT;
-	struct err ignored = ERR_INIT;
 	struct store_image img;
-	int r = strv_add(&m->keep, manifest);
+	int r = store_image_load(m->store, manifest, &a, &img, m->e);
 
-	if (r == 0 && store_image_load(m->store, manifest, &a, &img, &ignored) < 0) {
-		/* Its layers cannot be told: it is broken either way, and verify says so. */
-		return ignored.code == ERR_HOST && ignored.errnum == ENOMEM ? -ENOMEM : 0;
+	if (r < 0) {
+		return err_wrap(m->e, "nothing was collected: remove this image, and what uses it");
 	}
+	r = strv_add(&m->keep, manifest);
 	if (r == 0) {
 		r = strv_add(&m->keep, img.manifest.config.digest);
 	}
@@ -164,7 +166,10 @@ static int mark_pin(const char *user, const char *manifest, void *ud)
 	struct marks *m = ud;
 
 	(void)user;
-	return strv_has(&m->keep, manifest) ? 0 : mark_image(m, manifest);
+	if (strv_has(&m->keep, manifest) || !store_blob_has(m->store, manifest, UINT64_MAX)) {
+		return 0;
+	}
+	return mark_image(m, manifest);
 }
 
 static int compare(const void *a, const void *b)
@@ -345,6 +350,10 @@ static int mark_and_sweep(struct store *s, unsigned flags, struct store_gc_resul
 	struct marks m = { .store = s, .e = e };
 	int r = mark_all(&m);
 
+	if (r == 0) {
+		/* Or a pin that was taken away could come back after a cut, and find half an image. */
+		r = store__sync_folder(s, "pins", e);
+	}
 	if (r == 0) {
 		r = sweep_layers(&m, ret);
 	}

@@ -384,7 +384,9 @@ static void check_promises(struct store *s, int n)
 		struct err e = ERR_INIT;
 		int r = store_image_resolve(s, p->name, &a, &x, &e);
 
-		assert_int_equal(r, p->there ? 0 : -ENOENT);
+		if (r != (p->there ? 0 : -ENOENT)) {
+			fail_msg("after %d operations: %s: %s", n, p->name, e.msg);
+		}
 	}
 }
 

@@ -379,6 +379,29 @@ static void test_verify(void **state)
 	assert_string_equal(seen, one.layers[1]);
 }
 
+/* Of a damaged image nobody knows what it needs: nothing is taken from under anyone. */
+static void test_gc_spares_what_it_cannot_read(void **state)
+{
+	struct fixture *f = *state;
+	struct test_image one, two;
+	struct store_gc_result gc;
+	char path[200];
+
+	test_image_make(f->s, "one", 2, &one);
+	test_image_make(f->s, "two", 2, &two);
+	assert_int_equal(test_image_put(f->s, &one, "docker.io/library/a:1", &f->e), 0);
+	snprintf(path, sizeof(path), "blobs/sha256/%s", digest_hex(one.manifest));
+	auto_close int fd = sys_openat(store_dir_fd(f->s), path, O_WRONLY, 0);
+
+	assert_int_equal(sys_pwrite(fd, "#", 1, 0), 1);
+	assert_int_equal(store_gc(f->s, 0, &gc, &f->e), -EBADMSG);
+	assert_non_null(strstr(f->e.msg, one.manifest));
+	assert_true(store_blob_has(f->s, two.layers[0], UINT64_MAX));
+	assert_int_equal(store_image_remove(f->s, "a:1", 0, NULL, &f->e), 0);
+	assert_int_equal(store_gc(f->s, 0, &gc, &f->e), 0);
+	assert_int_equal(store_names(f->s, "blobs/sha256"), 0);
+}
+
 /* Every call that may fail, one after the other: an error comes out, and nothing half-made stays. */
 static void test_failing_calls(void **state)
 {
@@ -432,6 +455,7 @@ int main(void)
 		CASE(test_open), CASE(test_blobs), CASE(test_damaged_blob), CASE(test_resume),
 		CASE(test_put_and_resolve), CASE(test_incomplete_image_is_refused),
 		CASE(test_names_move), CASE(test_pins), CASE(test_gc), CASE(test_verify),
+		CASE(test_gc_spares_what_it_cannot_read),
 		CASE(test_failing_calls),
 	};
 
