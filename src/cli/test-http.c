@@ -85,8 +85,8 @@ static void test_bodies_of_every_kind(void **state)
 	(void)state;
 	static const char *const replies[] = {
 		"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}ignored",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n"
-		"4;ext=1\r\n\":1}\r\n0\r\n\r\n",
+		("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n"
+		 "4;ext=1\r\n\":1}\r\n0\r\n\r\n"),
 		"HTTP/1.1 200 OK\r\n\r\n{\"a\":1}",
 		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length:7\r\n\r\n{\"a\":1}",
 	};
