@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static void say(const char *kind, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0))) say(const char *kind, const char *fmt, va_list ap)
 {
 	printf("%s ", kind);
 	vprintf(fmt, ap);
