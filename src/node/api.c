@@ -351,7 +351,8 @@ static int parse_body(struct api_call *c, struct err *e)
 	const struct buf *b = http_body(c->req);
 
 	if (!t) {
-		return b->len > 0 ? err_set(e, EINVAL, ERR_INVALID, "this request takes no body") : 0;
+		return b->len == 0 || str_eq(buf_str(b), "{}") ? 0 :
+		       err_set(e, EINVAL, ERR_INVALID, "this request takes no body");
 	}
 	int r = json_parse(b->len ? buf_str(b) : "{}", b->len ? b->len : 2, &json_limits_request,
 			   "the body", &c->body_doc, e);

@@ -182,6 +182,8 @@ struct instance {
 	bool                   removing;   /* goes once it has ended */
 	bool                   removed;    /* told to the waiters, who must let go of it */
 	bool                   start_asked;  /* start it once its shim has ended */
+	bool                   start_sent;   /* to the shim that is there */
+	bool                   shim_adopted; /* it is a predecessor's */
 	bool                   start_failed; /* the last start: status.error says why */
 	bool                   stop_asked;   /* once it runs: stop_signo, stop_timeout_ns */
 	int                    stop_signo;

@@ -192,12 +192,33 @@ static void on_ended(struct instance *i, const struct shim_status *st)
 	life_record_exit(i, st->exit_code, st->signal, st->oom, st->exited_ns, lost);
 }
 
+static int send_start(struct instance *i, struct err *e);
+
+/* The shim of a daemon that died before it could say "start"; or that nobody will start. */
+static void on_idle(struct instance *i, const struct shim_status *st)
+{
+	struct shim_shutdown m = { .kill = true };
+	struct err e = ERR_INIT;
+
+	if (i->status.state == INSTANCE_STARTING && !i->start_sent) {
+		if (send_start(i, &e) < 0) {
+			start_failed_err(i, &e);
+			shim_kill(i);
+		}
+	} else if (i->shim_adopted && !instance_active(i) && st->attached == 0 &&
+		   shim_request(i, SHIM_SHUTDOWN, &m, NULL, NULL, &e) < 0) {
+		log_err(LOG_LEVEL_WARN, &e);
+	}
+}
+
 void life_on_status(struct instance *i, const struct shim_status *st)
 {
 	enum instance_state state = (enum instance_state)i->status.state;
 
 	switch ((enum shim_state)st->state) {
 	case SHIM_IDLE:
+		on_idle(i, st);
+		break;
 	case SHIM_CREATING:
 		break;
 	case SHIM_RUNNING:
@@ -224,7 +245,7 @@ void life_on_status(struct instance *i, const struct shim_status *st)
 	case SHIM_FAILED:
 		if (instance_active(i)) {
 			start_failed(i, st->exit_code ? st->exit_code : 125,
-				     st->exit_code == 127 ? ERR_NOT_FOUND :
+				     st->exit_code == 127 ? ERR_INVALID :
 				     st->exit_code == 126 ? ERR_INVALID : ERR_HOST, st->error);
 		}
 		shim_ack(i);
@@ -305,6 +326,7 @@ void life_on_shim_end(struct instance *i, const struct err *why)
 	bool started = i->status.state != INSTANCE_STARTING;
 
 	i->status.shim_pid = 0;
+	i->start_sent = i->shim_adopted = false;
 	instance_forget_execs(i);
 	if (died && !exit_from_record(i)) {
 		if (!started && why) {
@@ -332,6 +354,11 @@ static void on_started(struct instance *i, const struct shim_reply *r, const str
 	(void)ud;
 	if (e || i->status.state != INSTANCE_STARTING) {
 		return; /* life_on_shim_end() or a status says the rest */
+	}
+	const struct shim_status *st = i->shim ? shim_status(i->shim) : NULL;
+
+	if (r->errnum && r->code == ERR_CONFLICT && st && st->state != SHIM_IDLE) {
+		return; /* our predecessor's order came through after all */
 	}
 	if (shim_reply_err(r, &why) < 0) {
 		start_failed(i, r->exit_code ? r->exit_code : 125, why.code, why.msg);
@@ -362,6 +389,7 @@ static int send_start(struct instance *i, struct err *e)
 		r = pasta_helper_args(&m.network, i->node->conf.net, i->node->conf.pasta);
 	}
 	r = r < 0 ? err_nomem(e) : shim_request(i, SHIM_START, &m, on_started, NULL, e);
+	i->start_sent = r == 0;
 	strv_fini(&m.network);
 	return r;
 }

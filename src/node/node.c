@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -96,7 +95,10 @@ static int make_dirs(struct node *n, struct err *e)
 	return r < 0 ? r : instances ? make_dir(instances, 0711, e) : err_nomem(e);
 }
 
-/* One daemon for a run-time folder; the kernel frees the lock when it dies. */
+/*
+ * One daemon for a run-time folder; the kernel frees the lock when it dies. It belongs to the
+ * process and not to the open file, as a child that outlives us for a moment must not hold it.
+ */
 static int take_lock(struct node *n, struct err *e)
 {
 	auto_free char *path = str_printf("%s/holmd.lock", n->conf.run_dir);
@@ -105,9 +107,10 @@ static int take_lock(struct node *n, struct err *e)
 		return err_nomem(e);
 	}
 	n->lock_fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-	int r = n->lock_fd < 0 ? n->lock_fd : sys_flock(n->lock_fd, LOCK_EX | LOCK_NB);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int r = n->lock_fd < 0 ? n->lock_fd : sys_fcntl(n->lock_fd, F_SETLK, (long)&lock);
 
-	return r == -EWOULDBLOCK ? err_set(e, EBUSY, ERR_CONFLICT, "another holmd uses %s",
+	return r == -EAGAIN || r == -EACCES ? err_set(e, EBUSY, ERR_CONFLICT, "another holmd uses %s",
 					   n->conf.run_dir) :
 	       r < 0 ? err_set(e, -r, ERR_HOST, "%s", path) : 0;
 }

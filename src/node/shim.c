@@ -138,7 +138,7 @@ static void on_child(struct loop_child *c, const struct loop_exit *x, void *ud)
 	(void)c;
 	s->child_ended = true;
 	if (x->kind == LOOP_NOT_STARTED) {
-		set_why(s, x->err);
+		s->why = *x->err; /* says more than that the connection ended */
 	}
 	/* What it said last may still be in the socket: conn_over() comes from there. */
 	if (!s->src) {
@@ -505,6 +505,7 @@ int shim_adopt(struct instance *i, struct err *e)
 	r = connect_to(s, dir_fd, e);
 	if (r == 0) {
 		i->shim = s;
+		i->shim_adopted = true;
 		r = send_hello(s, e);
 	}
 	if (r < 0) {
