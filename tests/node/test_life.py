@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -325,6 +326,8 @@ def test_full_disk(tmp_path):
         api.get("/v1/instances/after/wait")
     finally:
         d.close()
+        subprocess.run(["umount", d.base / "small"], check=False)
+        shutil.rmtree(d.base, ignore_errors=True)
 
 
 def test_second_daemon_is_refused(daemon):
