@@ -37,20 +37,46 @@ static const struct cmd_opt opts[] = {
 };
 #undef IN
 
-static int run_pasta(const struct opts *o, const char *pid, struct err *e)
+static int open_ns(const char *pid, const char *name)
+{
+	auto_free char *path = str_printf("/proc/%s/ns/%s", pid, name);
+
+	return path ? sys_openat(AT_FDCWD, path, O_RDONLY, 0) : -ENOMEM;
+}
+
+/* Its user namespace is another than ours. */
+static bool is_other(int user_fd)
+{
+	struct stat a, b;
+
+	return sys_fstat(user_fd, &a) < 0 ||
+	       sys_fstatat(AT_FDCWD, "/proc/self/ns/user", &b, 0) < 0 || a.st_ino != b.st_ino;
+}
+
+/* In the child: the namespaces at the numbers that the vector names. */
+static noreturn_fn void exec_pasta(char *const *args, int net_fd, int user_fd)
+{
+	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+
+	if (sys_fcntl(net_fd, F_SETFD, 0) < 0 || sys_fcntl(user_fd, F_SETFD, 0) < 0) {
+		_exit(126);
+	}
+	execve(args[0], args, env);
+	_exit(errno == ENOENT ? 127 : 126);
+}
+
+static int run_pasta(const struct opts *o, int net_fd, int user_fd, struct err *e)
 {
 	auto_strv struct strv args = STRV_INIT;
-	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	siginfo_t si;
 
-	if (pasta_args(&args, o->pasta, pid, o->pid_file) < 0) {
+	if (pasta_args(&args, o->pasta, o->pid_file, net_fd, is_other(user_fd) ? user_fd : -1) < 0) {
 		return err_nomem(e);
 	}
 	pid_t child = sys_fork();
 
 	if (child == 0) {
-		execve(args.v[0], args.v, env);
-		_exit(errno == ENOENT ? 127 : 126);
+		exec_pasta(args.v, net_fd, user_fd);
 	}
 	int r = child < 0 ? child : sys_waitid(P_PID, (id_t)child, &si, WEXITED);
 
@@ -121,11 +147,9 @@ static int deny(int nl_fd, const char *denied)
 	       ((const struct nlmsgerr *)NLMSG_DATA(h))->error : -EPROTO;
 }
 
-static int deny_all(const char *pid, struct err *e)
+static int deny_all(int net_fd, struct err *e)
 {
-	auto_free char *path = str_printf("/proc/%s/ns/net", pid);
-	auto_close int ns = path ? sys_openat(AT_FDCWD, path, O_RDONLY, 0) : -ENOMEM;
-	int r = ns < 0 ? ns : sys_setns(ns, CLONE_NEWNET);
+	int r = sys_setns(net_fd, CLONE_NEWNET);
 	auto_close int nl_fd = r < 0 ? -1 : sys_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
 
 	r = r < 0 ? r : nl_fd < 0 ? nl_fd : 0;
@@ -147,9 +171,16 @@ static int run(const struct cmd_call *call, struct err *e)
 	if (parse_u64(pid, INT32_MAX, &n) < 0 || n < 2) {
 		return err_set(e, EINVAL, ERR_INVALID, "PID: not a process: %s", pid);
 	}
-	int r = run_pasta(call->opts, pid, e);
+	auto_close int net_fd = open_ns(pid, "net");
+	auto_close int user_fd = open_ns(pid, "user");
 
-	return r < 0 ? r : deny_all(pid, e);
+	if (net_fd < 0 || user_fd < 0) {
+		return err_set(e, net_fd < 0 ? -net_fd : -user_fd, ERR_HOST,
+			       "namespaces of process %s", pid);
+	}
+	int r = run_pasta(call->opts, net_fd, user_fd, e);
+
+	return r < 0 ? r : deny_all(net_fd, e);
 }
 
 static const struct cmd root = {

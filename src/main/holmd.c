@@ -33,7 +33,7 @@ static const struct cmd_opt opts[] = {
 	  .dflt = "/run/holm", .complete = CMD_COMPLETE_DIR },
 	{ 's', "socket", CMD_STR, IN(socket), "PATH", "where clients connect; default RUN/holm.sock",
 	  .complete = CMD_COMPLETE_FILE },
-	{ 0, "oci", CMD_STR, IN(oci), "PATH", "the OCI runtime; default holm-oci beside this program",
+	{ 0, "oci", CMD_STR, IN(oci), "PATH", "the OCI runtime; default holm-oci, beside this program or below ../libexec",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "shim", CMD_STR, IN(shim), "PATH", "holm-shim; default beside this program",
 	  .complete = CMD_COMPLETE_FILE },
@@ -61,22 +61,28 @@ static const struct cmd_opt opts[] = {
 };
 #undef IN
 
-/* Programs are looked for beside this one, so that a build runs uninstalled. */
-static char *beside(const char *given, const char *name)
+/* A build runs uninstalled: beside this program; installed, where the build system puts them. */
+static char *find_program(const char *given, const char *name)
 {
+	static const char *const places[] = { "", "../libexec/holm/", "../bin/", "../lib/holm/" };
 	char self[4096];
 	ssize_t n = given ? 0 : readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	if (given) {
 		return str_dup(given);
 	}
-	if (n <= 0) {
-		return NULL;
-	}
-	self[n] = '\0';
+	self[MAX(n, (ssize_t)0)] = '\0';
 	char *slash = strrchr(self, '/');
 
-	return slash ? str_printf("%.*s/%s", (int)(slash - self), self, name) : NULL;
+	for (size_t i = 0; slash && i < ARRAY_LEN(places); i++) {
+		char *path = str_printf("%.*s/%s%s", (int)(slash - self), self, places[i], name);
+
+		if (!path || i == ARRAY_LEN(places) - 1 || access(path, X_OK) == 0) {
+			return path;
+		}
+		free(path);
+	}
+	return NULL;
 }
 
 static const char *find_init(const char *given)
@@ -104,10 +110,10 @@ static int run(const struct cmd_call *call, struct err *e)
 {
 	const struct opts *o = call->opts;
 	auto_free char *socket = o->socket ? str_dup(o->socket) : str_printf("%s/holm.sock", o->run);
-	auto_free char *oci = beside(o->oci, "holm-oci");
-	auto_free char *shim = beside(o->shim, "holm-shim");
-	auto_free char *image = beside(o->image, "holm-image");
-	auto_free char *net = beside(o->net, "holm-net");
+	auto_free char *oci = find_program(o->oci, "holm-oci");
+	auto_free char *shim = find_program(o->shim, "holm-shim");
+	auto_free char *image = find_program(o->image, "holm-image");
+	auto_free char *net = find_program(o->net, "holm-net");
 	int r = check(o, e);
 
 	if (r < 0 || !socket || !oci || !shim || !image || !net) {

@@ -18,9 +18,12 @@
 /* The argument vector of the shim's network helper. @helper: path of holm-net. 0 or -ENOMEM. */
 int pasta_helper_args(struct strv *ret, const char *helper, const char *pasta) must_check;
 
-/* The vector of pasta itself. @pid, @pid_file: of the instance, and where pasta writes its own. */
-int pasta_args(struct strv *ret, const char *pasta, const char *pid,
-	       const char *pid_file) must_check;
+/*
+ * The vector of pasta itself. @pid_file: where it writes its number; @net_fd, @user_fd: the
+ * instance's namespaces, as numbers in pasta; user_fd -1: it has no user namespace of its own.
+ */
+int pasta_args(struct strv *ret, const char *pasta, const char *pid_file, int net_fd,
+	       int user_fd) must_check;
 
 /* Addresses no instance may reach, as "address/prefix", NULL-terminated. */
 extern const char *const net_denied[];

@@ -48,9 +48,9 @@ static void arguments(void **state)
 	auto_strv struct strv v = STRV_INIT;
 	bool metadata = false;
 
-	assert_int_equal(pasta_args(&v, "/usr/bin/pasta", "17", "/run/x.pid"), 0);
+	assert_int_equal(pasta_args(&v, "/usr/bin/pasta", "/run/x.pid", 3, 4), 0);
 	assert_string_equal(v.v[0], "/usr/bin/pasta");
-	assert_string_equal(v.v[v.n - 1], "17");
+	assert_string_equal(v.v[v.n - 1], "/proc/self/fd/4");
 	assert_true(strv_has(&v, "--no-map-gw"));
 	for (size_t i = 0; i < v.n; i++) {
 		if (str_eq(v.v[i], "-t") || str_eq(v.v[i], "-u") || str_eq(v.v[i], "-T") ||
@@ -58,6 +58,10 @@ static void arguments(void **state)
 			assert_string_equal(v.v[i + 1], "none");
 		}
 	}
+	strv_fini(&v);
+	v = (struct strv)STRV_INIT;
+	assert_int_equal(pasta_args(&v, "/usr/bin/pasta", "/run/x.pid", 3, -1), 0);
+	assert_string_equal(v.v[v.n - 1], "/proc/self/fd/3");
 	for (size_t i = 0; net_denied[i]; i++) {
 		metadata = metadata || str_eq(net_denied[i], "169.254.169.254/32");
 	}

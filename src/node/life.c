@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "net/pasta.h"
 #include "node/signals.h"
 #include "sys/file.h"
+#include "sys/proc.h"
 
 enum {
 	STOP_TIMEOUT_S   = 10,
@@ -267,6 +269,30 @@ static void on_cleaned(struct loop_child *c, const struct loop_exit *x, void *ud
 	settle(i);
 }
 
+/* The network helper that a dead shim can no longer end; if the number is still its. */
+static void end_helper(struct instance *i)
+{
+	auto_free char *dir = instance_run_dir(i);
+	auto_free char *path = dir ? str_printf("%s/net.pid", dir) : NULL;
+	auto_buf struct buf pid = BUF_INIT;
+	auto_buf struct buf comm = BUF_INIT;
+	char proc[48];
+	uint64_t n = 0;
+
+	if (!path || sys_read_file(AT_FDCWD, path, 32, &pid) < 0 || pid.len == 0) {
+		return;
+	}
+	pid.data[strcspn(pid.data, "\n")] = '\0';
+	snprintf(proc, sizeof(proc), "/proc/%s/comm", buf_str(&pid));
+	if (parse_u64(buf_str(&pid), INT32_MAX, &n) < 0 || n < 2 ||
+	    sys_read_file(AT_FDCWD, proc, 32, &comm) < 0) {
+		return;
+	}
+	if (str_after(buf_str(&comm), "pasta") || str_after(buf_str(&comm), "passt")) {
+		ignore_result(sys_kill((pid_t)n, SIGKILL)); /* it ended meanwhile */
+	}
+}
+
 /* A shim died: its container, if it still runs, has nobody who watches it. */
 static void clean_up(struct instance *i)
 {
@@ -337,6 +363,7 @@ void life_on_shim_end(struct instance *i, const struct err *why)
 		}
 	}
 	if (died) {
+		end_helper(i);
 		clean_up(i);
 	} else {
 		drop_run_dir(i);
