@@ -66,7 +66,7 @@ static int add_top(const struct overlay *o, int fs_fd)
 	return r < 0 ? r : add_fd(fs_fd, "workdir", work);
 }
 
-static int add_options(int fs_fd)
+static int add_options(const struct overlay *o, int fs_fd)
 {
 	const char *const (*p)[2] = in_userns() ? options_userns : options_host;
 	int r = 0;
@@ -74,6 +74,9 @@ static int add_options(int fs_fd)
 	for (; r == 0 && (*p)[0]; p++) {
 		r = (*p)[1] ? sys_fsconfig(fs_fd, FSCONFIG_SET_STRING, (*p)[0], (*p)[1], 0) :
 			      sys_fsconfig(fs_fd, FSCONFIG_SET_FLAG, (*p)[0], NULL, 0);
+	}
+	if (r == 0 && o->no_sync && o->top_fd >= 0) {
+		r = sys_fsconfig(fs_fd, FSCONFIG_SET_FLAG, "volatile", NULL, 0);
 	}
 	return r;
 }
@@ -102,7 +105,7 @@ static int mount_by_fd(const struct overlay *o, bool *ret_old, struct err *e)
 	int r = o->top_fd >= 0 ? add_top(o, fs_fd) : 0;
 
 	if (r == 0) {
-		r = add_options(fs_fd);
+		r = add_options(o, fs_fd);
 	}
 	if (r == 0) {
 		r = sys_fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
@@ -149,6 +152,7 @@ static int mount_named(const struct overlay *o)
 		buf_printf(&data, ",upperdir=t/%s,workdir=t/work", upper_name(o));
 	}
 	buf_add_str(&data, in_userns() ? ",userxattr" : ",redirect_dir=on,metacopy=off");
+	buf_add_str(&data, o->no_sync && o->top_fd >= 0 ? ",volatile" : "");
 	if (r == 0) {
 		r = buf_failed(&data) ? -ENOMEM : sys_mkdirat(AT_FDCWD, "m", 0700);
 	}

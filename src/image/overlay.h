@@ -23,6 +23,7 @@ struct overlay {
 	const char *upper_name; /* NULL: "upper" */
 	uint32_t   owner;       /* the host id that is root's on the layers' mounts */
 	uint64_t   attrs;       /* MOUNT_ATTR_* */
+	bool       no_sync;     /* "volatile": its end waits for no disk */
 };
 
 /*

@@ -143,7 +143,7 @@ static int mount_parts(struct parts *p, const int *layer_fds, size_t n,
 	}
 	const struct overlay v = {
 		.lower_fds = p->lower, .n_lower = p->n_lower, .top_fd = p->top,
-		.owner = o->ids.count ? o->ids.base : 0, .attrs = attrs,
+		.owner = o->ids.count ? o->ids.base : 0, .attrs = attrs, .no_sync = o->no_sync,
 	};
 
 	return overlay_mount(&v, e);

@@ -30,6 +30,12 @@ struct rootfs_opts {
 	 * it. -1: none, and then read_only must be set.
 	 */
 	int               upper_fd;
+	/*
+	 * Nothing is written through to the disk when the mount ends, and after a crash of the
+	 * host the upper folder is worth nothing: for an instance that is removed at its end. To
+	 * mount the folder again the caller removes "work/work" first; the kernel refuses if not.
+	 */
+	bool              no_sync;
 	bool              read_only;   /* the mount; with upper_fd >= 0 changes of earlier
 					* starts are still seen */
 };

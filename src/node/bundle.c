@@ -59,7 +59,13 @@ static int mount_image(struct instance *i, struct arena *a, const struct oci_ima
 	struct rootfs_opts o = {
 		.ids = { .base = (uint32_t)i->status.id_base, .count = (uint32_t)i->status.id_count },
 		.upper_fd = upper_rd,
+		.no_sync = i->spec.auto_remove,
 	};
+
+	/* Copying before the start mounts it too; see rootfs.h. */
+	if (o.no_sync && (r = sys_remove_tree(upper_rd, "work/work")) < 0) {
+		return err_set(e, -r, ERR_HOST, "%s", root);
+	}
 
 	*ret_run = img.config.config;
 	return rootfs_mount(s, &img, &o, e);
