@@ -14,6 +14,7 @@
 #include "container/hooks.h"
 #include "container/userns.h"
 #include "container/init.h"
+#include "container/mempolicy.h"
 #include "container/self.h"
 #include "container/sysctl.h"
 #include "sys/file.h"
@@ -131,7 +132,7 @@ static int check_spec(const struct create_opts *o, const struct oci_spec *s, str
 		r = err_field(e, "/linux/intelRdt", "is not supported; remove it");
 	}
 	if (r == 0 && s->linux && s->linux->memory_policy) {
-		r = err_field(e, "/linux/memoryPolicy", "is not supported; remove it");
+		r = mempolicy_check(s->linux->memory_policy, e);
 	}
 	if (r == 0 && (s->hostname || s->domainname) && !oci_linux_ns(s->linux, OCI_NS_UTS)) {
 		r = err_field(e, s->hostname ? "/hostname" : "/domainname",

@@ -13,6 +13,7 @@
 
 #include "base/arena.h"
 #include "base/fd.h"
+#include "container/mempolicy.h"
 #include "container/user.h"
 #include "sys/file.h"
 #include "sys/proc.h"
@@ -139,6 +140,9 @@ static int set_attributes(struct process *p, struct err *e)
 
 	if (r == 0 && p->linux && p->linux->personality) {
 		r = attrs_set_personality(p->linux->personality, e);
+	}
+	if (r == 0 && p->linux && p->linux->memory_policy) {
+		r = mempolicy_set(p->linux->memory_policy, e);
 	}
 	if (r == 0 && c->scheduler) {
 		r = attrs_set_scheduler(c->scheduler, e);

@@ -124,6 +124,13 @@ int sys_personality(unsigned long persona)
 	return r ? r : sys__ret(personality(persona));
 }
 
+int sys_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_node)
+{
+	int r = sys__fault(SYS_CALL_set_mempolicy);
+
+	return r ? r : sys__ret((int)syscall(SYS_set_mempolicy, mode, nodes, max_node));
+}
+
 int sys_sethostname(const char *name, size_t len)
 {
 	int r = sys__fault(SYS_CALL_sethostname);

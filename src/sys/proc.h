@@ -45,6 +45,7 @@ int sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
 	      unsigned long d) must_check;
 int sys_prlimit(pid_t pid, int resource, const struct rlimit *set, struct rlimit *ret) must_check;
 int sys_personality(unsigned long persona) must_check;
+int sys_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_node) must_check;
 int sys_sethostname(const char *name, size_t len) must_check;
 int sys_setdomainname(const char *name, size_t len) must_check;
 int sys_chdir(const char *path) must_check;

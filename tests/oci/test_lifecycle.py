@@ -400,3 +400,24 @@ def test_nothing_else_is_open_inside(box):
         assert done.stdout.split() == ["0", "1", "2", "3"], done.stderr
     finally:
         os.close(77)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/numa_maps"), reason="kernel without NUMA")
+def test_memory_policy(box):
+    box.config["linux"]["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0",
+                                           "flags": ["MPOL_F_STATIC_NODES"]}
+    assert "bind=static:0" in box.sh("cat /proc/self/numa_maps")
+
+
+@pytest.mark.parametrize("policy, field", [
+    ({"mode": "MPOL_NOPE"}, "/linux/memoryPolicy/mode"),
+    ({"mode": "MPOL_BIND"}, "/linux/memoryPolicy/nodes"),
+    ({"mode": "MPOL_BIND", "nodes": "1-0"}, "/linux/memoryPolicy/nodes"),
+    ({"mode": "MPOL_BIND", "nodes": "0,,1"}, "/linux/memoryPolicy/nodes"),
+    ({"mode": "MPOL_BIND", "nodes": "1024"}, "/linux/memoryPolicy/nodes"),
+    ({"mode": "MPOL_DEFAULT", "nodes": "0"}, "/linux/memoryPolicy/nodes"),
+    ({"mode": "MPOL_LOCAL", "flags": ["X"]}, "/linux/memoryPolicy/flags"),
+])
+def test_memory_policy_that_is_none(box, policy, field):
+    box.config["linux"]["memoryPolicy"] = policy
+    assert field in box.refused()
