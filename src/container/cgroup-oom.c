@@ -9,7 +9,6 @@
 
 #include "container/cgroup-priv.h"
 #include "sys/file.h"
-#include "sys/proc.h"
 
 /* v1: an eventfd, told to the kernel together with the file that is watched. */
 static int open_v1(const struct cg_hier *h, int *ret_fd)
@@ -55,7 +54,7 @@ static int open_v2(const struct cg_hier *h, int *ret_fd)
 	return 0;
 }
 
-int cgroup_oom_open(const struct cgroup *cg, int *ret_fd, struct err *e)
+int cgroup_oom_open(struct cgroup *cg, int *ret_fd, struct err *e)
 {
 	const struct cg_hier *h = cg__with(cg, CG_MEMORY);
 
@@ -63,6 +62,7 @@ int cgroup_oom_open(const struct cgroup *cg, int *ret_fd, struct err *e)
 		return err_set(e, EOPNOTSUPP, ERR_UNSUPPORTED,
 			       "the container has no memory cgroup to tell when it is full");
 	}
+	cg->oom_seen = cgroup_oom_kills(cg);
 	int r = h->v2 ? open_v2(h, ret_fd) : open_v1(h, ret_fd);
 
 	return r < 0 ? err_set(e, -r, ERR_HOST, "watch the memory of %s", h->path) : 0;

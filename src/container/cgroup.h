@@ -189,7 +189,7 @@ bool cgroup_hier(const struct cgroup *cg, unsigned i, struct cgroup_hier *ret);
  * readable, calls cgroup_oom_read(): 1 for an out-of-memory event, 0 for none (spurious),
  * -ENODEV when the group is gone.
  */
-int cgroup_oom_open(const struct cgroup *cg, int *ret_fd, struct err *e) must_check;
+int cgroup_oom_open(struct cgroup *cg, int *ret_fd, struct err *e) must_check;
 int cgroup_oom_read(struct cgroup *cg, int fd) must_check;
 
 /* How many processes the kernel has killed for memory in the container so far. */

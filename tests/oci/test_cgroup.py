@@ -317,6 +317,29 @@ def test_stats(box):
     assert data["memory"]["raw"]
 
 
+def test_out_of_memory_is_told(box):
+    box.res["memory"] = {"limit": 16 << 20, "swap": 16 << 20}
+    box.shell("until test -e /tmp/go; do sleep 0.1; done; head -c 64m /dev/zero | tail > /dev/null; "
+              "sleep 1000")
+    (box.folder / "rootfs/bin/test").symlink_to("busybox")
+    (box.folder / "rootfs/bin/touch").symlink_to("busybox")
+    name, _ = box.start()
+    options = ["--systemd-cgroup"] if box.manager == "systemd" else []
+    events = subprocess.Popen([RUNTIME, "--root", str(box.folder / "state"), *options, "events", "--interval", "200ms",
+                               name],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        json.loads(events.stdout.readline())   # the first statistics: it listens
+        box.ok("exec", name, "touch", "/tmp/go")
+        kinds = set()
+        wait_for("the event", lambda: kinds.add(json.loads(events.stdout.readline())["type"]) or
+                 "oom" in kinds, 30)
+    finally:
+        events.kill()
+        events.wait()
+        events.stdout.close()
+
+
 def test_exec_joins(box):
     name, pid = box.start()
     done = box.ok("exec", name, "cat", "/proc/self/cgroup")
