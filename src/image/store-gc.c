@@ -387,15 +387,13 @@ int store_gc(struct store *s, unsigned flags, struct store_gc_result *ret, struc
 		return r;
 	}
 	assert(s->uses == 0); /* it would wait for itself */
-	r = sys_flock(s->lock_fd, LOCK_EX | ((flags & STORE_GC_NO_WAIT) ? LOCK_NB : 0));
-	if (r == -EWOULDBLOCK) {
-		return err_set(e, EBUSY, ERR_CONFLICT, "images are being added; try again later");
+	auto_unlock int lock = -1;
+
+	r = store__lock(s, "lock", LOCK_EX | ((flags & STORE_GC_NO_WAIT) ? LOCK_NB : 0), &lock, e);
+	if (r == 0) {
+		r = mark_and_sweep(s, flags, ret, e);
 	}
-	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "image store: its lock");
-	}
-	r = mark_and_sweep(s, flags, ret, e);
-	ignore_result(sys_flock(s->lock_fd, LOCK_UN)); /* cannot fail on an open lock */
+	store__unlock(&lock);
 	return r < 0 ? r : empty_trash(s, e);
 }
 

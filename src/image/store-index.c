@@ -316,7 +316,7 @@ static void tidy(struct store_entries *entries)
 static int add_entry(struct store *s, const struct store_entry *entry, struct err *e)
 {
 	auto_arena struct arena a = ARENA_INIT;
-	auto_close int lock = -1;
+	auto_unlock int lock = -1;
 	struct store_entries all;
 	int r = store__index_lock(s, &lock, e);
 
@@ -543,7 +543,7 @@ static int remove_locked(struct store *s, const char *image, unsigned flags,
 int store_image_remove(struct store *s, const char *image, unsigned flags,
 		       struct store_removed *ret, struct err *e)
 {
-	auto_close int lock = -1;
+	auto_unlock int lock = -1;
 	struct store_removed done = { .untagged = STRV_INIT, .deleted = STRV_INIT };
 	int r = store__writable(s, e);
 
@@ -564,7 +564,7 @@ int store_image_remove(struct store *s, const char *image, unsigned flags,
 int store__forget(struct store *s, bool all, struct store_removed *ret, struct err *e)
 {
 	auto_arena struct arena a = ARENA_INIT;
-	auto_close int lock = -1;
+	auto_unlock int lock = -1;
 	struct store_entries entries;
 	int r = store__index_lock(s, &lock, e);
 

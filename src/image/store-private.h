@@ -17,7 +17,7 @@ struct store_cache {
 
 struct store {
 	int                dir_fd;
-	int                lock_fd;     /* "lock"; -1 for a read-only store */
+	int                lock_fd;     /* "lock", held shared while uses > 0; else -1 */
 	unsigned           uses;        /* shared holds of lock_fd by this struct */
 	unsigned           flags;
 	struct store_cache cache;
@@ -53,7 +53,13 @@ int store__sync_folder(struct store *s, const char *path, struct err *e) must_ch
 /* ERR_DENIED for a store opened read-only. */
 int store__writable(const struct store *s, struct err *e) must_check;
 
-/* An exclusive lock on "index.lock"; closing *ret_fd lets go. */
+/* flock() a file of the store; ERR_CONFLICT (-EBUSY) if LOCK_NB is in `how` and it is held. */
+int store__lock(struct store *s, const char *name, int how, int *ret_fd,
+		struct err *e) must_check;
+void store__unlock(int *fd);
+#define auto_unlock auto_(store__unlock)
+
+/* An exclusive lock on "index.lock"; store__unlock() lets go. */
 int store__index_lock(struct store *s, int *ret_fd, struct err *e) must_check;
 
 /* The entries of index.json; valid until the index is read again. */

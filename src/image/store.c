@@ -267,12 +267,6 @@ static int open_store(struct store *s, const char *path, struct err *e)
 	if (r == 0) {
 		r = (s->flags & STORE_CREATE) ? check_empty(s, path, e) : check_format(s, path, e);
 	}
-	if (r == 0 && !(s->flags & STORE_READ_ONLY)) {
-		s->lock_fd = sys_openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-		if (s->lock_fd < 0) {
-			return store__host_err(e, s->lock_fd, "image store: its lock");
-		}
-	}
 	if (r == 0 && (s->flags & STORE_CREATE)) {
 		r = make_folders(s, e);
 		r = r < 0 ? r : check_format(s, path, e);
@@ -314,43 +308,58 @@ int store_dir_fd(const struct store *s)
 	return s->dir_fd;
 }
 
+/*
+ * Each hold is an opening of its own: a process that forked shares what was open, and one of
+ * the two letting go would let go for both.
+ */
+int store__lock(struct store *s, const char *name, int how, int *ret_fd, struct err *e)
+{
+	auto_close int fd = sys_openat(s->dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+
+	if (fd < 0) {
+		return store__host_err(e, fd, "image store: its lock");
+	}
+	int r = sys_flock(fd, how);
+
+	if (r == -EWOULDBLOCK) {
+		return err_set(e, EBUSY, ERR_CONFLICT, "images are being added; try again later");
+	}
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "image store: its lock");
+	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+void store__unlock(int *fd)
+{
+	if (*fd >= 0) {
+		/* Said, as a child that was forked meanwhile may still have it open. */
+		(void)flock(*fd, LOCK_UN);
+		fd_close(fd);
+	}
+}
+
 int store_use_begin(struct store *s, struct err *e)
 {
 	int r = store__writable(s, e);
 
-	if (r < 0) {
-		return r;
+	if (r == 0 && s->uses == 0) {
+		r = store__lock(s, "lock", LOCK_SH, &s->lock_fd, e);
 	}
-	if (s->uses == 0) {
-		r = sys_flock(s->lock_fd, LOCK_SH);
-		if (r < 0) {
-			return err_set(e, -r, ERR_HOST, "image store: its lock");
-		}
-	}
-	s->uses++;
-	return 0;
+	s->uses += r == 0;
+	return r;
 }
 
 void store_use_end(struct store *s)
 {
 	assert(s->uses > 0);
 	if (--s->uses == 0) {
-		ignore_result(sys_flock(s->lock_fd, LOCK_UN)); /* cannot fail on an open lock */
+		store__unlock(&s->lock_fd);
 	}
 }
 
 int store__index_lock(struct store *s, int *ret_fd, struct err *e)
 {
-	auto_close int fd = sys_openat(s->dir_fd, "index.lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-
-	if (fd < 0) {
-		return store__host_err(e, fd, "image store: index.lock");
-	}
-	int r = sys_flock(fd, LOCK_EX);
-
-	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "image store: index.lock");
-	}
-	*ret_fd = take_fd(&fd);
-	return 0;
+	return store__lock(s, "index.lock", LOCK_EX, ret_fd, e);
 }
