@@ -116,7 +116,7 @@ def test_label_does_not_go_to_a_fake_procfs_at_exec(box):
     assert (fake / "self/oom_score_adj").is_symlink()
 
 
-# --- rule 11: system calls -----------------------------------------------------------------------
+# --- rule 11: system calls ----------------------------------------------------------------------
 
 def default_profile(*caps):
     done = subprocess.run([BUILD / "tests/default-profile", *caps], capture_output=True, check=True)
@@ -200,7 +200,7 @@ sys.exit(subprocess.run(sys.argv[2:]).returncode)
 """
 
 
-# --- rule 13: cgroups ------------------------------------------------------------------------------
+# --- rule 13: cgroups ---------------------------------------------------------------------------
 
 def test_release_agent(box):
     """CVE-2022-0492: no hierarchy whose release_agent can be written, neither as it is nor in
@@ -277,7 +277,7 @@ def test_frozen_container_is_killed(box):
     assert not left.stdout
 
 
-# --- rule 14: kernel parameters --------------------------------------------------------------------
+# --- rule 14: kernel parameters -----------------------------------------------------------------
 
 @pytest.mark.parametrize("key,value", [
     ("kernel.core_pattern", "|/evil"),

@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from lib.bundle import RUNTIME
 from lib.victim import ATTACK
 
 
 KINDS = ["root", "userns", "rootless"]
+STRACE = ["env", "ASAN_OPTIONS=detect_leaks=0", "strace", "-f", "-o"]   # leaks need ptrace, too
 
 
 def bind(box, source, destination, *options):
@@ -42,7 +42,7 @@ def test_without_openat2_control(box):
     done = box.go("/bin/true", prefix=enosys())
     assert done.returncode == 0, done.out
     trace = box.dir / "trace"
-    done = box.go("/bin/true", prefix=["strace", "-f", "-o", trace, "-e", "trace=openat2"])
+    done = box.go("/bin/true", prefix=[*STRACE, trace, "-e", "trace=openat2"])
     assert done.returncode == 0 and "openat2(" in trace.read_text(), done.out
 
 
@@ -179,7 +179,7 @@ def test_source_is_not_followed_again(box):
     volume = box.folder("volume")
     bind(box, volume, "/mnt")
     trace = box.dir / "trace"
-    done = box.go("/bin/true", prefix=["strace", "-f", "-o", trace, "-e",
+    done = box.go("/bin/true", prefix=[*STRACE, trace, "-e",
                                        "trace=mount,mknod,symlink,chmod,chown,lchown,rename"])
     assert done.returncode == 0, done.out
     text = trace.read_text()
@@ -189,7 +189,7 @@ def test_source_is_not_followed_again(box):
     assert not inside, inside
 
 
-# --- rule 3: masks ----------------------------------------------------------------------------
+# --- rule 3: masks ------------------------------------------------------------------------------
 
 def masks(box, *more):
     paths = box.config["linux"]["maskedPaths"] + list(more)
@@ -291,7 +291,7 @@ def test_readonly_volume_stays_so_in_a_user_namespace(userbox):
     assert not list(volume.iterdir())
 
 
-# --- rule 4: terminals ------------------------------------------------------------------------
+# --- rule 4: terminals --------------------------------------------------------------------------
 
 def run_with_console(box, *argv):
     """Run with a terminal; the master comes by the console socket. Returns what it printed."""
@@ -382,7 +382,7 @@ def test_exec_console_with_fake_pts(box):
     assert done.returncode != 0 or "intact" not in done.out
 
 
-# --- rule 6: past the root ---------------------------------------------------------------------
+# --- rule 6: past the root ----------------------------------------------------------------------
 
 def test_old_root_is_gone(box):
     """After pivot_root nothing of the old root is left to come back to (a chroot with

@@ -7,7 +7,6 @@ import shutil
 import stat
 import struct
 import subprocess
-import sys
 import time
 
 import pytest
@@ -27,7 +26,7 @@ def creds(text):
     return dict(line.split(" ", 1) if " " in line else (line, "") for line in text.splitlines())
 
 
-# --- rule 9: descriptors and the working folder ------------------------------------------------
+# --- rule 9: descriptors and the working folder -------------------------------------------------
 
 def test_no_descriptor_at_create(box):
     """CVE-2024-21626: whatever the caller has open, the container has 0, 1 and 2."""
@@ -150,7 +149,7 @@ def test_cwd_is_inside(box):
     assert "held cwd: /home" in done.out
 
 
-# --- rule 8: the runtime's own program, and its processes while they join ---------------------
+# --- rule 8: the runtime's own program, and its processes while they join -----------------------
 
 def test_program_is_proc_self_exe(box):
     """CVE-2019-5736: the container's command is /proc/self/exe, that is, the runtime."""
@@ -255,7 +254,7 @@ def test_host_processes_control(rootbox):
     assert "ESCAPED reach: kill" in done.out, done.out
 
 
-# --- rule 10: identities and capabilities ------------------------------------------------------
+# --- rule 10: identities and capabilities -------------------------------------------------------
 
 def test_capabilities_are_exact(box):
     """Nothing inheritable or ambient (CVE-2022-29162), and no more than was asked for."""

@@ -113,7 +113,7 @@ class Victim(Bundle):
 
     def command(self, *args):
         drop = ["setpriv", f"--reuid={self.base}", f"--regid={self.base}", "--clear-groups", "env",
-                "-i", "PATH=/usr/bin:/bin"] if self.rootless else []
+                "-i", "PATH=/usr/bin:/bin", "ASAN_OPTIONS=detect_leaks=0"] if self.rootless else []
         return drop + [self.runtime, "--root", str(self.state)] + [str(a) for a in args]
 
     def raw(self, *args, prefix=(), timeout=60, **kw):
