@@ -404,7 +404,8 @@ static int add_user_mount(struct oci_spec *s, struct arena *a, const struct inst
 /* In another's network namespace the kernel gives a user namespace no sysfs. */
 static void host_sys(struct oci_spec *s, struct arena *a)
 {
-	static const char *const opts[] = { "rbind", "nosuid", "noexec", "nodev", "ro", NULL };
+	/* With all that the host has mounted below. */
+	static const char *const opts[] = { "rbind", "nosuid", "noexec", "nodev", "rro", NULL };
 
 	for (size_t i = 0; i < s->mounts.n; i++) {
 		struct oci_mount *m = (struct oci_mount *)s->mounts.v + i;
