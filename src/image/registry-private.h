@@ -85,6 +85,9 @@ enum registry__verdict registry__judge(struct registry *g, struct http_req *q,
 /* Count one more try, and say how long to pause first; false: enough. */
 bool registry__may_retry(struct registry *g, struct registry__tries *t, unsigned after_s);
 
+/* Let the person know of a pause and why it is made. */
+void registry__tell_retry(struct registry *g, const struct err *why, uint64_t pause_ns);
+
 /* A request to be made as often as it takes. */
 struct registry__ask {
 	const char  *method;

@@ -233,6 +233,8 @@ static int blob_done(struct blob *b, struct err *e)
 		return r < 0 ? r : blob_request(b, e);
 	}
 	case REG_AGAIN: {
+		registry__tell_retry(b->g, e, b->tries.pause_ns);
+
 		int r = forget_redirect(b, e);
 
 		ignore_result(worker_set(b->g->w, b->number, PROGRESS_RETRYING, b->have, e)); /*

@@ -10,7 +10,8 @@
 #include "image/registry-private.h"
 #include "json/json.h"
 
-enum { REDIRECTS_MAX = 5, AUTHORIZE_MAX = 2, RETRIES = 5, RETRY_MS = 500, PAUSE_MAX_S = 60 };
+enum { REDIRECTS_MAX = 5, AUTHORIZE_MAX = 2, RETRIES = 5, RETRY_MS = 500, PAUSE_MAX_S = 60,
+       UNKNOWN_HOST = 2 };
 
 static const char *const readable[] = {
 	"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf",
@@ -325,7 +326,20 @@ enum registry__verdict registry__judge(struct registry *g, struct http_req *q,
 		return REG_AUTHORIZE;
 	}
 	ignore_result(registry__fault(g, q, what, e)); /* the verdict is it */
-	return may_pass(q) && registry__may_retry(g, t, q->retry_after) ? REG_AGAIN : REG_FAILED;
+	/* A name that nobody knows is most likely misspelt: its user is not kept waiting. */
+	if (!may_pass(q) || (q->result == CURLE_COULDNT_RESOLVE_HOST && t->again >= UNKNOWN_HOST)) {
+		return REG_FAILED;
+	}
+	return registry__may_retry(g, t, q->retry_after) ? REG_AGAIN : REG_FAILED;
+}
+
+void registry__tell_retry(struct registry *g, const struct err *why, uint64_t pause_ns)
+{
+	struct err ignored = ERR_INIT;
+
+	/* Only told: a parent that is gone is met by the next message that matters. */
+	ignore_result(worker_text(g->w, &ignored, "%.300s; trying again in %.1f s", why->msg,
+				  (double)pause_ns / (double)NS_PER_SEC));
 }
 
 /* Let time pass, while other transfers go on. */
@@ -404,7 +418,11 @@ int registry__do(struct registry *g, const struct registry__ask *ask, struct htt
 					   registry__authorize(g, e);
 			break;
 		case REG_AGAIN:
-			r = ask->no_retry ? -e->errnum : pause(g, t.pause_ns, e);
+			if (ask->no_retry) {
+				return -e->errnum;
+			}
+			registry__tell_retry(g, e, t.pause_ns);
+			r = pause(g, t.pause_ns, e);
 			break;
 		case REG_FAILED:
 			r = -e->errnum;

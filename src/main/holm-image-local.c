@@ -48,12 +48,16 @@ int cmd_ls(const struct cmd_call *call, struct err *e)
 {
 	const struct list_opts *o = call->opts;
 	auto_arena struct arena a = ARENA_INIT;
-	struct store_entries list;
+	struct store_entries list = { .n = 0 };
 	struct session s = { .store = NULL };
 	auto_json json_t *out = json_array();
 	int r = session_open(&s, call, STORE_READ_ONLY, e);
 
-	r = r < 0 ? r : store_image_list(s.store, &a, &list, e);
+	if (r == -ENOENT) {
+		r = 0;   /* where there is no store there are no images */
+	} else if (r == 0) {
+		r = store_image_list(s.store, &a, &list, e);
+	}
 	if (r == 0 && !o->json && !o->quiet) {
 		printf("%-48s  %-12s  %10s  %s\n", "NAME", "ID", "SIZE", "ADDED");
 	}

@@ -33,7 +33,12 @@ int session_open(struct session *s, const struct cmd_call *call, unsigned flags,
 	if (!s->progress) {
 		return err_nomem(e);
 	}
-	return store_open(top->store, flags, &s->store, e);
+
+	int r = store_open(top->store, flags, &s->store, e);
+
+	return r == -ENOENT && !(flags & STORE_CREATE) ?
+		err_set(e, ENOENT, ERR_NOT_FOUND, "there is no image store at %s: pull, load, import "
+			"and bootstrap make one", top->store) : r;
 }
 
 int session_close(struct session *s, int r, const struct err *e)

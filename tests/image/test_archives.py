@@ -456,6 +456,12 @@ def test_bootstrap_fails(store, fake):
 
 # Looking and managing
 
+def test_no_store_yet(store):
+    assert store.ls() == {}
+    store.fails("inspect", "x", status=NOT_FOUND, says=["no image store", "pull"])
+    assert not store.path.exists()
+
+
 def test_manages(store, image, tmp_path):
     store.run("load", images.write_layout(tmp_path / "l", [image], ["a:1"]))
     store.run("tag", "a:1", "b.c/d:2")

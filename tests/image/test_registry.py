@@ -186,6 +186,8 @@ def test_hosts_that_are_not_there(store):
                 says="does not resolve")
     store.fails("pull", *quick, "--plain-http", "localhost:1/a:1", status=UNAVAILABLE,
                 says="localhost:1")
+    err = store.run("pull", *quick, "--plain-http", "localhost:1/a:1", status=UNAVAILABLE).err
+    assert "trying again in 0.0 s" in err
 
 
 def test_lists(plain, store, layout):
