@@ -15,6 +15,7 @@
 #include "container/userns.h"
 #include "container/init.h"
 #include "container/mempolicy.h"
+#include "container/netdev.h"
 #include "container/self.h"
 #include "container/sysctl.h"
 #include "sys/file.h"
@@ -33,6 +34,7 @@ struct create {
 	struct init               init;
 	struct spawn_conf         spawn;
 	struct spawned            child;
+	struct netdevs            netdevs;
 	int                       console[2];   /* ours, the child's; -1 */
 	int                       start_fd, result_fd;
 	bool                      has_userns;
@@ -124,9 +126,8 @@ static int check_spec(const struct create_opts *o, const struct oci_spec *s, str
 	if (r == 0 && s->linux) {
 		r = sysctl_check(s->linux, e);
 	}
-	if (r == 0 && s->linux && s->linux->net_devices.n > 0) {
-		r = err_field(e, "/linux/netDevices",
-			      "moving network devices is not supported; remove it");
+	if (r == 0 && s->linux) {
+		r = netdevs_check(s->linux, e);
 	}
 	if (r == 0 && s->linux && s->linux->intel_rdt) {
 		r = err_field(e, "/linux/intelRdt", "is not supported; remove it");
@@ -350,6 +351,9 @@ static int prepare(struct create *c, struct err *e)
 	r = r < 0 ? r : rootfs_prepare(&fs_conf, &c->fs, e);
 	r = r < 0 ? r : compile_filter(c, e);
 	r = r < 0 ? r : resolve_caps(c, e);
+	if (r == 0 && s->linux) {
+		r = netdevs_take(s->linux, &c->netdevs, e);
+	}
 	r = r < 0 ? r : open_console(c, e);
 	if (r == 0 && !c->o->run) {
 		r = make_pipe(c, "start", &c->start_fd, e);
@@ -361,6 +365,7 @@ static int prepare(struct create *c, struct err *e)
 	}
 	/* With nothing to do in between, a run need not hear that the container is ready. */
 	c->init.hurry = c->trampoline && c->o->run && !s->hooks;
+	c->init.netdevs = &c->netdevs;
 	c->init.rec = rec;
 	c->init.fs = c->fs;
 	c->init.make = c->spawn.make;
@@ -380,6 +385,24 @@ static int prepare(struct create *c, struct err *e)
 	return r;
 }
 
+/* Into the namespace of the new process, or into the one that it is going to join. */
+static int move_netdevs(struct create *c, pid_t pid, struct err *e)
+{
+	char path[48];
+	auto_close int fd = -1;
+
+	if (c->netdevs.n == 0) {
+		return 0;
+	}
+	if (c->spawn.join[OCI_NS_NETWORK] >= 0) {
+		return netdevs_move(&c->netdevs, c->spawn.join[OCI_NS_NETWORK], e);
+	}
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+	fd = sys_openat(AT_FDCWD, path, O_RDONLY, 0);
+	return fd < 0 ? err_set(e, -fd, ERR_HOST, "cannot open the network namespace")
+		      : netdevs_move(&c->netdevs, fd, e);
+}
+
 /* With the host's rights, on the process that has just been cloned. */
 static int on_pid(void *ud, pid_t pid, struct err *e)
 {
@@ -390,6 +413,7 @@ static int on_pid(void *ud, pid_t pid, struct err *e)
 	if (r == 0 && cgroup_needs_pid(c->rec->cgroup)) {
 		r = make_cgroup(c, pid, e);
 	}
+	r = r < 0 ? r : move_netdevs(c, pid, e);
 	if (r == 0 && c->has_userns && p->rlimits.n > 0) {
 		r = attrs_set_rlimits(pid, &p->rlimits, e);
 	}
@@ -530,9 +554,9 @@ static int make(struct create *c, struct err *e)
 	if (r < 0) {
 		return r;
 	}
-	c->spawn.hold = cgroup_needs_pid(c->rec->cgroup);
 	/* Where a manager moves it in, it need not join. */
-	c->spawn.cgroup = c->spawn.hold ? NULL : c->rec->cgroup;
+	c->spawn.cgroup = cgroup_needs_pid(c->rec->cgroup) ? NULL : c->rec->cgroup;
+	c->spawn.hold = !c->spawn.cgroup || c->netdevs.n > 0;
 	c->spawn.on_pid = on_pid;
 	c->spawn.ud = c;
 

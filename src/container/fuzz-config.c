@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 #include "container/attrs.h"
+#include "container/mempolicy.h"
+#include "container/netdev.h"
 #include "container/seccomp.h"
 #include "container/self.h"
 #include "container/sysctl.h"
@@ -29,6 +31,10 @@ static void check_linux(const struct oci_linux *l)
 	ignore_result(sysctl_check(l, &e)); /* any answer will do */
 	if (l->seccomp) {
 		ignore_result(seccomp_check(l->seccomp, &e)); /* the same */
+	}
+	ignore_result(netdevs_check(l, &e)); /* the same */
+	if (l->memory_policy) {
+		ignore_result(mempolicy_check(l->memory_policy, &e)); /* the same */
 	}
 	(void)self_writable_by(l); /* the same */
 	ignore_result(userns_to_host(&l->uid_mappings, 0, &id)); /* the same */

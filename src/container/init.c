@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "container/hooks.h"
+#include "container/netdev.h"
 #include "container/sysctl.h"
 #include "container/trampoline.h"
 #include "sys/file.h"
@@ -172,6 +173,7 @@ static int set_up(struct init *in, struct spawned *me, struct err *e)
 	if (r == 0 && (in->make & CLONE_NEWNET)) {
 		r = loopback_up(e);
 	}
+	r = r < 0 ? r : netdevs_up(in->netdevs, e);
 	r = r < 0 ? r : set_names(&in->rec->spec, e);
 	r = r < 0 ? r : make_tree(in, me, e);
 	r = r < 0 ? r : give_terminal(in, e);

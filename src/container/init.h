@@ -10,9 +10,12 @@
 #include "container/rootfs.h"
 #include "container/spawn.h"
 
+struct netdevs;
+
 struct init {
 	const struct record *rec;
 	struct rootfs       *fs;
+	const struct netdevs *netdevs;
 	struct process       process;
 	uint64_t             make;         /* CLONE_NEW* that were made for it */
 	bool                 runtime_hooks; /* the parent has hooks to run: ask it */

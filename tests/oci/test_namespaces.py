@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -202,6 +203,39 @@ def test_joined_user_namespace(userbox, tmp_path):
         assert other.exec("/bin/id", "-u").stdout == "0\n"
         other.ok("delete", "--force", other.id)
         assert leftovers(other) == []
+
+
+@pytest.fixture
+def device():
+    """A virtual device of the host with addresses."""
+    name = f"hd{os.getpid() % 100000}"
+    for args in (["link", "add", name, "type", "veth", "peer", "name", name + "p"], ["addr", "add", "198.51.100.7/24", "dev", name],
+                 ["addr", "add", "2001:db8::7/64", "dev", name], ["link", "set", name, "up"]):
+        if subprocess.run(["ip", *args], capture_output=True).returncode != 0:
+            subprocess.run(["ip", "link", "del", name], capture_output=True)
+            pytest.skip("no virtual network devices here")
+    yield name
+    subprocess.run(["ip", "link", "del", name], capture_output=True)
+
+
+@pytest.mark.skipif(not shutil.which("ip"), reason="no ip (iproute2)")
+@pytest.mark.parametrize("userns", [False, True], ids=["root", "userns"])
+def test_network_device(tmp_path, device, userns):
+    with Box(tmp_path, userns=userns) as box:
+        box.config["linux"]["netDevices"] = {device: {"name": "inner0"}}
+        text = box.sh("busybox ifconfig inner0")
+        assert "198.51.100.7" in text
+        assert "2001:db8::7/64" in text
+        assert "UP" in text
+        assert leftovers(box) == []
+    assert not os.path.exists(f"/sys/class/net/{device}")
+
+
+@pytest.mark.parametrize("devices", [{"no-such-dev": {}}, {"a/b": {}}, {"lo": {"name": "x" * 16}},
+                                     {"lo": {"name": "%d"}}])
+def test_network_device_that_is_none(box, devices):
+    box.config["linux"]["netDevices"] = devices
+    assert "/linux/netDevices" in box.refused()
 
 
 # Callers without privileges.

@@ -108,7 +108,7 @@ def test_exec_shows_nothing_of_the_host(box):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("intelRdt", {"closID": "x"}), ("netDevices", {"eth0": {}}),
+    ("intelRdt", {"closID": "x"}),
 ])
 def test_what_is_not_done_is_refused_by_name(box, name, value):
     box.config["linux"][name] = value
