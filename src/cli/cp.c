@@ -25,7 +25,7 @@ struct cp_opts {
 
 #define IN(m) offsetof(struct cp_opts, m)
 static const struct cmd_opt cp_table[] = {
-	{ 'a', "archive", CMD_FLAG, IN(archive), NULL, "keep owners, too" },
+	{ 'a', "archive", CMD_FLAG, IN(archive), NULL, "keep owners and all permissions" },
 	{ 'L', "follow-link", CMD_FLAG, IN(follow), NULL, "copy what a link SOURCE leads to" },
 };
 #undef IN
@@ -168,7 +168,9 @@ static int unpack(struct http_reply *reply, const char *source, const char *targ
 	auto_free char *rename = into && whole ? transform(from, from_len, ".", 1) :
 				 into ? NULL : transform(from, from_len, to, to_len);
 	char *argv[] = { (char *)(uintptr_t)"tar", (char *)(uintptr_t)"-x",
-			 (char *)(uintptr_t)"-p", (char *)(uintptr_t)"--numeric-owner",
+			 /* A setuid file of the instance must not become one of root here. */
+			 (char *)(uintptr_t)(archive ? "-p" : "--no-same-permissions"),
+			 (char *)(uintptr_t)"--numeric-owner",
 			 (char *)(uintptr_t)(archive ? "--same-owner" : "--no-same-owner"),
 			 (char *)(uintptr_t)"-C", parent, (char *)(uintptr_t)"-f",
 			 (char *)(uintptr_t)"-", rename, NULL };

@@ -135,13 +135,20 @@ def test_version_and_info(daemon):
     assert daemon.holm("info", "--format", "{{.kernel}}").stdout.strip()
 
 
-def test_start_up_is_quick():
-    best = 1.0
-    for _ in range(10):
+def best_of(n, *argv):
+    best = 10.0
+    for _ in range(n):
         begin = time.perf_counter()
-        subprocess.run([BIN / "holm", "--version"], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
         best = min(best, time.perf_counter() - begin)
-    assert best < 0.02   # the bound of 2 ms is measured by the benchmark, without Python's share
+    return best
+
+
+@pytest.mark.skipif("asan" in str(BIN), reason="a sanitizer's start takes long")
+def test_start_up_is_quick():
+    """Nothing heavy before the first request: a few milliseconds more than the least there is
+    (the bound of 2 ms is for the benchmark, on a quiet machine)."""
+    assert best_of(20, BIN / "holm", "--version") < best_of(20, "/bin/true") + 0.008
 
 
 def test_logs(daemon, sleeper):
@@ -214,4 +221,10 @@ def test_cp_does_not_leave_its_folder(daemon, sleeper, tmp_path):
     assert (tmp_path / "copy" / "out").is_symlink()
     daemon.holm("cp", f"{n}:/tmp/link", tmp_path / "copied-link")
     assert (tmp_path / "copied-link").is_symlink()
+    # A program that runs as its owner there does not run as root here.
+    daemon.holm("exec", n, "sh", "-c", "cp /bin/busybox /tmp/suid; chmod 4755 /tmp/suid")
+    daemon.holm("cp", f"{n}:/tmp/suid", tmp_path / "suid")
+    assert (tmp_path / "suid").stat().st_mode & 0o7777 == 0o755
+    daemon.holm("cp", "-a", f"{n}:/tmp/suid", tmp_path / "kept")
+    assert (tmp_path / "kept").stat().st_mode & 0o7777 == 0o4755
     assert list(victim.iterdir()) == []

@@ -55,11 +55,10 @@ def test_much_output_through_a_slow_pipe(daemon, rootfs):
     assert out == b"".join(b"%d\n" % n for n in range(1, 200001))
 
 
-def test_rm_leaves_nothing(daemon, run):
-    before = daemon.holm("ps", "-aq").stdout
-    assert run("true", options=["--rm"]).returncode == 0
+def test_rm_leaves_nothing(daemon, run, name):
+    assert run("true", options=["--rm", "--name", name]).returncode == 0
     end = time.monotonic() + 5
-    while daemon.holm("ps", "-aq").stdout != before:
+    while daemon.holm("inspect", name, check=False).returncode != 3:
         assert time.monotonic() < end
         time.sleep(0.05)
 
