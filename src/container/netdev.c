@@ -12,6 +12,9 @@
 #include "base/str.h"
 #include "sys/socket.h"
 
+/* The kernel's macros step through a buffer of char; all steps keep NLMSG_ALIGNTO. */
+#pragma GCC diagnostic ignored "-Wcast-align"
+
 /* One request: header, family header, attributes. */
 struct request {
 	struct nlmsghdr h;
