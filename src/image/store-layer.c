@@ -174,7 +174,8 @@ static int unpack_into(struct batch *b, size_t i, int dir_fd, struct unpack_resu
 	const struct oci_desc *d = oci_layer(&b->img->manifest, i);
 	struct unpack_job job = {
 		.blob_digest = d->digest, .kind = oci_kind_of(d->media_type),
-		.diff_id = b->img->config.rootfs.diff_ids.v[i], .dir_fd = dir_fd, .lower_fds = b->fds, .n_lower = i, .progress = progress, .ud = b,
+		.diff_id = b->img->config.rootfs.diff_ids.v[i], .dir_fd = dir_fd,
+		.lower_fds = b->fds, .n_lower = i, .progress = progress, .ud = b,
 	};
 	auto_close int blob = store_blob_open(b->s, d->digest, &job.blob_size, e);
 

@@ -310,12 +310,11 @@ static int enter_landlock(int root_fd)
 	if (abi < 0) {
 		return abi;
 	}
+	const uint64_t never = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
+			       LANDLOCK_ACCESS_FS_MAKE_SOCK;
 	uint64_t all = sys_landlock_fs_all(abi);
 	auto_close int rules = sys_landlock_create(all);
-	int r = rules < 0 ? rules :
-			    sys_landlock_allow(rules, root_fd, all & ~(uint64_t)(LANDLOCK_ACCESS_FS_EXECUTE |
-									 LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-									 LANDLOCK_ACCESS_FS_MAKE_SOCK));
+	int r = rules < 0 ? rules : sys_landlock_allow(rules, root_fd, all & ~never);
 
 	return r < 0 ? r : sys_landlock_enforce(rules);
 }

@@ -29,7 +29,7 @@ enum unpack_ids {
 extern const char *const unpack_ids_names[UNPACK_IDS__COUNT];
 
 struct unpack_limits {
-	uint64_t entries;      /* headers in the archive */
+	uint64_t entries;      /* headers in the archive; and again, folders that it only implies */
 	uint64_t bytes;        /* uncompressed, headers included */
 	uint64_t file_bytes;   /* apparent size of one file */
 	uint64_t ratio;        /* uncompressed / compressed, once ratio_from bytes came out */

@@ -270,6 +270,8 @@ def test_bombs(tmp_path):
     refused(unpack(tmp_path, zeros, LIMITS="file_bytes=1000000"), '"zeros"', "too large")
     many = tar([entry(f"f{i}", data=b"") for i in range(50)])
     refused(unpack(tmp_path, many, LIMITS="entries=40"), '"f40"', "too many")
+    deep = tar([entry("/".join(f"{i}d{k}" for k in range(20)), data=b"") for i in range(10)])
+    refused(unpack(tmp_path, deep, LIMITS="entries=100"), '"5d0/5d1', "too many folders")
     # Bytes that are compressed twice, or not as they say.
     refused(unpack(tmp_path, gzip.compress(gzip.compress(zeros)), "gzip"), "more than once")
     refused(unpack(tmp_path, zeros, "gzip"), "media type")
