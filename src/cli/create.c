@@ -196,6 +196,18 @@ static int run_attached(const struct cmd_call *call, const char *id, const struc
 	return r < 0 ? r : status == STREAM_DETACHED ? 0 : status;
 }
 
+/* With --rm, what did not even begin has no end after which the daemon would remove it. */
+static void remove_unstarted(const struct cmd_call *call, const char *id)
+{
+	auto_free char *path = str_printf("/v1/instances/%s", id);
+	struct err other = ERR_INIT;
+
+	if (path) {
+		ignore_result(cli_json(call, "DELETE", path, NULL, NULL, &other));
+		/* it began after all, or is gone; the first error is the one to tell */
+	}
+}
+
 static int run(const struct cmd_call *call, struct err *e)
 {
 	const struct create_opts *o = call->opts;
@@ -215,11 +227,12 @@ static int run(const struct cmd_call *call, struct err *e)
 	const char *id = cli_str(made, "id");
 
 	if (!o->detach) {
-		return run_attached(call, id, &so, e);
-	}
-	r = start(call, id, false, e);
-	if (r == 0) {
+		r = run_attached(call, id, &so, e);
+	} else if ((r = start(call, id, false, e)) == 0) {
 		printf("%s\n", id);
+	}
+	if (r < 0 && o->rm) {
+		remove_unstarted(call, id);
 	}
 	return r;
 }

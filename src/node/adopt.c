@@ -115,7 +115,10 @@ static void adopt_one(struct instance *i)
 /* Started instances wait for their restart again; those to be removed at their end go. */
 static void resume_waiting(struct instance *i)
 {
-	if (i->status.state == INSTANCE_RESTARTING && !i->shim) {
+	bool next = i->status.state == INSTANCE_EXITED &&
+		    (i->spec.auto_remove || i->spec.restart.policy != RESTART_NO);
+
+	if ((next || i->status.state == INSTANCE_RESTARTING) && !i->shim && !i->cleanup) {
 		loop_timer_start(i->timer, 0);
 	}
 }

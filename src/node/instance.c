@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -158,6 +159,33 @@ struct load {
 	struct err  *e;
 };
 
+/*
+ * Its folder is made before its row and removed after it: an instance without one was removed
+ * when the disk was too full to take that down.
+ */
+static bool was_removed(const struct instance *i)
+{
+	auto_free char *dir = instance_state_dir(i);
+
+	return dir && access(dir, F_OK) < 0 && errno == ENOENT;
+}
+
+/* The rows of those that were removed; what fails once more is left for the next start. */
+static void forget_removed(struct node *n)
+{
+	list_for_each_safe (struct instance, i, &n->instances, link) {
+		struct err e = ERR_INIT;
+
+		if (!was_removed(i)) {
+			continue;
+		}
+		if (rstore_delete(n->rstore, KIND, i->id, 0, RSTORE_DURABLE, &e) < 0) {
+			log_err(LOG_LEVEL_WARN, &e);
+		}
+		instance_unload(i);
+	}
+}
+
 static int on_row(const struct resource *res, void *ud)
 {
 	struct load *l = ud;
@@ -184,7 +212,12 @@ int instance_load_all(struct node *n, struct err *e)
 {
 	struct load l = { .node = n, .e = e };
 
-	return rstore_list(n->rstore, KIND, NULL, on_row, &l, e);
+	int r = rstore_list(n->rstore, KIND, NULL, on_row, &l, e);
+
+	if (r == 0) {
+		forget_removed(n);
+	}
+	return r;
 }
 
 struct instance *instance_by_id(struct node *n, const char *id)

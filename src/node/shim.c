@@ -18,6 +18,7 @@
 
 enum {
 	HELLO_TIMEOUT_S = 30,
+	SHIM_LOG_MAX    = 65536,
 };
 
 struct request {
@@ -86,6 +87,29 @@ static void shim_free(struct shim *s)
 	free(s);
 }
 
+/* A shim that could not even begin has told its standard error why: its last line. */
+static void why_from_log(struct shim *s)
+{
+	auto_free char *dir = instance_run_dir(s->instance);
+	auto_free char *path = dir ? str_printf("%s/shim.log", dir) : NULL;
+	auto_buf struct buf b = BUF_INIT;
+
+	if (!path || sys_read_file(AT_FDCWD, path, SHIM_LOG_MAX, &b) < 0) {
+		return;
+	}
+	while (b.len > 0 && b.data[b.len - 1] == '\n') {
+		b.data[--b.len] = '\0';
+	}
+	const char *text = buf_str(&b);
+	const char *line = strrchr(text, '\n');
+
+	line = line ? line + 1 : text;
+	if (*line) {
+		ignore_result(err_set(&s->why, EIO, ERR_HOST, "the instance's shim ended: %s", line));
+		/* kept for those who wait */
+	}
+}
+
 /* Both ends are over: nothing of the shim is left. */
 static void maybe_end(struct shim *s)
 {
@@ -93,6 +117,9 @@ static void maybe_end(struct shim *s)
 
 	if (!s->conn_ended || !s->child_ended) {
 		return;
+	}
+	if (!s->has_status && s->child && s->why.errnum == EPIPE) {
+		why_from_log(s);
 	}
 	struct err why = s->why;
 
