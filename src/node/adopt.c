@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -15,21 +16,43 @@
 #include "node/shim.h"
 #include "sys/file.h"
 
-/* Remove what is in a folder of instances and belongs to none. */
-static void sweep(struct node *n, const char *parent)
+enum { SWEEP_AGAIN_S = 5 };
+
+/* Remove what is in a folder of instances and belongs to none; false if something stays. */
+static bool sweep(struct node *n, const char *parent)
 {
 	auto_free char *path = str_printf("%s/instances", parent);
 	DIR *dir = path ? opendir(path) : NULL;
+	bool clean = dir != NULL || (path && errno == ENOENT);
 	struct dirent *d;
 
 	while (dir && (d = readdir(dir))) {
 		if (id_valid(d->d_name) && !instance_by_id(n, d->d_name) &&
 		    sys_remove_tree(dirfd(dir), d->d_name) < 0) {
 			log_warn("a leftover cannot be removed", "path", path, "name", d->d_name);
+			clean = false;
 		}
 	}
 	if (dir) {
 		closedir(dir);
+	}
+	return clean;
+}
+
+static void on_sweep(struct loop_timer *t, void *ud)
+{
+	struct node *n = ud;
+	bool run = sweep(n, n->conf.run_dir), state = sweep(n, n->conf.state_dir);
+
+	if (!run || !state) {
+		loop_timer_start(t, SWEEP_AGAIN_S * NS_PER_SEC);
+	}
+}
+
+void adopt_sweep_later(struct node *n)
+{
+	if (n->sweep_timer || loop_timer_new(n->loop, on_sweep, n, &n->sweep_timer) == 0) {
+		loop_timer_start(n->sweep_timer, SWEEP_AGAIN_S * NS_PER_SEC);
 	}
 }
 
@@ -147,7 +170,10 @@ int adopt_all(struct node *n, struct err *e)
 	list_for_each_safe (struct instance, i, &n->instances, link) {
 		resume_waiting(i);
 	}
-	sweep(n, n->conf.run_dir);
-	sweep(n, n->conf.state_dir);
+	bool run = sweep(n, n->conf.run_dir), state = sweep(n, n->conf.state_dir);
+
+	if (!run || !state) {
+		adopt_sweep_later(n);
+	}
 	return rebooted ? rstore_meta_put(n->rstore, "boot-id", n->boot_id, e) : 0;
 }

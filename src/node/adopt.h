@@ -11,4 +11,7 @@
 /* After instance_load_all(), before the first request. */
 int adopt_all(struct node *n, struct err *e) must_check;
 
+/* Folders that could not be removed (no descriptors, a full disk) are tried again until they go. */
+void adopt_sweep_later(struct node *n);
+
 #endif

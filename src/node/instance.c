@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "image/store.h"
+#include "node/adopt.h"
 #include "node/life.h"
 #include "node/op.h"
 #include "sys/file.h"
@@ -367,8 +368,9 @@ static void remove_dirs(struct instance *i)
 
 	if (!state || sys_remove_tree(AT_FDCWD, state) < 0 || !run ||
 	    sys_remove_tree(AT_FDCWD, run) < 0) {
-		log_warn("folders of a removed instance are left; the next start removes them",
+		log_warn("folders of a removed instance are left; they are tried again",
 			 "instance", i->id);
+		adopt_sweep_later(i->node);
 	}
 }
 

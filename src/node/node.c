@@ -207,6 +207,7 @@ static void close_all(struct node *n)
 		shim_detach(i);
 		instance_unload(i);
 	}
+	n->sweep_timer = loop_timer_free(n->sweep_timer);
 	events_end(n);
 	if (n->images) {
 		store_close(n->images);

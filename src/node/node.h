@@ -48,6 +48,7 @@ struct node_conf {
 struct node {
 	struct node_conf conf;
 	struct loop     *loop;
+	struct loop_timer *sweep_timer; /* folders that could not be removed; NULL until needed */
 	struct rstore   *rstore;
 	struct store    *images;     /* NULL until first used */
 	struct api      *api;
