@@ -166,10 +166,13 @@ def test_program_is_proc_self_exe(box):
     assert digest(RUNTIME) == before
 
 
+SLOW = int(os.environ.get("HOLM_TEST_SLOW", "1"))   # how much slower than usual this host is
+
+
 def watch(box, *caps, also=""):
     box.caps(*caps)
     name = box.start("/bin/sh", "-c",
-                     f"/bin/attack watch {box.secret} 2500 {also}; exec sleep 1000")
+                     f"/bin/attack watch {box.secret} {2500 * SLOW} {also}; exec sleep 1000")
     for _ in range(100):
         if "watching" in box.log():
             break
@@ -177,7 +180,7 @@ def watch(box, *caps, also=""):
     for _ in range(15):
         done = box.enter(name, "/bin/true")
         assert done.returncode == 0, done.out
-    for _ in range(200):
+    for _ in range(200 * SLOW):
         if "done watch" in box.log():
             break
         time.sleep(0.05)
@@ -208,7 +211,7 @@ def test_joining_process_is_not_reached_with_ptrace(box):
 def test_container_that_shares_pids_is_not_reached(box):
     """A second container joins the pid namespace of the first (a pod), whose root watches the
     second one's first process while that still has the host's root."""
-    name = box.start("/bin/sh", "-c", f"/bin/attack watch {box.secret} 2500; exec sleep 1000")
+    name = box.start("/bin/sh", "-c", f"/bin/attack watch {box.secret} {2500 * SLOW}; exec sleep 1000")
     for _ in range(100):
         if "watching" in box.log():
             break
@@ -233,7 +236,7 @@ def test_container_that_shares_pids_is_not_reached(box):
             assert done.returncode == 0, done.out
     finally:
         second.close()
-    for _ in range(200):
+    for _ in range(200 * SLOW):
         if "done watch" in box.log():
             break
         time.sleep(0.05)

@@ -10,9 +10,8 @@ cut -d ' ' -f 1 /proc/uptime > /run/result/boot-seconds
 stat -f -c %T /sys/fs/cgroup > /run/result/cgroup
 cat /proc/1/comm > /run/result/init
 
-# A runtime that always uses systemd, for tests that do not ask for it themselves.
-printf '#!/bin/sh\nexec /holm/build/bin/holm-oci --systemd-cgroup "$@"\n' > /run/holm-oci-systemd
-chmod +x /run/holm-oci-systemd
+export HOLM_TEST_SLOW=6
+[ -e /etc/hosts ] || echo 127.0.0.1 localhost > /etc/hosts
 
 tests()	# NAME PATH...
 {
@@ -26,7 +25,9 @@ while read -r suite; do
 	case $suite in
 	cgroup)  tests cgroup tests/oci/test_cgroup.py ;;
 	attacks) tests attacks tests/attacks ;;
-	attacks-systemd) HOLM_TEST_RUNTIME=/run/holm-oci-systemd tests attacks-systemd tests/attacks ;;
+	attacks-systemd)   # those in which cgroups matter; a user's systemd is not there
+		HOLM_TEST_RUNTIME=/holm/tests/vm/guest/holm-oci-systemd tests attacks-systemd \
+			tests/attacks/test_process.py tests/attacks/test_kernel.py -k 'not rootless' ;;
 	shell)   setsid -c /bin/bash -l ;;
 	pytest\ *) eval "tests other ${suite#pytest }" ;;
 	sh\ *)   eval "${suite#sh }" ;;
