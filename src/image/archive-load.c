@@ -9,6 +9,7 @@
  * A folder is read from its index.json downwards; the parent opens the files.
  */
 #include <errno.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -651,7 +652,9 @@ static int open_in_layout(const char *name, uint64_t *ret_size, void *ud, struct
 	}
 
 	/* A file of the caller's own folder; a pipe or device there must not block us. */
-	auto_close int fd = sys_openat(l->fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	struct open_how how = { .flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+	auto_close int fd = sys_openat2(l->fd, path, &how);
 
 	if (fd < 0) {
 		return err_set(e, -fd, ERR_NOT_FOUND, "%s has no readable %s", l->file, path);

@@ -14,7 +14,7 @@ import zlib
 import pytest
 
 from lib import images
-from lib.holm_image import HOST, INVALID, LIMIT, NOT_FOUND, PROGRAM, UNSUPPORTED, Store
+from lib.holm_image import FAULTY, HOST, INVALID, LIMIT, NOT_FOUND, UNSUPPORTED, Store
 
 
 @pytest.fixture
@@ -364,14 +364,18 @@ def test_bombs(store, command):
     assert store.ls() == {}
 
 
-@pytest.mark.parametrize("make", ["symlink", "fifo", "folder"])
+@pytest.mark.parametrize("make", ["symlink", "parent", "fifo", "folder"])
 def test_folders_do_not_lead_elsewhere(store, image, tmp_path, make):
     """A layout's files are files: a link is not followed, a pipe does not block."""
     folder = images.write_layout(tmp_path / "l", [image], ["a:1"])
     secret = tmp_path / "secret"
     secret.write_bytes((folder / "index.json").read_bytes())
     (folder / "index.json").unlink()
-    if make == "symlink":
+    if make == "parent":
+        (folder / "index.json").write_bytes(secret.read_bytes())
+        (folder / "blobs").rename(tmp_path / "blobs")
+        (folder / "blobs").symlink_to(tmp_path / "blobs")
+    elif make == "symlink":
         (folder / "index.json").symlink_to(secret)
     elif make == "fifo":
         os.mkfifo(folder / "index.json")
@@ -544,11 +548,12 @@ FAULTS = ["write", "openat", "renameat2", "fsync", "fdatasync", "socketpair", "f
 @pytest.mark.parametrize("call", FAULTS)
 def test_calls_that_fail(store, image, tmp_path, call):
     """Each of the first calls of a kind fails: an error or success, and a whole store."""
-    if "build-asan" not in PROGRAM and not os.environ.get("HOLM_FAULTS_BUILT"):
-        pytest.skip("programs are built without injected faults (-Dfaults=true)")
+    if not FAULTY.exists():
+        pytest.skip('no build with injected faults: "make asan" makes one')
+    store.program = str(FAULTY)
     path = tmp_path / "a.tar"
     path.write_bytes(images.tar(images.layout_entries([image], ["a:1"])))
-    for n in (1, 2, 3, 5, 8, 13):
+    for n in (1, 2, 5, 13):
         store.env["HOLM_FAULT"] = f"{call}:{n}:EIO"
         done = subprocess.run(store.args("load", path), env=store.env, stderr=subprocess.PIPE,
                               timeout=60)

@@ -10,6 +10,8 @@ import tempfile
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("HOLM_BUILD", TOP / "build"))
 PROGRAM = str(BUILD / "bin/holm-image")
+# Built with -Dfaults=true by "make asan" and "make test".
+FAULTY = TOP / "build-asan/bin/holm-image"
 
 # err_codes[] of base/err.c
 INVALID, NOT_FOUND, CONFLICT, DENIED, UNSUPPORTED, LIMIT, UNAVAILABLE, HOST = 2, 3, 4, 5, 6, 7, 8, 1
@@ -28,6 +30,7 @@ class Store:
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="holm-store-"))
         self.path = self.folder / "store"
+        self.program = PROGRAM
         self.env = {**os.environ, "HOME": str(self.folder)}
         self.env.pop("DOCKER_CONFIG", None)
         self.env.pop("REGISTRY_AUTH_FILE", None)
@@ -36,7 +39,7 @@ class Store:
         shutil.rmtree(self.folder)
 
     def args(self, *args):
-        return [PROGRAM, "--store", str(self.path), *map(str, args)]
+        return [self.program, "--store", str(self.path), *map(str, args)]
 
     def start(self, *args, **kw):
         return subprocess.Popen(self.args(*args), env=self.env, stdin=subprocess.DEVNULL, **kw)
