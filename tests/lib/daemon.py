@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """holmd on folders of its own, and the command line that speaks to it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -131,3 +132,8 @@ class Daemon:
         self.kill(signal.SIGTERM)
         subprocess.run(["umount", "-R", "-l", self.base], capture_output=True, check=False)
         shutil.rmtree(self.base, ignore_errors=True)
+        # Ours alone: the groups above those of the instances, one a hierarchy.
+        top = pathlib.Path("/sys/fs/cgroup")
+        for folder in [top / self.cgroup[1:], *top.glob("*" + self.cgroup)]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
