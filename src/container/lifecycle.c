@@ -70,13 +70,10 @@ static int read_result(int fd, struct err *e)
 	if (n == 0) {
 		return 0;
 	}
-	if (n != (ssize_t)sizeof(theirs) || theirs.errnum <= 0) {
+	if (n != (ssize_t)sizeof(theirs)) {
 		return err_set(e, EPROTO, ERR_HOST, "the container's process failed to start");
 	}
-	theirs.msg[sizeof(theirs.msg) - 1] = '\0';
-	theirs.field[sizeof(theirs.field) - 1] = '\0';
-	*e = theirs;
-	return -e->errnum;
+	return msg_take_err(&theirs, e);
 }
 
 int container_start(struct record *rec, struct err *e)

@@ -33,6 +33,20 @@ void msg_send_err(int fd, const struct err *e)
 	ignore_result(send_msg(fd, &m)); /* the other end is gone, or sees the end of this one */
 }
 
+int msg_take_err(const struct err *theirs, struct err *e)
+{
+	*e = *theirs;
+	e->msg[sizeof(e->msg) - 1] = '\0';
+	e->field[sizeof(e->field) - 1] = '\0';
+	if (e->errnum <= 0 || e->errnum > 4095) {
+		e->errnum = EPROTO;
+	}
+	if ((unsigned)e->code <= ERR_NONE || (unsigned)e->code >= ERR__COUNT) {
+		e->code = ERR_HOST;
+	}
+	return -e->errnum;
+}
+
 int msg_wait(int fd, enum msg_kind kind, bool eof_ok, struct msg *ret, struct err *e)
 {
 	struct msg m = { .kind = MSG__COUNT };
@@ -49,10 +63,7 @@ int msg_wait(int fd, enum msg_kind kind, bool eof_ok, struct msg *ret, struct er
 		return err_set(e, (int)-n, ERR_HOST, "cannot read from the container's process");
 	}
 	if ((size_t)n == sizeof(m) && m.kind == MSG_FAILED) {
-		*e = m.err;
-		e->msg[sizeof(e->msg) - 1] = '\0';
-		e->field[sizeof(e->field) - 1] = '\0';
-		return e->errnum > 0 ? -e->errnum : -EIO;
+		return msg_take_err(&m.err, e);
 	}
 	if ((size_t)n != sizeof(m) || m.kind != kind) {
 		return err_set(e, EPROTO, ERR_HOST, "unexpected message %d from the container's process",

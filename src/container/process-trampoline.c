@@ -84,6 +84,7 @@ int process_trampoline_write(struct process *p, const struct process_wait *w, st
 	c->first_fd = 3 + p->n_fds;
 	c->ready_bytes = (uint32_t)w->ready_bytes;
 	c->filter_len = (uint32_t)n_filter;
+	c->hide = p->conf->no_new_privileges || !p->filter || !p->filter->insns;
 	if (w->ready_bytes > 0) {
 		memcpy(c->ready, w->ready, w->ready_bytes);
 	}

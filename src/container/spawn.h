@@ -101,6 +101,9 @@ int msg_send(int fd, enum msg_kind kind) must_check;
 int msg_send_pid(int fd, pid_t pid) must_check;
 void msg_send_err(int fd, const struct err *e);
 
+/* An error that came from the other side, made fit to be used; returns -e->errnum. */
+int msg_take_err(const struct err *theirs, struct err *e) must_check;
+
 /*
  * Wait for one kind of message. Another one is an error; MSG_FAILED hands its error back.
  * Returns 1; 0 if the other end is gone and `eof_ok`; -errno.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
+#include <linux/prctl.h>
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
 
@@ -100,6 +101,14 @@ void trampoline_main(const long *stack)
 	}
 	read_control(number(argv[1]));
 	close_at_exec();
+	/*
+	 * The execve made it dumpable again. Once ready, others may come in by `exec`, who are
+	 * under the filter and it is not yet. Where the filter is there already it might refuse
+	 * this call, and is none the weaker.
+	 */
+	if (control.hide && call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0) < 0) {
+		quit();
+	}
 	if (control.ready_fd >= 0 &&
 	    call(SYS_write, control.ready_fd, (long)control.ready, control.ready_bytes, 0) < 0) {
 		quit(); /* the runtime is gone */

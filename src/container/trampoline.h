@@ -34,6 +34,7 @@ struct trampoline_control {
 	uint32_t errnum_offset;          /* of an int32_t errno in each report */
 	uint32_t filter_flags;
 	uint32_t filter_len;             /* instructions of filter[]; 0: none */
+	uint32_t hide;                   /* nobody inside may look at it while it waits */
 	uint8_t  ready[TRAMPOLINE_REPORT_BYTES];
 	uint8_t  reports[TRAMPOLINE_REPORTS][TRAMPOLINE_REPORT_BYTES];
 	uint64_t filter[TRAMPOLINE_FILTER_MAX];  /* struct sock_filter, 8 bytes each */

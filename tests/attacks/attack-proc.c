@@ -187,7 +187,24 @@ static int run_creds(int argc, char **argv)
 	return 0;
 }
 
+/* tamper PID: a process of the container's own that is still to be what it will be. */
+static int run_tamper(int argc, char **argv)
+{
+	pid_t pid = argc > 0 ? (pid_t)strtol(argv[0], NULL, 10) : 1;
+	char path[64], link[256];
+
+	verdict(ptrace(PTRACE_SEIZE, pid, 0, 0), "tamper: ptrace");
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	verdict(open(path, O_RDWR | O_CLOEXEC), "tamper: memory");
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	verdict(readlink(path, link, sizeof(link)), "tamper: program");
+	snprintf(path, sizeof(path), "/proc/%d/fd/3", pid);
+	verdict(readlink(path, link, sizeof(link)), "tamper: descriptor");
+	return 0;
+}
+
 const struct attack attacks_proc[] = {
+	{ "tamper", run_tamper, "PID" },
 	{ "watch", run_watch, "SECRET MILLISECONDS [nomem]" },
 	{ "reach", run_reach, "SECRET PID..." },
 	{ "creds", run_creds, "" },

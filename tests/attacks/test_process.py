@@ -1,5 +1,6 @@
 """Rules 8, 9 and 10: the runtime's own program, descriptors, the working folder, identities."""
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from lib.bundle import RUNTIME
+from lib.bundle import BUILD, RUNTIME
 from lib.victim import Victim
 
 KINDS = ["root", "userns", "rootless"]
@@ -243,6 +244,32 @@ def test_container_that_shares_pids_is_not_reached(box):
     log = box.log()
     assert "done watch" in log and "ESCAPED" not in log, log
     assert int(re.search(r"seen (\d+)", log).group(1)) >= 3, log
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_process_that_waits_for_start_is_not_reached(box, filtered):
+    """Between create and start the first process has no filter yet: who comes in by `exec`
+    meanwhile must not get hold of it."""
+    box.needs("exec before start")
+    box.process["noNewPrivileges"] = True
+    if filtered:
+        done = subprocess.run([BUILD / "tests/default-profile"], capture_output=True, check=True)
+        box.config["linux"]["seccomp"] = json.loads(done.stdout)
+    box.process["args"] = ["/bin/sleep", "1000"]
+    box.write()
+    name = box.new_id()
+    with open(box.dir / "log", "wb") as log:
+        done = subprocess.run(box.command("create", "--bundle", box.dir, name),
+                              stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60)
+    assert done.returncode == 0, box.log()
+    box.judge(box.enter(name, "/bin/attack", "tamper", "1"), "tamper")
+    assert box.raw("start", name).returncode == 0
+    for _ in range(50):     # positive control: the program itself is anyone's inside
+        done = box.enter(name, "/bin/attack", "tamper", "1")
+        if "ESCAPED tamper: ptrace" in done.out:
+            break
+        time.sleep(0.05)
+    assert "ESCAPED tamper: ptrace" in done.out, done.out
 
 
 def test_host_processes(box):
