@@ -95,6 +95,11 @@ def scratch(prefix):
         shutil.rmtree(path, ignore_errors=True)
 
 
+def in_memory():
+    """Where folders belong that a reboot empties: /run, as every engine has it, is a tmpfs."""
+    return "/run" if os.path.ismount("/run") else "/dev/shm"
+
+
 def busybox_root(path):
     """A root file system of one static program."""
     busybox = "/bin/busybox"

@@ -1,20 +1,23 @@
 """A daemon of its own for a benchmark, on folders of its own."""
 import os
 import pathlib
+import shutil
 import subprocess
+import tempfile
 import time
 
-from benchlib import BIN
+from benchlib import BIN, in_memory
 
 
 class Holm:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        self.socket = self.folder / "run" / "holm.sock"
+        self.run = pathlib.Path(tempfile.mkdtemp(prefix="holm-bench-", dir=in_memory()))
+        self.socket = self.run / "holm.sock"
         self.log = open(self.folder / "holmd.log", "w")
         self.env = dict(os.environ, HOLM_HOST=str(self.socket))
         self.daemon = subprocess.Popen(
-            [BIN / "holmd", "--state", self.folder / "state", "--run", self.folder / "run",
+            [BIN / "holmd", "--state", self.folder / "state", "--run", self.run,
              "--socket", self.socket], stdout=self.log, stderr=self.log,
             stdin=subprocess.DEVNULL)
         end = time.monotonic() + 10
@@ -40,3 +43,4 @@ class Holm:
         self.daemon.terminate()
         self.daemon.wait(30)
         self.log.close()
+        shutil.rmtree(self.run, ignore_errors=True)

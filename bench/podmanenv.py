@@ -2,8 +2,12 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import tarfile
+import tempfile
+
+from benchlib import in_memory
 
 CONF = """[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
@@ -17,12 +21,13 @@ events_logger = "file"
 class Podman:
     def __init__(self, folder, root_fs):
         self.folder = pathlib.Path(folder)
+        self.run = pathlib.Path(tempfile.mkdtemp(prefix="podman-bench-", dir=in_memory()))
         self.image = "localhost/bench:latest"
         conf = self.folder / "containers.conf"
         conf.write_text(CONF.format(runtime='runtime = "runc"'))
         self.env = dict(os.environ, CONTAINERS_CONF=str(conf), TMPDIR=str(self.folder))
         self.base = ["podman", "--root", str(self.folder / "storage"), "--runroot",
-                     str(self.folder / "run"), "--cgroup-manager", "cgroupfs"]
+                     str(self.run), "--cgroup-manager", "cgroupfs"]
         tar = self.folder / "root.tar"
         with tarfile.open(tar, "w") as out:
             out.add(root_fs, arcname=".")
@@ -48,3 +53,4 @@ class Podman:
     def close(self):
         subprocess.run(self.base + ["rm", "-fa"], env=self.env, capture_output=True)
         subprocess.run(["umount", str(self.folder / "storage/overlay")], capture_output=True)
+        shutil.rmtree(self.run, ignore_errors=True)

@@ -324,7 +324,9 @@ void instance_set_state(struct instance *i, enum instance_state state)
 	if (!instance_active(i)) {
 		i->status.pid = 0;
 	}
-	if (instance_save_status(i, state == INSTANCE_EXITED && !i->spec.auto_remove, &e) < 0) {
+	bool durable = state == INSTANCE_EXITED && !i->spec.auto_remove && !i->removing;
+
+	if (instance_save_status(i, durable, &e) < 0) {
 		/* What runs goes on; what is on disk is older, and checked at the next start. */
 		log_err(LOG_LEVEL_ERROR, &e);
 	}
