@@ -56,6 +56,10 @@ static int mount_image(struct instance *i, struct arena *a, const struct oci_ima
 		return r < 0 ? r : upper;
 	}
 	auto_close int upper_rd = sys_openat(upper, ".", O_RDONLY | O_DIRECTORY, 0);
+
+	if (upper_rd < 0) {
+		return err_set(e, -upper_rd, ERR_HOST, "%s", root);
+	}
 	struct rootfs_opts o = {
 		.ids = { .base = (uint32_t)i->status.id_base, .count = (uint32_t)i->status.id_count },
 		.upper_fd = upper_rd,
