@@ -25,12 +25,6 @@ int idmap_userns(const struct idmap *map, int *ret_fd, struct err *e) must_check
 int idmap_write(pid_t pid, const struct idmap *map) must_check;
 
 /*
- * End a child of ours and wait until it has gone. It cannot fail, and so passes by what makes
- * calls fail in tests.
- */
-void idmap_reap(pid_t pid);
-
-/*
  * A detached copy of a folder's mount with the mapping of `userns_fd` (-1: none) and
  * MOUNT_ATTR_* flags, without what is mounted below it. -errno: -EINVAL, -EOPNOTSUPP where
  * the file system cannot be mapped.

@@ -21,6 +21,7 @@
 #include "image/digest.h"
 #include "image/idmap.h"
 #include "image/unpack-child.h"
+#include "sys/userns.h"
 #include "sys/file.h"
 #include "sys/proc.h"
 #include "sys/socket.h"
@@ -162,7 +163,7 @@ static int choose_ids(struct work *w, struct err *e)
 static void end_child(struct child *c)
 {
 	if (c->pid > 0) {
-		idmap_reap(c->pid);
+		sys_userns_reap(c->pid);
 		c->pid = 0;
 	}
 	fd_close(&c->report_fd);
