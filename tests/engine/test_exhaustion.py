@@ -3,6 +3,7 @@
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import time
 
@@ -34,6 +35,12 @@ class SmallDisk(Daemon):
         if done.returncode != 0:
             pytest.skip(f"no loop devices here: {done.stderr}")
         self.own_mounts = (str(self.state),)
+
+    def close(self):
+        state = self.base / "state"
+        super().close()  # its folder stays, as something is mounted in it
+        subprocess.run(["umount", "-l", state], check=False)
+        shutil.rmtree(self.base, ignore_errors=True)
 
     def fill(self, leave=0):
         """Takes all space but `leave` bytes."""

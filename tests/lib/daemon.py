@@ -132,6 +132,11 @@ class Daemon:
         self.kill(signal.SIGTERM)
         subprocess.run(["umount", "-R", "-l", self.base], capture_output=True, check=False)
         shutil.rmtree(self.base, ignore_errors=True)
+        for group in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.cgroup.strip('/')}"):
+            try:
+                group.rmdir()
+            except OSError:
+                pass  # not empty: a test that leaves something says so itself
         # Ours alone: the groups above those of the instances, one a hierarchy.
         top = pathlib.Path("/sys/fs/cgroup")
         for folder in [top / self.cgroup[1:], *top.glob("*" + self.cgroup)]:
