@@ -10,7 +10,7 @@ cut -d ' ' -f 1 /proc/uptime > /run/result/boot-seconds
 stat -f -c %T /sys/fs/cgroup > /run/result/cgroup
 cat /proc/1/comm > /run/result/init
 
-export HOLM_TEST_SLOW=6
+export HOLM_TEST_SLOW=10
 [ -e /etc/hosts ] || echo 127.0.0.1 localhost > /etc/hosts
 
 tests()	# NAME PATH...
