@@ -252,7 +252,7 @@ static noreturn_fn void exec_main(struct exec *x, struct spawned *me)
 	int r = sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 
 	r = r < 0 ? err_set(&e, -r, ERR_HOST, "cannot follow the runtime's end") : 0;
-	signals_reset();
+	sys_reset_signals();
 	if (r == 0 && sys_setsid() < 0) {
 		r = err_set(&e, EPERM, ERR_HOST, "cannot begin a session");
 	}

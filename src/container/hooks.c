@@ -28,18 +28,6 @@ struct hook_run {
 	size_t                 out_len;
 };
 
-void signals_reset(void)
-{
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
-	sigset_t none;
-
-	for (int sig = 1; sig < NSIG; sig++) {
-		(void)sigaction(sig, &dfl, NULL); /* KILL, STOP and libc's own refuse */
-	}
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* In the child. */
 static noreturn_fn void exec_hook(const struct hook_run *h)
 {
@@ -49,7 +37,7 @@ static noreturn_fn void exec_hook(const struct hook_run *h)
 	char *const *argv = hook->args.n ? (char *const *)(uintptr_t)hook->args.v : default_argv;
 	char *const *envp = hook->env.n ? (char *const *)(uintptr_t)hook->env.v : no_env;
 
-	signals_reset();
+	sys_reset_signals();
 	if (dup2(h->stdin_fd, 0) < 0 || dup2(h->out_write, 1) < 0 || dup2(h->out_write, 2) < 0 ||
 	    sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 || (h->cwd && chdir(h->cwd) < 0)) {
 		dprintf(2, "cannot set up: %s", strerror(errno));

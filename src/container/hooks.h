@@ -29,7 +29,4 @@ int hooks_run(const struct jvec *hooks, const char *name, const json_t *state, c
 void hooks_run_all(const struct jvec *hooks, const char *name, const json_t *state,
 		   const char *cwd);
 
-/* Default handlers, nothing blocked: what every program that we start begins with. */
-void signals_reset(void);
-
 #endif

@@ -169,7 +169,7 @@ static int set_up(struct init *in, struct spawned *me, struct err *e)
 	if (r == 0 && sys_setsid() < 0) {
 		r = err_set(e, EPERM, ERR_HOST, "cannot begin a session");
 	}
-	signals_reset();
+	sys_reset_signals();
 	if (r == 0 && (in->make & CLONE_NEWNET)) {
 		r = loopback_up(e);
 	}

@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "loop/backend.h"
@@ -19,19 +21,6 @@ static noreturn_fn void fail(int error_fd, const struct err *e)
 	ignore_result(sys_write_full(error_fd, e, sizeof(*e)));
 	/* nobody else could be told */
 	_exit(127);
-}
-
-/* Signals as a new program expects them. */
-static void reset_signals(void)
-{
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
-	sigset_t none;
-
-	for (int i = 1; i < NSIG; i++) {
-		(void)sigaction(i, &dfl, NULL); /* SIGKILL, SIGSTOP and libc's own refuse */
-	}
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 /* Above all numbers that the program will use. */
@@ -88,7 +77,7 @@ static noreturn_fn void child_main(const struct loop_spawn *spec, pid_t parent, 
 	int exec_fd = spec->exec_fd;
 	int r = 0;
 
-	reset_signals();
+	sys_reset_signals();
 	if (spec->parent_death_signal) {
 		r = sys_prctl(PR_SET_PDEATHSIG, (unsigned long)spec->parent_death_signal, 0, 0, 0);
 		if (getppid() != parent) {

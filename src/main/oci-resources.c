@@ -329,7 +329,7 @@ static int run_ps(char *const *options, struct buf *ret, struct err *e)
 	pid_t pid = sys_fork();
 
 	if (pid == 0) {
-		signals_reset();
+		sys_reset_signals();
 		if (dup2(out[1], 1) >= 0) {
 			execvp("ps", argv.v);
 		}

@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -197,4 +198,19 @@ int sys_execveat(int dir_fd, const char *path, char *const argv[], char *const e
 int proc_exit_status(const siginfo_t *si)
 {
 	return si->si_code == CLD_EXITED ? si->si_status : 128 + si->si_status;
+}
+
+void sys_reset_signals(void)
+{
+	const struct {
+		unsigned long handler, flags, restorer, mask;
+	} dfl = { .handler = 0 };
+	sigset_t none;
+
+	for (int i = 1; i < NSIG; i++) {
+		/* KILL and STOP refuse. */
+		(void)syscall(SYS_rt_sigaction, i, &dfl, NULL, sizeof(dfl.mask));
+	}
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 }

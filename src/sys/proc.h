@@ -66,4 +66,10 @@ int sys_execveat(int dir_fd, const char *path, char *const argv[], char *const e
 /* Of exited process `si`: its status as a shell shows it, 128 + n after signal n. */
 int proc_exit_status(const siginfo_t *si);
 
+/*
+ * Every signal as a new program expects it: default, and none blocked. Also the two that libc
+ * keeps for itself and does not let go, but that a parent may have left ignored.
+ */
+void sys_reset_signals(void);
+
 #endif
