@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -331,7 +332,8 @@ int shim_request(struct instance *i, enum shim_msg_type type, const void *msg, s
 	if (r < 0) {
 		free(q);
 		loop_post(i->node->loop, &s->fail_post);
-		return err_set(e, -r, ERR_UNAVAILABLE, "the instance's shim does not listen");
+		return err_set(e, -r, ERR_UNAVAILABLE, "the instance's shim does not listen: %s",
+			       strerror(-r));
 	}
 	list_add_tail(&s->requests, &q->link);
 	update_interest(s);
