@@ -137,18 +137,24 @@ char *str_dup(const char *s)
 	return str_ndup(s, strlen(s));
 }
 
-char *str_printf(const char *fmt, ...)
+static printf_like(1, 0) char *str_vprintf(const char *fmt, va_list ap)
 {
 	struct buf b = BUF_INIT;
-	va_list ap;
 
-	va_start(ap, fmt);
 	buf_vprintf(&b, fmt, ap);
-	va_end(ap);
-
 	char *s = buf_take(&b);
 
 	buf_fini(&b);
+	return s;
+}
+
+char *str_printf(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	char *s = str_vprintf(fmt, ap);
+	va_end(ap);
 	return s;
 }
 
@@ -197,16 +203,11 @@ int strv_add(struct strv *v, const char *s)
 
 int strv_addf(struct strv *v, const char *fmt, ...)
 {
-	struct buf b = BUF_INIT;
 	va_list ap;
 
 	va_start(ap, fmt);
-	buf_vprintf(&b, fmt, ap);
+	char *s = str_vprintf(fmt, ap);
 	va_end(ap);
-
-	char *s = buf_take(&b);
-
-	buf_fini(&b);
 	return strv_add_own(v, s);
 }
 

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "container/cgroup-priv.h"
 #include "sys/file.h"
+#include "sys/path.h"
 
 const char *const cgroup_mode_names[CGROUP_MODE__COUNT] = {
 	[CGROUP_NONE] = "none", [CGROUP_V1] = "v1", [CGROUP_HYBRID] = "hybrid", [CGROUP_V2] = "v2",
@@ -150,7 +151,7 @@ static int add_line(const struct cgroup_host *host, struct cgroup *cg, int root_
 		return 0; /* a v1 hierarchy that is not mounted */
 	}
 	h.names = str_dup(names);
-	h.own = cg__clean(own);
+	h.own = path_clean(own);
 	h.ctrls = cg__ctrls_parse(names, ',', false);
 
 	int r = !h.names || !h.own ? -ENOMEM :

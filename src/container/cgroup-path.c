@@ -6,41 +6,16 @@
 
 #include "base/mem.h"
 #include "container/cgroup-priv.h"
+#include "sys/path.h"
 
 enum { GROUP_MAX = 4000 };   /* a path that openat() takes, with a file's name behind it */
-
-char *cg__clean(const char *path)
-{
-	auto_buf struct buf b = BUF_INIT;
-	const char *part;
-	size_t len;
-
-	while (str_split(&path, '/', &part, &len)) {
-		if (len == 0 || (len == 1 && part[0] == '.')) {
-			continue;
-		}
-		if (len == 2 && part[0] == '.' && part[1] == '.') {
-			while (b.len > 0 && b.data[--b.len] != '/') {
-			}
-			continue;
-		}
-		buf_add_char(&b, '/');
-		buf_add(&b, part, len);
-	}
-	if (b.len == 0) {
-		buf_add_char(&b, '/');
-	} else if (b.data) {
-		b.data[b.len] = '\0';
-	}
-	return buf_take(&b);
-}
 
 bool cg__clean_is(const char *path)
 {
 	if (path[0] != '/' || strlen(path) > GROUP_MAX || strchr(path, '\n')) {
 		return false;
 	}
-	auto_free char *clean = cg__clean(path);
+	auto_free char *clean = path_clean(path);
 
 	return clean && str_eq(clean, path);
 }
@@ -68,14 +43,14 @@ char *cg__group_of(const struct cg_hier *h, const char *path, const char *id)
 	const char *name = path && *path ? path : id;
 
 	if (name[0] == '/') {
-		return cg__clean(name);
+		return path_clean(name);
 	}
 	/* A v2 group with processes cannot have children with controllers: stay beside it. */
 	auto_free char *base = h->v2 ? parent_of(h->own) : str_dup(h->own);
-	auto_free char *inner = cg__clean(name);
+	auto_free char *inner = path_clean(name);
 	auto_free char *joined = base && inner ? str_printf("%s%s", base, inner) : NULL;
 
-	return joined ? cg__clean(joined) : NULL;
+	return joined ? path_clean(joined) : NULL;
 }
 
 static bool unit_name_valid(const char *s)

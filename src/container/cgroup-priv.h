@@ -101,9 +101,8 @@ int cg__load(const json_t *state, const struct cgroup_host *host, struct cgroup 
 
 /* cgroup-path.c: lexical */
 
-/* Without "//", "." and with ".." taken back, never above the root; begins with '/'. */
-char *cg__clean(const char *path) must_check;
-bool  cg__clean_is(const char *path);
+/* Absolute, of a length that can be opened, and as path_clean() leaves it. */
+bool cg__clean_is(const char *path);
 
 /* Is `path` `base` or below it? Both clean. */
 bool cg__below(const char *path, const char *base);

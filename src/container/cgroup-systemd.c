@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "container/cgroup-dbus.h"
 #include "container/cgroup-priv.h"
+#include "sys/path.h"
 
 #define DEST      "org.freedesktop.systemd1"
 #define MANAGER   "org.freedesktop.systemd1.Manager"
@@ -509,7 +510,7 @@ static int expect_group(struct dbus *bus, const struct cgroup *cg, char **ret, s
 	auto_free char *joined = str_printf("%s%s%s%s", top, slices, is_slice(cg) ? "" : "/",
 					    is_slice(cg) ? "" : cg->unit);
 
-	*ret = joined ? cg__clean(joined) : NULL;
+	*ret = joined ? path_clean(joined) : NULL;
 	return *ret ? 0 : err_nomem(e);
 }
 

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "container/cgroup-priv.h"
 #include "sys/file.h"
+#include "sys/path.h"
 
 /* Linked in only by programs that name it (--systemd-cgroup); cgroup_load() finds it there. */
 #pragma weak cgroup_systemd
@@ -353,7 +354,7 @@ static int exec_group(const struct cg_hier *h, pid_t init, const char *sub, char
 	if (*sub) {
 		auto_free char *joined = str_printf("%s/%s", h->group, sub);
 
-		*ret = joined ? cg__clean(joined) : NULL;
+		*ret = joined ? path_clean(joined) : NULL;
 		return *ret ? 0 : -ENOMEM;
 	}
 	if (h->v2 && init > 0 && cg__read(h, "cgroup.subtree_control", &enabled) == 0 &&

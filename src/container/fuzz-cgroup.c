@@ -6,14 +6,15 @@
 #include <linux/bpf.h>
 
 #include "container/cgroup-priv.h"
+#include "sys/path.h"
 
 static void check_path(const char *path)
 {
-	auto_free char *clean = cg__clean(path);
+	auto_free char *clean = path_clean(path);
 	struct cg_hier v1 = { .own = (char *)"/own" }, v2 = { .v2 = true, .own = (char *)"/a/own" };
 
 	assert(clean && clean[0] == '/' && !strstr(clean, "/../") && !str_ends(clean, "/.."));
-	auto_free char *again = cg__clean(clean);
+	auto_free char *again = path_clean(clean);
 	auto_free char *one = cg__group_of(&v1, path, "id"), *two = cg__group_of(&v2, path, "id");
 
 	assert(again && str_eq(again, clean));

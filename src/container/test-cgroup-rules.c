@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pure parts: names of groups, conversions, device rules and their BPF program. */
 #include "container/test-cgroup.h"
+#include "sys/path.h"
 
 #include <errno.h>
 #include <linux/bpf.h>
@@ -14,7 +15,7 @@ static void cleans_paths(void **state unused_arg)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		char *got = cg__clean(rows[i][0]);
+		char *got = path_clean(rows[i][0]);
 
 		assert_string_equal(got, rows[i][1]);
 		assert_true(cg__clean_is(got));

@@ -69,7 +69,8 @@ int path_symlink(int dir_fd, const char *name, const char *target) must_check;
 bool path_name_valid(const char *name);
 
 /* The path without "." and doubled slashes, with ".." taken out by text, beginning with one
- * slash: for comparing and messages, never for opening. NULL when memory is out. */
+ * slash: for comparing, messages and the names of control groups; never for opening below a
+ * root that others can change. NULL when memory is out. */
 char *path_clean(const char *path) must_check;
 
 #endif
