@@ -79,6 +79,23 @@ static bool settle(struct client *c, bool progress)
 	return watch(c);
 }
 
+/*
+ * Nobody reads what is sent to the client any more. What it wrote before it left still lies in
+ * its socket, and with stdin_once its leaving ends the input: both come when it is read to its
+ * end, so it stays until then. False: freed.
+ */
+static bool output_over(struct client *c)
+{
+	ring_reset(&c->ring);
+	ev_timer_stop(&c->stall);
+	c->streams &= SHIM_STDIN;
+	if (!c->streams || c->ending) {
+		client_free(c, 0);
+		return false;
+	}
+	return c->in_blocked || watch(c);
+}
+
 /* A frame (or bare bytes). False: freed. The ring has room, or the frame is cut. */
 static bool send_frame(struct client *c, uint8_t kind, const void *data, size_t n)
 {
@@ -92,8 +109,11 @@ static bool send_frame(struct client *c, uint8_t kind, const void *data, size_t 
 	if (sent == -EAGAIN) {
 		sent = 0;
 	}
+	if (sent == -EPIPE || sent == -ECONNRESET) {
+		return output_over(c);
+	}
 	if (sent < 0) {
-		client_free(c, sent == -EPIPE || sent == -ECONNRESET ? 0 : (int)-sent);
+		client_free(c, (int)-sent);
 		return false;
 	}
 	size_t done = (size_t)sent, in_head = MIN(done, head_len);
@@ -350,7 +370,8 @@ static void on_client(struct ev_fd *ev, uint32_t events)
 		int r = ring_drain(&c->ring, c->fd);
 
 		if (r < 0) {
-			client_free(c, 0);
+			ignore_result(output_over(c)); /* may free it */
+			session_resume_output(x);
 			return;
 		}
 		if (!settle(c, c->ring.len < before)) {
@@ -363,8 +384,10 @@ static void on_client(struct ev_fd *ev, uint32_t events)
 		on_readable(c);
 		return;
 	}
-	if (c->stdin_once && (c->streams & SHIM_STDIN)) {
-		session_close_input(x);
+	/* A hang-up, of one whose input is not waited for. */
+	if (c->in_blocked && (c->streams & SHIM_STDIN)) {
+		ev_fd_stop(&x->shim->loop, &c->ev); /* client_input_room() reads the rest */
+		return;
 	}
 	client_free(c, 0);
 }

@@ -148,6 +148,46 @@ def test_stdin_once(make):
     finish(shim, conn)
 
 
+def test_stdin_once_of_a_client_that_leaves_before_output(make):
+    """That nobody takes the output is noticed first; standard input ends all the same."""
+    shim = make(["sh", "-c", "sleep 0.5; echo out; cat; exit 3"], interactive=True)
+    conn = shim.connect()
+    conn.call("start")
+    client = conn.attach(stdin_once=True)
+    client.stdin(b"in\n")
+    os.kill(shim.pid, signal.SIGSTOP)
+    time.sleep(1)
+    client.close()
+    os.kill(shim.pid, signal.SIGCONT)
+    assert conn.wait_state("exited")["exit_code"] == 3
+    assert "in" in shim.log_text()
+    finish(shim, conn)
+
+
+def test_input_of_a_client_that_left_is_read(make):
+    """What was written before the end of a connection reaches a process that is slow to read."""
+    shim = make(["sh", "-c", "trap 'wc -c; exit' USR1; while :; do sleep 0.1; done"],
+                interactive=True)
+    conn = shim.connect()
+    conn.call("start")
+    stays = conn.attach(streams=6)
+    client = conn.attach(stdin_once=True)
+    sent = 0
+    client.sock.settimeout(1)
+    try:
+        while sent < 1 << 24:
+            client.stdin(b"x" * 1000)
+            sent += 1000
+    except TimeoutError:
+        pass
+    client.close()
+    time.sleep(0.2)
+    conn.call("signal", signal=signal.SIGUSR1)
+    out = stays.all()[0]
+    assert sent > 100000 and int(out) in range(sent, sent + 1008), (sent, out)
+    finish(shim, conn)
+
+
 def test_terminal(make):
     shim = make(["sh"], terminal=True, interactive=True)
     conn = shim.connect()
