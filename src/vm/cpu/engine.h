@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A CPU engine: what runs the vCPUs of one VM. There are two, KVM and our own software engine;
+ * nothing above this header knows which one runs.
+ *
+ * The VM part (struct engine) is made once, then its vCPUs, each of which is run by one thread
+ * of its own. What a vCPU reaches outside of RAM comes back through struct engine_bus.
+ *
+ *	r = engine_new(&engine_soft, &conf, &eng, e);
+ *	r = engine_vcpu_new(eng, 0, &vcpu, e);
+ *	// on the vCPU's thread:
+ *	for (;;) { r = vcpu_run(vcpu, &stop); ... }
+ *
+ * Threads: vcpu_run() is called by the vCPU's own thread; vcpu_kick(), engine_msi() and
+ * engine_line() by any thread at any time; everything else while no vCPU of the engine runs,
+ * or before the first does.
+ */
+#ifndef VM_CPU_ENGINE_H
+#define VM_CPU_ENGINE_H
+
+#include "vm/cpu/state.h"
+#include "vm/irq/irq.h"
+#include "vm/mem/gmem.h"
+
+struct engine;
+struct vcpu;
+
+enum { ENGINE_VCPUS_MAX = 64, ENGINE_GSIS = 24 };
+
+/* Accesses of vCPUs outside of RAM; called on the vCPU's thread, with no lock held. */
+struct engine_bus {
+	void *ctx;
+	void (*mmio_read)(void *ctx, gpa_t at, void *ret, unsigned bytes);         /* 1, 2, 4, 8 */
+	void (*mmio_write)(void *ctx, gpa_t at, const void *data, unsigned bytes);
+	void (*pio_read)(void *ctx, uint16_t port, void *ret, unsigned bytes);     /* 1, 2, 4 */
+	void (*pio_write)(void *ctx, uint16_t port, const void *data, unsigned bytes);
+};
+
+/* What CPUID shows, by leaf and subleaf; made by cpu_model() from what the engine can do. */
+struct cpu_cpuid {
+	uint32_t leaf, subleaf;
+	bool     has_subleaf;       /* else every subleaf */
+	uint32_t eax, ebx, ecx, edx;
+};
+
+struct engine_conf {
+	struct gmem             *mem;          /* borrowed; its slots are complete */
+	const struct engine_bus *bus;          /* borrowed */
+	unsigned                 n_vcpus;
+	uint64_t                 tsc_hz;       /* 0: the host's own */
+	bool                     deterministic; /* software engine: time is counted instructions */
+};
+
+enum vcpu_stop {
+	VCPU_STOP_KICKED,      /* vcpu_kick() */
+	VCPU_STOP_SHUTDOWN,    /* triple fault */
+	VCPU_STOP_BREAKPOINT,  /* of the debugger, before the instruction */
+	VCPU_STOP_STEPPED,     /* of the debugger, after one instruction */
+	VCPU_STOP_FAILED,      /* the engine cannot go on; the message is in the error */
+	VCPU_STOP__COUNT,
+};
+
+enum { VCPU_BREAKPOINTS_MAX = 64 };
+
+/* What the debugger wants of a vCPU. */
+struct vcpu_debug {
+	bool     step;
+	unsigned n_breakpoints;
+	uint64_t breakpoints[VCPU_BREAKPOINTS_MAX];   /* virtual addresses */
+};
+
+/* The VM's clocks, saved and restored as one; see vm/irq for the timers of local APICs. */
+struct engine_clock {
+	uint64_t guest_ns;    /* kvmclock: nanoseconds since the VM's boot, paused time left out */
+	uint64_t wall_ns;     /* of the host when it was saved */
+	uint64_t tsc;         /* of vCPU 0 at that moment */
+	uint64_t tsc_hz;
+};
+
+/* An engine: a table of functions; the wrappers below are what is called. */
+struct engine_ops {
+	const char *name;                        /* "kvm", "soft" */
+
+	/* Usable here? 0, or an error that says why not. */
+	int  (*probe)(struct err *e);
+	int  (*new_)(const struct engine_conf *conf, struct engine **ret, struct err *e);
+	void (*free_)(struct engine *eng);
+
+	/* vCPU number `id`, which is also its APIC id; in the state after reset. */
+	int  (*vcpu_new)(struct engine *eng, unsigned id, struct vcpu **ret, struct err *e);
+	int  (*vcpu_cpuid)(struct vcpu *v, const struct cpu_cpuid *entries, size_t n, struct err *e);
+	int  (*vcpu_run)(struct vcpu *v, enum vcpu_stop *ret, struct err *e);
+	void (*vcpu_kick)(struct vcpu *v);       /* a run that goes on, or the next, stops */
+	int  (*vcpu_get)(struct vcpu *v, struct cpu_state *ret, struct err *e);
+	int  (*vcpu_set)(struct vcpu *v, const struct cpu_state *s, struct err *e);
+	int  (*vcpu_debug)(struct vcpu *v, const struct vcpu_debug *d, struct err *e);
+
+	/* Virtual to physical with the vCPU's paging, without side effects; -EFAULT. */
+	int  (*vcpu_translate)(struct vcpu *v, uint64_t va, gpa_t *ret);
+
+	/* Interrupts: a message, or a line of the I/O APIC. */
+	int  (*msi)(struct engine *eng, uint64_t addr, uint32_t data);
+	int  (*line)(struct engine *eng, unsigned gsi, bool level);
+
+	/* Interrupt controllers' state: struct irq_state of vm/irq/irq.h. */
+	int  (*irq_get)(struct engine *eng, struct irq_state *ret, struct err *e);
+	int  (*irq_set)(struct engine *eng, const struct irq_state *s, struct err *e);
+
+	int  (*clock_get)(struct engine *eng, struct engine_clock *ret, struct err *e);
+	int  (*clock_set)(struct engine *eng, const struct engine_clock *c, struct err *e);
+
+	/* Write to `fd` (an eventfd) when a vCPU writes `bytes` at `at`, and do not call the bus.
+	 * -EOPNOTSUPP: the bus is called, and its owner does it. */
+	int  (*ioevent)(struct engine *eng, gpa_t at, unsigned bytes, int fd, bool add);
+
+	/* Dirty log: on or off; and bring gmem's bitmap up to date. Vcpus may run. */
+	int  (*log)(struct engine *eng, bool on, struct err *e);
+	int  (*log_sync)(struct engine *eng, struct err *e);
+};
+
+struct engine {
+	const struct engine_ops *ops;
+	struct engine_conf       conf;
+	struct engine_bus        bus;
+};
+
+struct vcpu {
+	const struct engine_ops *ops;
+	struct engine           *eng;
+	unsigned                 id;
+};
+
+extern const struct engine_ops engine_kvm, engine_soft;
+
+#endif

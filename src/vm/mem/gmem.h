@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory: the map from guest physical addresses to RAM, checked access to it, and the
+ * log of pages that were written.
+ *
+ * Everything but a CPU engine reaches guest memory through gmem_read(), gmem_write() and
+ * gmem_iov(): no other code does arithmetic on host addresses. An address that is not RAM is
+ * refused with -EFAULT, so a descriptor can never name a device's registers.
+ *
+ * Slots are added before the first vCPU runs and stay for the life of the VM; readers need
+ * no lock. A write that does not come from a vCPU is told to the CPU engine (gmem_watch()),
+ * which drops what it translated from there, and is marked in the dirty log.
+ *
+ * Guest memory races with running vCPUs by nature: copy once, then check the copy.
+ *
+ * Context: any thread, unless said otherwise.
+ */
+#ifndef VM_MEM_GMEM_H
+#define VM_MEM_GMEM_H
+
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+
+/* A guest physical address. Distinct from integers so that a host or virtual one is refused. */
+typedef struct {
+	uint64_t raw;
+} gpa_t;
+
+#define GPA(x) ((gpa_t){ (x) })
+
+enum {
+	GMEM_PAGE_SHIFT = 12,
+	GMEM_PAGE_BYTES = 1 << GMEM_PAGE_SHIFT,
+	GMEM_SLOTS_MAX  = 8,
+};
+
+/* Contiguous RAM. */
+struct gmem_slot {
+	gpa_t    first;        /* page aligned */
+	uint64_t bytes;        /* page multiple, not 0 */
+	uint8_t *host;         /* the mapping, owned by the struct gmem */
+	int      fd;           /* file that backs it, owned; -1: anonymous memory */
+	uint64_t fd_offset;
+	_Atomic uint64_t *dirty;   /* a bit a page; all zero while the log is off */
+};
+
+/* Told after a write to guest memory that no vCPU made; any thread. */
+typedef void gmem_written_fn(void *ctx, gpa_t first, uint64_t bytes);
+
+struct gmem {
+	struct gmem_slot slots[GMEM_SLOTS_MAX];   /* by address */
+	unsigned         n_slots;
+	atomic_bool      log_dirty;
+	gmem_written_fn *written;                 /* NULL: nobody asked */
+	void            *written_ctx;
+};
+
+/* An empty map. */
+void gmem_init(struct gmem *g);
+void gmem_fini(struct gmem *g);
+
+/*
+ * Add RAM at `first`.
+ *
+ * @own_fd  file to map, owned from here on, also on failure; -1: anonymous memory
+ * @shared  map the file shared (a memory file of this VM alone); else private, copy on write
+ *
+ * Context: before any vCPU runs.
+ */
+int gmem_add(struct gmem *g, gpa_t first, uint64_t bytes, int own_fd, uint64_t offset, bool shared,
+	     struct err *e) must_check;
+
+/* All of [first, first + len) is RAM of one slot. len 0: first is RAM or one past it. */
+bool gmem_is_ram(const struct gmem *g, gpa_t first, uint64_t len);
+
+/* Copy. 0 or -EFAULT, and then nothing was copied. Bytes, not atomic. */
+int gmem_read(const struct gmem *g, gpa_t from, void *ret, size_t len) must_check;
+int gmem_write(struct gmem *g, gpa_t to, const void *data, size_t len) must_check;
+
+/* Naturally aligned little endian values, loaded and stored whole with acquire and release. */
+int gmem_load16(const struct gmem *g, gpa_t from, uint16_t *ret) must_check;
+int gmem_load32(const struct gmem *g, gpa_t from, uint32_t *ret) must_check;
+int gmem_store16(struct gmem *g, gpa_t to, uint16_t v) must_check;
+int gmem_store32(struct gmem *g, gpa_t to, uint32_t v) must_check;
+
+/*
+ * A view of guest memory for scattered I/O: appends one entry to iov[*n]. It stays valid while
+ * the VM exists; what is written through it is told by gmem_wrote() when the write is complete.
+ * 0, -EFAULT, or -ENOBUFS if *n is n_max already.
+ */
+int  gmem_iov(const struct gmem *g, gpa_t first, uint64_t len, struct iovec *iov, unsigned *n,
+	      unsigned n_max) must_check;
+void gmem_wrote(struct gmem *g, const struct iovec *iov, unsigned n);
+
+/* --- For CPU engines --- */
+
+/* The slot with this address, NULL if it is not RAM. */
+struct gmem_slot *gmem_slot(struct gmem *g, gpa_t at);
+
+/* Mark pages that a vCPU is about to be able to write. Cheap while the log is off. */
+void gmem_mark_dirty(struct gmem *g, gpa_t first, uint64_t bytes);
+
+/* One engine asks to be told of writes. Context: before any vCPU runs. */
+void gmem_watch(struct gmem *g, gmem_written_fn *fn, void *ctx);
+
+/* --- Dirty log --- */
+
+/* Start with every page clean, or stop. The engine is asked for its part by engine_log(). */
+int  gmem_log_start(struct gmem *g, struct err *e) must_check;
+void gmem_log_stop(struct gmem *g);
+
+/* Take and clear a slot's bits: ret has one bit a page, (bytes / 4096 + 63) / 64 words. */
+void gmem_log_take(struct gmem *g, unsigned slot, uint64_t *ret);
+
+#endif
