@@ -18,6 +18,11 @@ struct insn;
  * execution goes on, and jumps change it. */
 typedef void insn_fn(struct soft_cpu *c, const struct insn *i);
 
+enum insn_mode { INSN_MODE_16, INSN_MODE_32, INSN_MODE_64 };
+
+/* Chooses the function of a decoded instruction, once; see handlers.h. */
+typedef insn_fn *insn_pick(const struct insn *i, enum insn_mode mode);
+
 enum { INSN_BYTES_MAX = 15, INSN_NONE = 0xff, INSN_BASE_RIP = 0xfe };
 
 enum insn_map { INSN_MAP_1, INSN_MAP_0F, INSN_MAP_0F38, INSN_MAP_0F3A, INSN_MAP__COUNT };
@@ -32,8 +37,6 @@ enum insn_prefix {
 	INSN_VEX   = 1 << 6,
 	INSN_VEX_L = 1 << 7,
 };
-
-enum insn_mode { INSN_MODE_16, INSN_MODE_32, INSN_MODE_64 };
 
 struct insn_row;
 
