@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 
+#include "base/clock.h"
 #include "base/cmd.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -19,7 +20,7 @@
 
 struct opts {
 	const char *bundle, *dir, *oci, *oci_root, *log;
-	uint64_t    log_size, log_files, listen_fd, epoch;
+	uint64_t    log_size, log_files, listen_fd, epoch, patience;
 	bool        systemd_cgroup, terminal, open_stdin, foreground, debug;
 };
 
@@ -45,6 +46,8 @@ static const struct cmd_opt opts[] = {
 	{ 0, "epoch", CMD_UINT, IN(epoch), "N", "orders of older epochs are refused" },
 	{ 0, "listen-fd", CMD_UINT, IN(listen_fd), "FD",
 	  "an inherited listening socket; else DIR/" SHIM_SOCKET_NAME, 3, 1023 },
+	{ 0, "patience", CMD_UINT, IN(patience), "SECONDS",
+	  "to stay without a daemon when nothing runs", 1, 86400, .dflt = "60" },
 	{ 0, "foreground", CMD_FLAG, IN(foreground), NULL, "do not go to the background" },
 	{ 0, "debug", CMD_FLAG, IN(debug), NULL, "say more in DIR/shim.log" },
 };
@@ -163,6 +166,7 @@ static int run(const struct cmd_call *call, struct err *e)
 		.oci_root = o->oci_root, .oci_systemd_cgroup = o->systemd_cgroup, .log = o->log,
 		.log_max_bytes = o->log_size, .log_max_files = (unsigned)o->log_files,
 		.terminal = o->terminal, .open_stdin = o->open_stdin, .epoch = o->epoch,
+		.patience_ns = o->patience * NS_PER_SEC,
 	};
 	int dir_fd = -1, lock_fd = -1;
 	int r = check(o, conf.id, e);
@@ -210,7 +214,7 @@ static const struct cmd root = {
 	.help = "watch one instance: its terminal or pipes, its log, its exit status",
 	.text = "holmd starts one for each instance that runs, and talks to it over the socket "
 		"DIR/" SHIM_SOCKET_NAME ". It returns once it listens and stays in the background "
-		"until the end of the instance is acknowledged.",
+		"until the end of the instance is acknowledged, or recorded and nobody asks.",
 };
 
 int main(int argc, char **argv)

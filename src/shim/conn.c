@@ -21,9 +21,7 @@ static void conn_free(struct conn *c)
 	wire_conn_fini(&c->wire);
 	free(c);
 	s->n_conns--;
-	if (s->state == SHIM_IDLE && s->n_conns == 0) {
-		ev_timer_start(&s->loop, &s->idle, SHIM_IDLE_MS * NS_PER_MS);
-	}
+	shim_await(s);
 }
 
 static void watch(struct conn *c)

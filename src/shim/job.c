@@ -161,8 +161,10 @@ struct job *job_runtime(struct shim *s, const char *const *args, const int stdio
 	if (r == 0 && s->conf.oci_systemd_cgroup) {
 		r = strv_add(&v, "--systemd-cgroup");
 	}
-	r = r < 0 ? r : strv_addf(&v, "--log=%s/%s", s->conf.dir, log);
-	r = r < 0 ? r : strv_add(&v, "--log-format=json");
+	if (r == 0 && !shim_folder_gone(s)) {
+		r = strv_addf(&v, "--log=%s/%s", s->conf.dir, log);
+		r = r < 0 ? r : strv_add(&v, "--log-format=json");
+	}
 	for (; r == 0 && *args; args++) {
 		r = strv_add(&v, *args);
 	}

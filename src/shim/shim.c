@@ -78,6 +78,7 @@ void shim_set_state(struct shim *s, enum shim_state state)
 	s->state = state;
 	shim_tell_status(s, NULL);
 	shim_collect(s);
+	shim_await(s);
 }
 
 struct session *shim_exec_find(struct shim *s, const char *name)
@@ -101,6 +102,11 @@ static bool exec_has_job(const struct shim *s, const struct session *x)
 	return false;
 }
 
+static bool nothing_runs(const struct shim *s)
+{
+	return s->state == SHIM_GONE || s->state == SHIM_FAILED || s->state == SHIM_IDLE;
+}
+
 static void collect(struct ev_timer *t)
 {
 	struct shim *s = container_of(t, struct shim, collect);
@@ -113,9 +119,7 @@ static void collect(struct ev_timer *t)
 			s->n_execs--;
 		}
 	}
-	bool over = s->state == SHIM_GONE || s->state == SHIM_FAILED || s->state == SHIM_IDLE;
-
-	if (over && s->acked && s->n_clients == 0 && s->n_jobs == 0) {
+	if (nothing_runs(s) && s->acked && s->n_clients == 0 && s->n_jobs == 0) {
 		s->loop.stop = true;
 	}
 }
@@ -128,12 +132,20 @@ void shim_collect(struct shim *s)
 
 /* --- the end --- */
 
+bool shim_folder_gone(const struct shim *s)
+{
+	struct stat st;
+
+	return sys_fstat(s->dir_fd, &st) == 0 && st.st_nlink == 0;
+}
+
 /* Until it is on disk; the daemon's connections are told anyway. */
 static void save_record(struct ev_timer *t)
 {
 	struct shim *s = container_of(t, struct shim, record);
 
-	if (record_write(s) < 0) {
+	s->recorded = record_write(s) == 0 || shim_folder_gone(s);
+	if (!s->recorded) {
 		log_error("the exit record cannot be written", "instance", s->conf.id);
 		ev_timer_start(&s->loop, &s->record, 100 * NS_PER_MS);
 	}
@@ -489,17 +501,34 @@ static void on_signal(struct ev_fd *ev, uint32_t events)
 		if (si.ssi_signo == SIGTERM && shim_alive(s)) {
 			/* The host goes down: the container is told, its end recorded. */
 			ignore_result(order_signal(&s->main, SIGTERM, false, &e));
+		} else if (si.ssi_signo == SIGTERM && nothing_runs(s)) {
+			s->loop.stop = true; /* who asks for it knows that nobody needs us */
 		}
 	}
 	reap_all(s);
 }
 
+/* Nobody came, and nobody needs to: the record says what there is to say. */
 static void idle_over(struct ev_timer *t)
 {
 	struct shim *s = container_of(t, struct shim, idle);
 
-	if (s->state == SHIM_IDLE && s->n_conns == 0) {
+	if (!nothing_runs(s) || s->n_conns > 0) {
+		return; /* shim_await() comes again */
+	}
+	if ((s->state == SHIM_IDLE || s->recorded) && s->n_clients == 0 && s->n_jobs == 0) {
 		s->loop.stop = true;
+	} else {
+		ev_timer_start(&s->loop, t, SHIM_AGAIN_MS * NS_PER_MS);
+	}
+}
+
+void shim_await(struct shim *s)
+{
+	if (nothing_runs(s) && s->n_conns == 0) {
+		/* In a folder without a name nobody finds us. */
+		ev_timer_start(&s->loop, &s->idle,
+			       shim_folder_gone(s) ? 0 : s->conf.patience_ns);
 	}
 }
 
@@ -613,13 +642,13 @@ int shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd, in
 	s.main.terminal = conf->terminal;
 	s.main.open_stdin = conf->open_stdin;
 	s.record.fn = save_record;
+	s.idle.fn = idle_over;
 
 	int r = set_up(&s);
 
 	if (r == 0) {
 		fd_close(ready_fd);
-		s.idle.fn = idle_over;
-		ev_timer_start(&s.loop, &s.idle, SHIM_IDLE_MS * NS_PER_MS);
+		shim_await(&s);
 		r = ev_run(&s.loop);
 	}
 	tear_down(&s);

@@ -23,6 +23,10 @@
  * child, so its number cannot be used again before we know. EXITED: main.exit is final and
  * on disk; the delete job runs. GONE, FAILED: the runtime knows nothing of the container.
  *
+ * Where nothing runs (IDLE, GONE, FAILED) and no daemon is connected, the shim leaves after
+ * conf.patience_ns, or at once if its folder was removed: shim_await(). What it would have to
+ * say then is in the exit record.
+ *
  * One thread, one loop; nothing blocks but writes to the log and to the instance's folder.
  */
 #ifndef SHIM_SHIM_H
@@ -50,7 +54,7 @@ enum {
 	SHIM_JOB_OUT_MAX = 512 * 1024,   /* output of one job */
 	SHIM_STALL_MS    = 10000,        /* patience with a client, if it asked for none */
 	SHIM_LINGER_MS   = 1000,         /* for output of a process that has ended */
-	SHIM_IDLE_MS     = 60000,
+	SHIM_AGAIN_MS    = 1000,         /* what keeps it from leaving is looked at again */
 	SHIM_START_MS    = 120000,
 };
 
@@ -158,6 +162,7 @@ struct shim_conf {
 	unsigned    log_max_files;
 	bool        terminal, open_stdin;
 	uint64_t    epoch;
+	uint64_t    patience_ns;    /* with a daemon that does not come, when nothing runs */
 };
 
 struct orphan {
@@ -185,6 +190,7 @@ struct shim {
 	struct strv      network;
 	int              memory_fd;   /* the control group's memory events, or -1 */
 	bool             oom, acked, freezing;
+	bool             recorded;    /* the exit record is on disk, or has no place any more */
 	bool             early;       /* it ended before its start was reported, so: */
 	int              early_status;
 	char             error[1024];
@@ -203,6 +209,8 @@ int  shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd, i
 void shim_set_state(struct shim *s, enum shim_state state);
 void shim_tell_status(struct shim *s, struct conn *only);   /* NULL: everyone */
 void shim_tell_exec(struct shim *s, struct session *x, struct conn *only);
+void shim_await(struct shim *s);    /* leave after a while if no daemon comes */
+bool shim_folder_gone(const struct shim *s);                /* it was removed under us */
 void shim_start(struct shim *s);
 int  shim_read_pid(struct shim *s, const char *name, pid_t *ret, struct err *e) must_check;
 void shim_claim_orphan(struct shim *s, struct session *x); /* it may have ended already */

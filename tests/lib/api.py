@@ -81,6 +81,14 @@ class Api:
         _, data = self.raw("GET", f"/v1/instances/{name}/logs{query}")
         return "".join(text.decode() for _, text in frames(data))
 
+    def wait_log(self, name, text, timeout=20):
+        """The log, once it holds a text."""
+        end = time.monotonic() + timeout
+        while text not in (log := self.logs(name)):
+            assert time.monotonic() < end, log
+            time.sleep(0.02)
+        return log
+
     def upgrade(self, path, body=b""):
         """The socket of an attached session, and what came behind the headers."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

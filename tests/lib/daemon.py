@@ -16,6 +16,8 @@ import termios
 import fcntl
 import time
 
+from lib import leftovers
+
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("HOLM_BUILD", TOP / "build")).resolve() / "bin"
 
@@ -124,21 +126,22 @@ class Daemon:
         return json.loads(self.holm("inspect", name).stdout)[0]
 
     def close(self):
+        """Ends everything; fails if a process of the daemon's then is still there."""
         for t in self.terminals:
             t.close()
         if self.proc.poll() is not None:
             self.start()
         self.holm("rm", "--all", "--force", check=False)
         self.kill(signal.SIGTERM)
+        left = leftovers.processes_after_a_while(self)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         subprocess.run(["umount", "-R", "-l", self.base], capture_output=True, check=False)
         shutil.rmtree(self.base, ignore_errors=True)
-        for group in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.cgroup.strip('/')}"):
-            try:
-                group.rmdir()
-            except OSError:
-                pass  # not empty: a test that leaves something says so itself
         # Ours alone: the groups above those of the instances, one a hierarchy.
         top = pathlib.Path("/sys/fs/cgroup")
         for folder in [top / self.cgroup[1:], *top.glob("*" + self.cgroup)]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+        assert not left, f"still there: {left}"

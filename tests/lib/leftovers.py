@@ -26,6 +26,14 @@ def processes(daemon):
     return found
 
 
+def processes_after_a_while(daemon, seconds=20):
+    """What processes() finds once what is ending has been given time to end."""
+    end = time.monotonic() + seconds
+    while (found := processes(daemon)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
 def mounts(daemon):
     """Mounts that the host sees below the daemon's folder, but not of the folder itself."""
     mark = str(daemon.base) + "/"

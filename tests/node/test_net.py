@@ -25,11 +25,7 @@ def test_user_network(api, userns):
     api.run("n", "sh", "-c", "cat /proc/net/route /etc/resolv.conf /etc/hosts; "
             "nc -w 2 169.254.169.254 80 </dev/null; echo nc $?; sleep 100",
             network="user", userns=userns, extra_hosts=["db:10.1.2.3"])
-    end = time.monotonic() + 15
-    while "nc " not in api.logs("n"):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    text = api.logs("n")
+    text = api.wait_log("n", "nc ", timeout=30)
     assert "eth0" in text.split("\n")[1] or "\t00000000\t" in text
     assert "FEA9FEA9" in text and "nc 0" not in text
     assert "nameserver 169.254.1.1" in text and "10.1.2.3\tdb" in text
@@ -46,8 +42,9 @@ def test_user_network(api, userns):
 
 
 def test_other_networks(api):
-    api.run("none", "sh", "-c", "cat /proc/net/dev; sleep 100")
-    assert [line.split(":")[0].strip() for line in api.logs("none").splitlines()[2:]] == ["lo"]
+    api.run("none", "sh", "-c", "cat /proc/net/dev; echo end; sleep 100")
+    lines = api.wait_log("none", "end\n").splitlines()[2:-1]
+    assert [line.split(":")[0].strip() for line in lines] == ["lo"]
     api.run("host", "sh", "-c", "cat /proc/net/dev", network="host")
     api.get("/v1/instances/host/wait")
     ours = pathlib.Path("/proc/net/dev").read_text().splitlines()[2:]

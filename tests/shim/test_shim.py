@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -88,6 +89,45 @@ def test_no_daemon_when_it_ends(make):
     assert status["exit_code"] == 3
     conn.call("ack")
     shim.wait_left()
+
+
+def test_no_daemon_comes(make):
+    """Nothing runs and nobody asks: the record stays, the shim does not."""
+    shim = make(["sh", "-c", "exit 3"], options=["--patience", "1"])
+    conn = shim.connect()
+    conn.call("start")
+    conn.wait_state("gone")
+    conn.close()
+    shim.wait_left(30)
+    assert shim.record()["exit_code"] == 3
+    failed = make(["/nosuch/path"], options=["--patience", "1"])
+    conn = failed.connect()
+    with pytest.raises(ShimError):
+        conn.call("start")
+    conn.close()
+    failed.wait_left(30)
+    assert failed.record()["exit_code"] == 127
+
+
+def test_folder_removed(make):
+    """No daemon can find it any more: it leaves as soon as its container has ended."""
+    shim = make(["sleep", "1000"], options=["--patience", "3600"])
+    conn = shim.connect()
+    pid = conn.call("start")["value"]
+    conn.close()
+    shutil.rmtree(shim.dir)
+    assert alive(shim.pid) and alive(pid)
+    os.kill(pid, signal.SIGKILL)
+    shim.wait_left(30)
+    listing = subprocess.run([shim.runtime, "--root", shim.oci_root, "list", "-q"],
+                             capture_output=True, text=True, check=False)
+    assert shim.id not in listing.stdout
+
+
+def test_terminated_when_nothing_runs(make):
+    shim = make(["true"], options=["--patience", "3600"])
+    os.kill(shim.pid, signal.SIGTERM)
+    shim.wait_left(30)
 
 
 @pytest.mark.parametrize("args,code", [(["nosuchprogram"], 127), (["/nosuch/path"], 127),
