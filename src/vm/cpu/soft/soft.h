@@ -5,11 +5,13 @@
  *	insn.h, decode.c, table.c   bytes to struct insn
  *	native.c     instructions that run on the host's own unit, registers and flags swapped in
  *	int.c        integer instructions by hand, for speed
- *	flow.c       jumps, calls, stack, strings, far transfers
- *	system.c     control registers, MSRs, CPUID, descriptor tables, port I/O
- *	mmu.c        paging, the software TLB, checked accesses
+ *	flow.c       jumps, calls, stack; far.c: between segments; string.c
+ *	system.c     control registers, descriptor tables; msr.c, io.c, xsave.c, pv.c
+ *	seg.c        segments and their descriptors; task.c: task switches
+ *	mmu.c        the page walk; tlb.c: the software TLB; access.c: checked accesses
  *	fault.c      exceptions and interrupts: delivery in every mode
  *	block.c      decoded blocks, and what makes them stale
+ *	smp.c        what vCPUs ask of each other
  *	run.c        the loop of one vCPU
  *	soft.c       the engine interface
  *
@@ -32,10 +34,84 @@ enum soft_access { SOFT_READ, SOFT_WRITE, SOFT_FETCH };
 struct soft_tlb_entry {
 	uint64_t tag_read, tag_write;
 	uint64_t addend;          /* host address = virtual address + addend; RAM only */
-	uint64_t gpa;             /* page, and flags in the low bits */
+	uint64_t gpa;             /* page, and SOFT_TLB_* in the low bits */
 };
 
-enum { SOFT_TLB_ENTRIES = 1024 };
+/* Page's virtual address to physical, for instructions. */
+struct soft_code_entry {
+	uint64_t tag, gpa;
+};
+
+enum {
+	SOFT_TLB_ENTRIES  = 1024,
+	SOFT_CODE_ENTRIES = 256,
+	SOFT_JUMP_ENTRIES = 8192,
+	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
+	SOFT_TLB_LARGE    = 1,      /* a piece of a large page; bits 4..9: log2 of its size */
+	SOFT_TLB_GLOBAL   = 2,
+	SOFT_TLB_SIZE_SHIFT = 4,
+};
+
+/* Translations of one PCID, apart from those of the kernel's own pages. */
+struct soft_window {
+	struct soft_tlb_entry  user[SOFT_TLB_ENTRIES];    /* at CPL 3 */
+	struct soft_tlb_entry  ac[SOFT_TLB_ENTRIES];      /* at CPL 0 to 2, all pages */
+	struct soft_code_entry code[SOFT_CODE_ENTRIES];   /* at CPL 3 */
+	uint64_t generation;      /* of entries in the jump cache */
+	uint64_t used;            /* when; for replacement */
+	uint16_t pcid;
+	bool     valid;
+	bool     has_large;
+};
+
+/* Where to go on at a linear address: found without a look at the page tables. */
+struct soft_jump {
+	uint64_t linear;
+	uint64_t generation;      /* of the half of the address space that it is in */
+	struct soft_block *block;
+};
+
+/* Asked by other threads; looked at between blocks. */
+enum soft_want {
+	SOFT_WANT_KICK      = 1 << 0,   /* vcpu_run() returns */
+	SOFT_WANT_EVENT     = 1 << 1,   /* an interrupt may be there, NMI, INIT, SIPI */
+	SOFT_WANT_REQUEST   = 1 << 2,   /* the inbox holds something */
+	SOFT_WANT_EXCLUSIVE = 1 << 3,   /* somebody wants to run alone */
+};
+
+/* Why the loop must look before the next block; of its own thread. */
+enum soft_slow {
+	SOFT_SLOW_EVENT   = 1 << 0,   /* interrupts may have become deliverable */
+	SOFT_SLOW_SHADOW  = 1 << 1,   /* STI or MOV SS: one instruction first */
+	SOFT_SLOW_TRAP    = 1 << 2,   /* RFLAGS.TF, or RF is set */
+	SOFT_SLOW_DR      = 1 << 3,   /* breakpoints in DR0 to DR3 */
+	SOFT_SLOW_DEBUG   = 1 << 4,   /* the debugger steps or has breakpoints */
+	SOFT_SLOW_HALT    = 1 << 5,   /* not runnable */
+	SOFT_SLOW_STOP    = 1 << 6,   /* vcpu_run() returns with c->stop */
+};
+
+/* What another thread wants done between blocks: pages whose code or write tags go. */
+enum { SOFT_INBOX_PAGES = 64 };
+
+enum soft_request {
+	SOFT_REQ_CODE   = 1,    /* drop blocks of a page */
+	SOFT_REQ_WRITES = 2,    /* drop write tags of a page */
+};
+
+struct soft_inbox {
+	pthread_mutex_t lock;
+	atomic_ullong   posted, served;
+	unsigned n;
+	struct {
+		uint64_t gpa;
+		unsigned what;        /* SOFT_REQ_* */
+	} pages[SOFT_INBOX_PAGES];
+	bool all_code, all_writes, all_tlb;
+};
+
+struct soft_engine;
+struct soft_blocks;
+struct lapic;
 
 struct soft_cpu {
 	struct vcpu      vcpu;
@@ -46,27 +122,189 @@ struct soft_cpu {
 	uint16_t         flags;
 	uint8_t          cpl;
 	uint8_t          mode;            /* enum insn_mode */
+	uint8_t          stack_bytes;     /* of the stack pointer: 2, 4, 8 */
+	bool             check_access;    /* every access takes the slow path: #AC, breakpoints */
+	bool             alone;           /* between soft_exclusive_begin() and _end() */
+	bool             in_delivery;     /* an event is being delivered */
+	bool             external;        /* and it is no fault or INT n of the program: EXT bit */
+	bool             nmi_done;        /* IRET was executed: NMIs come again */
+	unsigned         slow;            /* SOFT_SLOW_* */
 	atomic_uint      wants;           /* SOFT_WANT_*: what others ask of its loop */
+	struct soft_tlb_entry *tlb;       /* of data accesses at this privilege */
 	sigjmp_buf       fault_jump;      /* soft_fault() goes there */
-	struct soft_tlb_entry tlb_user[SOFT_TLB_ENTRIES], tlb_kernel[SOFT_TLB_ENTRIES];
+
+	/* The exception that soft_fault() raised. */
+	uint8_t          fault_vector;
+	bool             fault_has_error;
+	uint32_t         fault_error;
+
+	uint64_t         count;           /* instructions, those of the running block included */
+	int              budget;          /* blocks until the clock is looked at */
+	uint64_t         deadline_ns;     /* of the local APIC's timer; UINT64_MAX: none */
+	uint64_t         dr6_pending;     /* data breakpoints that this instruction hit */
+
+	struct soft_engine *eng;
+	struct lapic       *apic;
+	struct soft_blocks *blocks;
+	struct soft_block  *running;      /* the block of the instruction that runs */
+	struct soft_window *window;       /* of the current PCID */
+	uint64_t         kernel_generation;
+	uint64_t         generations;     /* given out so far */
+	uint64_t         phys_reserved;   /* address bits that are reserved in page tables */
+	bool             kernel_large, kernel_local;   /* kinds of page in tlb_kernel */
+
+	struct cpu_cpuid *cpuid;
+	size_t            n_cpuid;
+	uint64_t          xcr0_supported;
+
+	int64_t          tsc_offset;
+	enum vcpu_stop   stop;
+	struct err      *err;             /* of the vcpu_run() that goes on */
+	struct vcpu_debug debug;
+	uint64_t         debug_skip;      /* breakpoint that was reported: pass it once */
+	bool             debug_skip_valid;
+
+	atomic_bool      in_guest;        /* false: it holds no translation in its hands */
+	atomic_uint      parked;          /* a futex word */
+	atomic_bool      nmi;             /* posted by others */
+	struct soft_inbox inbox;
+
+	struct soft_tlb_entry  tlb_kernel[SOFT_TLB_ENTRIES];   /* CPL 0 to 2, no user pages if SMAP */
+	struct soft_tlb_entry  tlb_none[SOFT_TLB_ENTRIES];     /* never hits */
+	struct soft_code_entry code_kernel[SOFT_CODE_ENTRIES];
+	struct soft_jump       jump[SOFT_JUMP_ENTRIES];
+	struct soft_window     windows[SOFT_WINDOWS];
 };
+
+/* --- Flags --- */
+
+enum { SOFT_ARITH = CPU_FLAG_CF | CPU_FLAG_PF | CPU_FLAG_AF | CPU_FLAG_ZF | CPU_FLAG_SF };
+
+static inline uint64_t soft_flags_get(const struct soft_cpu *c)
+{
+	return (c->s.rflags & ~(uint64_t)(SOFT_ARITH | CPU_FLAG_OF)) | CPU_FLAG_1 |
+	       ((unsigned)c->flags >> 8 & SOFT_ARITH) | ((unsigned)c->flags & 1) << 11;
+}
+
+/* All flags; what depends on the others (privilege, traps) follows by soft_mode_update(). */
+static inline void soft_flags_set(struct soft_cpu *c, uint64_t v)
+{
+	c->s.rflags = v | CPU_FLAG_1;
+	c->flags = (uint16_t)((v & SOFT_ARITH) << 8 | (v >> 11 & 1));
+}
+
+/* --- Faults --- */
 
 /* Raise an exception; state is as before the instruction. Does not return. */
 _Noreturn void soft_fault(struct soft_cpu *c, unsigned vector, uint32_t error);
 _Noreturn void soft_fault_no_error(struct soft_cpu *c, unsigned vector);
 
+/* CPL, mode, TLB and what has to be looked at follow from the state; after a change of CS, SS,
+ * CR0, CR4, EFER, DR7, RFLAGS. */
+void soft_mode_update(struct soft_cpu *c);
+
+/* --- Memory --- */
+
 /* Effective address inside its segment, and the linear address with the segment's checks. */
 uint64_t soft_ea(const struct soft_cpu *c, const struct insn *i);
-uint64_t soft_linear(struct soft_cpu *c, unsigned seg, uint64_t ea, unsigned bytes,
-		     enum soft_access access);
+uint64_t soft__linear_legacy(struct soft_cpu *c, unsigned seg, uint64_t ea, unsigned bytes,
+			     enum soft_access access);
+_Noreturn void soft__not_canonical(struct soft_cpu *c, unsigned seg);
+
+static inline bool soft_canonical(uint64_t va)
+{
+	return (va + (UINT64_C(1) << 47)) >> 48 == 0;
+}
+
+static inline uint64_t soft_linear(struct soft_cpu *c, unsigned seg, uint64_t ea, unsigned bytes,
+				   enum soft_access access)
+{
+	if (__builtin_expect(c->mode != INSN_MODE_64, 0)) {
+		return soft__linear_legacy(c, seg, ea, bytes, access);
+	}
+	if (seg >= CPU_FS) {
+		ea += c->s.seg[seg].base;
+	}
+	if (__builtin_expect(!soft_canonical(ea), 0)) {
+		soft__not_canonical(c, seg);
+	}
+	return ea;
+}
+
+uint64_t soft__load_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes);
+void     soft__store_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v);
+
+static inline struct soft_tlb_entry *soft__tlb(struct soft_cpu *c, uint64_t linear)
+{
+	return &c->tlb[linear >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1)];
+}
 
 /* Checked accesses at linear addresses with the current privilege; 1, 2, 4 or 8 bytes. */
-uint64_t soft_load(struct soft_cpu *c, uint64_t linear, unsigned bytes);
-void     soft_store(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v);
+static inline uint64_t soft_load(struct soft_cpu *c, uint64_t linear, unsigned bytes)
+{
+	const struct soft_tlb_entry *e = soft__tlb(c, linear);
+	const void *host = (const void *)(linear + e->addend);
+
+	if (__builtin_expect(linear - e->tag_read > GMEM_PAGE_BYTES - bytes, 0)) {
+		return soft__load_slow(c, linear, bytes);
+	}
+	switch (bytes) {
+	case 1: {
+		return *(const volatile uint8_t *)host;
+	}
+	case 2: {
+		typedef volatile uint16_t __attribute__((aligned(1), may_alias)) u16;
+		return *(const u16 *)host;
+	}
+	case 4: {
+		typedef volatile uint32_t __attribute__((aligned(1), may_alias)) u32;
+		return *(const u32 *)host;
+	}
+	default: {
+		typedef volatile uint64_t __attribute__((aligned(1), may_alias)) u64;
+		return *(const u64 *)host;
+	}
+	}
+}
+
+static inline void soft_store(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v)
+{
+	const struct soft_tlb_entry *e = soft__tlb(c, linear);
+	void *host = (void *)(linear + e->addend);
+
+	if (__builtin_expect(linear - e->tag_write > GMEM_PAGE_BYTES - bytes, 0)) {
+		soft__store_slow(c, linear, bytes, v);
+		return;
+	}
+	switch (bytes) {
+	case 1: {
+		*(volatile uint8_t *)host = (uint8_t)v;
+		return;
+	}
+	case 2: {
+		typedef volatile uint16_t __attribute__((aligned(1), may_alias)) u16;
+		*(u16 *)host = (uint16_t)v;
+		return;
+	}
+	case 4: {
+		typedef volatile uint32_t __attribute__((aligned(1), may_alias)) u32;
+		*(u32 *)host = (uint32_t)v;
+		return;
+	}
+	default: {
+		typedef volatile uint64_t __attribute__((aligned(1), may_alias)) u64;
+		*(u64 *)host = v;
+		return;
+	}
+	}
+}
 
 /* Larger ones: both pages are checked before anything is written. */
 void soft_load_bytes(struct soft_cpu *c, uint64_t linear, void *ret, size_t n);
 void soft_store_bytes(struct soft_cpu *c, uint64_t linear, const void *data, size_t n);
+
+/* Would a write of n bytes (at most a page) fault? Raises that; sets A and D. */
+void soft_probe_write(struct soft_cpu *c, uint64_t linear, size_t n);
 
 /*
  * Host address for an atomic read-modify-write of at most 16 bytes inside one page of RAM that
