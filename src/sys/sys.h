@@ -44,6 +44,8 @@
 	X(waitid) X(seccomp) X(bpf) X(sethostname) X(setdomainname) X(ioprio_set) \
 	X(sched_setattr) X(sched_setaffinity) X(personality) X(keyctl) X(landlock) X(umask) \
 	X(set_mempolicy) X(setfsuid) X(setfsgid) X(fork) \
+	/* map.h */ \
+	X(mmap) X(madvise) \
 	/* socket.h */ \
 	X(accept4) X(bind) X(connect) X(listen) X(recvmsg) X(sendmsg) X(setsockopt) X(getsockopt) \
 	X(shutdown) X(socket) X(socketpair) X(epoll_create1) X(epoll_ctl) X(eventfd) X(inotify_init1) \

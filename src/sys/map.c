@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sys/map.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+int sys_mmap(size_t bytes, int prot, int flags, int fd, uint64_t offset, void **ret)
+{
+	int r = sys__fault(SYS_CALL_mmap);
+
+	if (r < 0) {
+		return r;
+	}
+	void *at = mmap(NULL, bytes, prot, flags, fd, (off_t)offset);
+
+	if (at == MAP_FAILED) {
+		return -errno;
+	}
+	*ret = at;
+	return 0;
+}
+
+int sys_munmap(void *at, size_t bytes)
+{
+	return sys__ret(munmap(at, bytes));
+}
+
+int sys_madvise(void *at, size_t bytes, int advice)
+{
+	int r = sys__fault(SYS_CALL_madvise);
+
+	return r < 0 ? r : sys__ret(madvise(at, bytes, advice));
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mappings of memory. Conventions of sys/sys.h.
+ */
+#ifndef SYS_MAP_H
+#define SYS_MAP_H
+
+#include "sys/sys.h"
+
+/* A new mapping at an address that the kernel picks. fd -1 with MAP_ANONYMOUS. */
+int sys_mmap(size_t bytes, int prot, int flags, int fd, uint64_t offset, void **ret) must_check;
+int sys_munmap(void *at, size_t bytes) must_check;
+
+/* MADV_*. */
+int sys_madvise(void *at, size_t bytes, int advice) must_check;
+
+#endif
