@@ -2,6 +2,7 @@
 #include "oci/image.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -272,24 +273,49 @@ static int check_media_type(const char *inside, const char *outside, struct err 
 	return 0;
 }
 
+/* What one kind of document must be. */
+struct document {
+	enum oci_kind        kind;
+	const char          *what;          /* after "an" */
+	const struct jtable *table;
+	const char *const   *not_members;   /* those of the other kinds; NULL ends */
+};
+
+/* The steps that every document goes through; *ret is the struct of its table. */
+static int parse_document(const struct document *d, const char *text, size_t len,
+			  const char *media_type, struct arena *a, void *ret, struct err *e)
+{
+	auto_json json_t *doc = NULL;
+	char what[32];
+
+	(void)snprintf(what, sizeof(what), "an %s", d->what);
+	int r = expect_kind(media_type, d->kind, what, e);
+
+	if (r == 0) {
+		r = json_parse(text, len, &json_limits_document, d->what, &doc, e);
+	}
+	if (r == 0) {
+		r = refuse_members(doc, d->not_members, what, e);
+	}
+	return r ? r : jtable_parse(d->table, doc, a, ret, e);
+}
+
+static int check_version(uint64_t version, struct err *e)
+{
+	return version == 2 ? 0 : err_field(e, "/schemaVersion", "must be 2");
+}
+
 int oci_index_parse(const char *text, size_t len, const char *media_type, struct arena *a,
 		    struct oci_index *ret, struct err *e)
 {
 	static const char *const others[] = { "config", "layers", "fsLayers", "rootfs", NULL };
-	auto_json json_t *doc = NULL;
-	int r = expect_kind(media_type, OCI_KIND_INDEX, "an image index", e);
+	static const struct document index = {
+		OCI_KIND_INDEX, "image index", &oci_index_table, others,
+	};
+	int r = parse_document(&index, text, len, media_type, a, ret, e);
 
 	if (r == 0) {
-		r = json_parse(text, len, &json_limits_document, "image index", &doc, e);
-	}
-	if (r == 0) {
-		r = refuse_members(doc, others, "an image index", e);
-	}
-	if (r == 0) {
-		r = jtable_parse(&oci_index_table, doc, a, ret, e);
-	}
-	if (r == 0 && ret->schema_version != 2) {
-		r = err_field(e, "/schemaVersion", "must be 2");
+		r = check_version(ret->schema_version, e);
 	}
 	return r ? r : check_media_type(ret->media_type, media_type, e);
 }
@@ -298,45 +324,30 @@ int oci_manifest_parse(const char *text, size_t len, const char *media_type, str
 		       struct oci_manifest *ret, struct err *e)
 {
 	static const char *const others[] = { "manifests", "fsLayers", "rootfs", NULL };
-	auto_json json_t *doc = NULL;
-	int r = expect_kind(media_type, OCI_KIND_MANIFEST, "an image manifest", e);
+	static const struct document manifest = {
+		OCI_KIND_MANIFEST, "image manifest", &oci_manifest_table, others,
+	};
+	int r = parse_document(&manifest, text, len, media_type, a, ret, e);
 
 	if (r == 0) {
-		r = json_parse(text, len, &json_limits_document, "image manifest", &doc, e);
+		r = check_version(ret->schema_version, e);
 	}
-	if (r == 0) {
-		r = refuse_members(doc, others, "an image manifest", e);
+	if (r == 0 && ret->layers.n > OCI_LAYERS_MAX) {
+		r = err_set(e, E2BIG, ERR_LIMIT, "the image has %zu layers; %d is the most",
+			    ret->layers.n, OCI_LAYERS_MAX);
 	}
-	if (r == 0) {
-		r = jtable_parse(&oci_manifest_table, doc, a, ret, e);
-	}
-	if (r < 0) {
-		return r;
-	}
-	if (ret->schema_version != 2) {
-		return err_field(e, "/schemaVersion", "must be 2");
-	}
-	if (ret->layers.n > OCI_LAYERS_MAX) {
-		return err_set(e, E2BIG, ERR_LIMIT, "the image has %zu layers; %d is the most",
-			       ret->layers.n, OCI_LAYERS_MAX);
-	}
-	return check_media_type(ret->media_type, media_type, e);
+	return r ? r : check_media_type(ret->media_type, media_type, e);
 }
 
 int oci_image_config_parse(const char *text, size_t len, const char *media_type,
 			   struct arena *a, struct oci_image_config *ret, struct err *e)
 {
 	static const char *const others[] = { "manifests", "layers", "fsLayers", NULL };
-	auto_json json_t *doc = NULL;
-	int r = expect_kind(media_type, OCI_KIND_CONFIG, "an image config", e);
+	static const struct document config = {
+		OCI_KIND_CONFIG, "image config", &oci_image_config_table, others,
+	};
 
-	if (r == 0) {
-		r = json_parse(text, len, &json_limits_document, "image config", &doc, e);
-	}
-	if (r == 0) {
-		r = refuse_members(doc, others, "an image config", e);
-	}
-	return r ? r : jtable_parse(&oci_image_config_table, doc, a, ret, e);
+	return parse_document(&config, text, len, media_type, a, ret, e);
 }
 
 int oci_image_check(const struct oci_manifest *m, const struct oci_image_config *c,
