@@ -117,24 +117,13 @@ static int walk(const struct cg_hier *h, const char *group, bool depth_first, un
 static int walk_children(const struct cg_hier *h, const char *group, bool depth_first,
 			 unsigned depth, cg_walk_fn fn, void *ud)
 {
-	auto_close int fd = sys_openat(h->root_fd, cg__rel(group), O_RDONLY | O_DIRECTORY, 0);
+	DIR *dir = NULL;
+	const struct dirent *d;
+	int r = depth < WALK_DEPTH_MAX ? sys_opendir(h->root_fd, cg__rel(group), &dir) : -ELOOP;
 
-	if (fd < 0) {
-		return fd == -ENOENT || fd == -ENODEV ? 0 : fd;
+	if (r < 0) {
+		return r == -ENOENT || r == -ENODEV ? 0 : r;
 	}
-	if (depth >= WALK_DEPTH_MAX) {
-		return -ELOOP;
-	}
-	DIR *dir = fdopendir(fd);
-
-	if (!dir) {
-		return -errno;
-	}
-	(void)take_fd(&fd); /* dir owns it */
-
-	struct dirent *d;
-	int r = 0;
-
 	while (r >= 0 && (d = readdir(dir))) {
 		if (d->d_type != DT_DIR || str_eq(d->d_name, ".") || str_eq(d->d_name, "..")) {
 			continue;

@@ -533,17 +533,16 @@ static void hugetlb_entry(const struct cg_hier *h, const char *size, struct cgro
 static int read_hugetlb(const struct cgroup *cg, struct arena *a, struct cgroup_stats *s)
 {
 	const struct cg_hier *h = cg__with(cg, CG_HUGETLB);
-	auto_close int fd = h ? sys_openat(h->root_fd, cg__rel(h->group), O_RDONLY | O_DIRECTORY, 0) : -1;
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct cgroup_mem_entry *v = dir ? arena_alloc(a, PAGE_SIZES_MAX, sizeof(*v)) : NULL;
-	const char **keys = dir ? arena_alloc(a, PAGE_SIZES_MAX + 1, sizeof(*keys)) : NULL;
-	struct dirent *d;
-	int r = dir && (!v || !keys) ? -ENOMEM : 0;
+	DIR *dir = NULL;
 
-	if (!dir) {
+	if (!h || sys_opendir(h->root_fd, cg__rel(h->group), &dir) < 0) {
 		return 0;
 	}
-	(void)take_fd(&fd); /* dir owns it */
+	struct cgroup_mem_entry *v = arena_alloc(a, PAGE_SIZES_MAX, sizeof(*v));
+	const char **keys = arena_alloc(a, PAGE_SIZES_MAX + 1, sizeof(*keys));
+	const struct dirent *d;
+	int r = v && keys ? 0 : -ENOMEM;
+
 	s->hugetlb = (struct jobjmap){ .keys = keys, .v = v };
 	while (r == 0 && s->hugetlb.n < PAGE_SIZES_MAX && (d = readdir(dir))) {
 		const char *size = str_after(d->d_name, "hugetlb.");

@@ -171,14 +171,12 @@ static int copy_entry(struct copy *c, int from, int to, const char *name)
 
 static int copy_below(struct copy *c, int from, int to)
 {
-	auto_close int copy = sys_openat(from, ".", O_RDONLY | O_DIRECTORY, 0);
-	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-	int r = 0;
+	DIR *dir = NULL;
+	int r = sys_opendir(from, ".", &dir);
 
-	if (!dir) {
-		return copy < 0 ? copy : -errno;
+	if (r < 0) {
+		return r;
 	}
-	(void)take_fd(&copy); /* it is the stream's now */
 	c->depth++;
 	for (;;) {
 		errno = 0;

@@ -196,15 +196,13 @@ int seccomp__cache_load(int cache_fd, const struct buf *key, struct seccomp_filt
 /* Where there are too many, the one that was written first goes. */
 static void make_room(int cache_fd)
 {
-	int fd = sys_openat(cache_fd, ".", O_RDONLY | O_DIRECTORY, 0);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	DIR *dir = NULL;
 	char oldest[NAME_MAX + 1] = "";
 	struct timespec when = { 0 };
 	const struct dirent *d = NULL;
 	unsigned n = 0;
 
-	if (!dir) {
-		fd_close(&fd);
+	if (sys_opendir(cache_fd, ".", &dir) < 0) {
 		return;
 	}
 	while ((d = readdir(dir))) {

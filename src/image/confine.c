@@ -137,30 +137,18 @@ static int enter_landlock(const struct confine *c)
 	return sys_landlock_enforce(rules);
 }
 
-static int set_limit(int resource, uint64_t n)
-{
-	struct rlimit now, lim;
-	int r = sys_prlimit(0, resource, NULL, &now);
-
-	if (r < 0) {
-		return r;
-	}
-	lim.rlim_cur = lim.rlim_max = MIN(n, now.rlim_max);
-	return sys_prlimit(0, resource, &lim, NULL);
-}
-
 static int set_limits(const struct confine *c)
 {
-	int r = set_limit(RLIMIT_CORE, 0);
+	int r = sys_limit_lower(RLIMIT_CORE, 0);
 
 	if (r == 0) {
-		r = set_limit(RLIMIT_NOFILE, c->files);
+		r = sys_limit_lower(RLIMIT_NOFILE, c->files);
 	}
 	if (r == 0) {
-		r = set_limit(RLIMIT_FSIZE, c->file_bytes);
+		r = sys_limit_lower(RLIMIT_FSIZE, c->file_bytes);
 	}
 	if (r == 0 && !sanitized) {
-		r = set_limit(RLIMIT_AS, c->memory_bytes);
+		r = sys_limit_lower(RLIMIT_AS, c->memory_bytes);
 	}
 	return r;
 }

@@ -79,22 +79,13 @@ bool store__digest_of_name(const char *name, char ret[OCI_DIGEST_MAX])
 
 int store__names(const struct store *s, const char *path, struct strv *ret, struct err *e)
 {
-	int fd = sys_openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	DIR *dir = NULL;
+	const struct dirent *d;
+	int r = sys_opendir(s->dir_fd, path, &dir);
 
-	if (fd == -ENOENT) {
-		return 0;
+	if (r < 0) {
+		return r == -ENOENT ? 0 : err_set(e, -r, ERR_HOST, "image store: %s", path);
 	}
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-
-	if (!dir) {
-		int r = fd < 0 ? fd : -errno;
-
-		fd_close(&fd);
-		return err_set(e, -r, ERR_HOST, "image store: %s", path);
-	}
-	struct dirent *d;
-	int r = 0;
-
 	while (r == 0 && (d = readdir(dir))) {
 		if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, "..")) {
 			r = strv_add(ret, d->d_name);

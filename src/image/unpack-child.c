@@ -333,25 +333,13 @@ static int keep_file_caps(void)
 	return sys_capset(&caps);
 }
 
-static int set_limit(int resource, uint64_t n)
-{
-	struct rlimit now, lim;
-	int r = sys_prlimit(0, resource, NULL, &now);
-
-	if (r < 0) {
-		return r;
-	}
-	lim.rlim_cur = lim.rlim_max = MIN(n, now.rlim_max);
-	return sys_prlimit(0, resource, &lim, NULL);
-}
-
 static int set_limits(void)
 {
-	int r = set_limit(RLIMIT_CORE, 0);
+	int r = sys_limit_lower(RLIMIT_CORE, 0);
 
-	r = r < 0 ? r : set_limit(RLIMIT_NOFILE, 2048);
-	r = r < 0 ? r : set_limit(RLIMIT_NPROC, 0);
-	return r < 0 || BUILD_ASAN ? r : set_limit(RLIMIT_AS, MEMORY_BYTES);
+	r = r < 0 ? r : sys_limit_lower(RLIMIT_NOFILE, 2048);
+	r = r < 0 ? r : sys_limit_lower(RLIMIT_NPROC, 0);
+	return r < 0 || BUILD_ASAN ? r : sys_limit_lower(RLIMIT_AS, MEMORY_BYTES);
 }
 
 static int become_root_of(const struct tar_child *c)

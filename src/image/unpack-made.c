@@ -141,22 +141,14 @@ int unpack__hide(const struct made *m, int dir_fd, const char *name)
 int unpack__hide_below(const struct made *m, int dir_fd)
 {
 	struct stat st;
-	int copy = sys_openat(dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	DIR *dir = NULL;
+	const struct dirent *d;
+	int r = sys_opendir(dir_fd, ".", &dir);
 
-	if (copy < 0) {
-		return copy;
-	}
-	DIR *dir = fdopendir(copy);
-
-	if (!dir) {
-		int r = -errno;
-
-		fd_close(&copy);
+	if (r < 0) {
 		return r;
 	}
-	int r = sys_fstat(dir_fd, &st);
-	struct dirent *d;
-
+	r = sys_fstat(dir_fd, &st);
 	while (r == 0 && (d = readdir(dir))) {
 		if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, "..")) {
 			r = hide_entry(m, dir_fd, st.st_ino, d->d_name);

@@ -54,6 +54,19 @@ int sys_dup(int fd)
 	return r ? r : sys__ret(fcntl(fd, F_DUPFD_CLOEXEC, 3));
 }
 
+int sys_opendir(int dir_fd, const char *path, DIR **ret)
+{
+	auto_close int fd = sys_openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir) {
+		return fd < 0 ? fd : -errno;
+	}
+	(void)take_fd(&fd); /* the stream's now */
+	*ret = dir;
+	return 0;
+}
+
 int sys_mkdirat(int dir_fd, const char *path, mode_t mode)
 {
 	int r = sys__fault(SYS_CALL_mkdirat);
@@ -551,22 +564,13 @@ static int remove_entry(int dir_fd, const char *name, dev_t dev, unsigned depth)
 
 static int remove_below(int fd, dev_t dev, unsigned depth)
 {
-	int copy = depth < REMOVE_DEPTH_MAX ? sys_openat(fd, ".", O_RDONLY | O_DIRECTORY, 0) : -ELOOP;
+	DIR *dir = NULL;
+	const struct dirent *d;
+	int r = depth < REMOVE_DEPTH_MAX ? sys_opendir(fd, ".", &dir) : -ELOOP;
 
-	if (copy < 0) {
-		return copy;
-	}
-	DIR *dir = fdopendir(copy);
-
-	if (!dir) {
-		int r = -errno;
-
-		fd_close(&copy);
+	if (r < 0) {
 		return r;
 	}
-	struct dirent *d;
-	int r = 0;
-
 	while (r == 0 && (d = readdir(dir))) {
 		if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, "..")) {
 			r = remove_entry(fd, d->d_name, dev, depth);

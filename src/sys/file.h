@@ -7,6 +7,7 @@
 #ifndef SYS_FILE_H
 #define SYS_FILE_H
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -20,6 +21,9 @@ struct statfs;
 int sys_openat(int dir_fd, const char *path, int flags, mode_t mode) must_check;
 int sys_openat2(int dir_fd, const char *path, const struct open_how *how) must_check;
 int sys_dup(int fd) must_check;
+
+/* A folder, no link, to be read from its start; closedir() it. */
+int sys_opendir(int dir_fd, const char *path, DIR **ret) must_check;
 int sys_mkdirat(int dir_fd, const char *path, mode_t mode) must_check;
 int sys_mknodat(int dir_fd, const char *path, mode_t mode, dev_t dev) must_check;
 int sys_symlinkat(const char *target, int dir_fd, const char *path) must_check;

@@ -118,6 +118,18 @@ int sys_prlimit(pid_t pid, int resource, const struct rlimit *set, struct rlimit
 	return r ? r : sys__ret((int)syscall(SYS_prlimit64, pid, resource, set, ret));
 }
 
+int sys_limit_lower(int resource, uint64_t most)
+{
+	struct rlimit lim;
+	int r = sys_prlimit(0, resource, NULL, &lim);
+
+	if (r < 0) {
+		return r;
+	}
+	lim.rlim_cur = lim.rlim_max = MIN(most, lim.rlim_max);
+	return sys_prlimit(0, resource, &lim, NULL);
+}
+
 int sys_personality(unsigned long persona)
 {
 	int r = sys__fault(SYS_CALL_personality);

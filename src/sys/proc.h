@@ -51,6 +51,9 @@ int sys_setdomainname(const char *name, size_t len) must_check;
 int sys_chdir(const char *path) must_check;
 int sys_fchdir(int fd) must_check;
 
+/* Our soft and hard limit are `most`, or the hard limit that there is if that is lower. */
+int sys_limit_lower(int resource, uint64_t most) must_check;
+
 int sys_setresuid(uid_t r, uid_t e, uid_t s) must_check;
 int sys_setresgid(gid_t r, gid_t e, gid_t s) must_check;
 int sys_setgroups(size_t n, const gid_t *groups) must_check;

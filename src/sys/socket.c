@@ -104,31 +104,6 @@ ssize_t sys_recvmsg(int fd, struct msghdr *msg, int flags)
 	return r;
 }
 
-int sock_connect_path(const char *path)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	auto_close int path_fd = -1;
-	int r;
-
-	if (strlen(path) < sizeof(addr.sun_path)) {
-		snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	} else {
-		path_fd = sys_openat(AT_FDCWD, path, O_PATH, 0);
-		if (path_fd < 0) {
-			return path_fd;
-		}
-		snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", fd_path(path_fd).text);
-	}
-
-	auto_close int fd = sys_socket(AF_UNIX, SOCK_STREAM, 0);
-
-	if (fd < 0) {
-		return fd;
-	}
-	r = sys_connect(fd, (const struct sockaddr *)&addr, sizeof(addr));
-	return r < 0 ? r : take_fd(&fd);
-}
-
 ssize_t sock_send_some(int fd, const void *data, size_t n, const int *fds, size_t n_fds)
 {
 	union {
@@ -220,8 +195,8 @@ ssize_t sock_recv_fds(int fd, void *buf, size_t n, int *ret_fds, size_t max_fds,
 	return r;
 }
 
-/* The address of `name` in a folder, short whatever the folder's own path is. */
-static int unix_address(int dir_fd, const char *name, struct sockaddr_un *ret)
+/* A stream socket, and the address of `name` in a folder, short whatever its own path is. */
+static int unix_socket(int dir_fd, const char *name, int flags, struct sockaddr_un *ret)
 {
 	int n;
 
@@ -229,25 +204,25 @@ static int unix_address(int dir_fd, const char *name, struct sockaddr_un *ret)
 	if (name[0] == '/' || dir_fd == AT_FDCWD) {
 		n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s", name);
 	} else {
-		n = snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir_fd,
+		n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s", fd_path(dir_fd).text,
 			     name);
 	}
-	return n < 0 || (size_t)n >= sizeof(ret->sun_path) ? -ENAMETOOLONG : 0;
+	if (n < 0 || (size_t)n >= sizeof(ret->sun_path)) {
+		return -ENAMETOOLONG;
+	}
+	return sys_socket(AF_UNIX, SOCK_STREAM | flags, 0);
 }
 
 int sock_listen_at(int dir_fd, const char *name, int flags)
 {
 	struct sockaddr_un addr;
-	int r = unix_address(dir_fd, name, &addr);
+	auto_close int fd = unix_socket(dir_fd, name, flags, &addr);
 
-	if (r < 0) {
-		return r;
-	}
-	auto_close int fd = sys_socket(AF_UNIX, SOCK_STREAM | flags, 0);
 	if (fd < 0) {
 		return fd;
 	}
-	r = sys_unlinkat(dir_fd, name, 0);
+	int r = sys_unlinkat(dir_fd, name, 0);
+
 	if (r < 0 && r != -ENOENT) {
 		return r;
 	}
@@ -265,17 +240,27 @@ int sock_listen_at(int dir_fd, const char *name, int flags)
 int sock_connect_at(int dir_fd, const char *name, int flags)
 {
 	struct sockaddr_un addr;
-	int r = unix_address(dir_fd, name, &addr);
+	auto_close int fd = unix_socket(dir_fd, name, flags, &addr);
 
-	if (r < 0) {
-		return r;
-	}
-	auto_close int fd = sys_socket(AF_UNIX, SOCK_STREAM | flags, 0);
 	if (fd < 0) {
 		return fd;
 	}
-	r = sys_connect(fd, (const struct sockaddr *)&addr, sizeof(addr));
+	int r = sys_connect(fd, (const struct sockaddr *)&addr, sizeof(addr));
+
 	return r < 0 ? r : take_fd(&fd);
+}
+
+int sock_connect_path(const char *path)
+{
+	int r = sock_connect_at(AT_FDCWD, path, 0);
+
+	if (r != -ENAMETOOLONG) {
+		return r;
+	}
+	/* The name of a descriptor of the file is short. */
+	auto_close int path_fd = sys_openat(AT_FDCWD, path, O_PATH, 0);
+
+	return path_fd < 0 ? path_fd : sock_connect_at(AT_FDCWD, fd_path(path_fd).text, 0);
 }
 
 int sock_peer(int fd, struct ucred *ret)

@@ -120,6 +120,31 @@ static void test_remove_does_not_follow_links(void **state)
 	assert_int_equal(sys_remove_tree(AT_FDCWD, outside), 0);
 }
 
+static void test_opendir(void **state)
+{
+	(void)state;
+	char path[] = "/tmp/holm-test-XXXXXX";
+	auto_close int dir = temp_dir(path);
+	DIR *stream = NULL;
+
+	assert_int_equal(sys_mkdir_p(dir, "a/b", 0700), 0);
+	assert_int_equal(sys_symlinkat("a", dir, "link"), 0);
+	assert_int_equal(sys_opendir(dir, "link", &stream), -ENOTDIR);
+	assert_int_equal(sys_opendir(dir, "absent", &stream), -ENOENT);
+	assert_null(stream);
+	assert_int_equal(sys_opendir(dir, "a", &stream), 0);
+	assert_int_equal(sys_fcntl(dirfd(stream), F_GETFD, 0), FD_CLOEXEC);
+
+	bool seen = false;
+
+	for (const struct dirent *d = readdir(stream); d; d = readdir(stream)) {
+		seen = seen || str_eq(d->d_name, "b");
+	}
+	assert_true(seen);
+	assert_int_equal(closedir(stream), 0);
+	assert_int_equal(sys_remove_tree(AT_FDCWD, path), 0);
+}
+
 static void test_descriptors_close_on_exec(void **state)
 {
 	(void)state;
@@ -171,6 +196,7 @@ int main(void)
 		cmocka_unit_test(test_replace_under_faults),
 		cmocka_unit_test(test_reading_is_bounded),
 		cmocka_unit_test(test_remove_does_not_follow_links),
+		cmocka_unit_test(test_opendir),
 		cmocka_unit_test(test_descriptors_close_on_exec),
 		cmocka_unit_test(test_changes_are_observed_in_order),
 	};

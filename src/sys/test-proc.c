@@ -59,12 +59,24 @@ static void faults(void **state)
 	sys_fault_clear();
 }
 
+static void limits_only_fall(void **state)
+{
+	(void)state;
+	struct rlimit lim;
+
+	assert_int_equal(sys_limit_lower(RLIMIT_CORE, 4096), 0);
+	assert_int_equal(sys_limit_lower(RLIMIT_CORE, 8192), 0);
+	assert_int_equal(sys_prlimit(0, RLIMIT_CORE, NULL, &lim), 0);
+	assert_true(lim.rlim_cur <= 4096 && lim.rlim_max == lim.rlim_cur);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(clone_wait),
 		cmocka_unit_test(clone_signal),
 		cmocka_unit_test(faults),
+		cmocka_unit_test(limits_only_fall),
 	};
 
 	return cmocka_run_group_tests_name("sys/proc", tests, NULL, NULL);

@@ -76,6 +76,19 @@ static void listen_connect(void **state)
 	assert_int_equal(cred.pid, getpid());
 	assert_int_equal(cred.uid, getuid());
 
+	/* By a path that is longer than an address. */
+	char far[400];
+	static const char deep[] = "0123456789012345678901234567890123456789/"
+				   "0123456789012345678901234567890123456789/"
+				   "0123456789012345678901234567890123456789";
+
+	assert_int_equal(sys_mkdir_p(dfd, deep, 0700), 0);
+	auto_close int deep_fd = sys_openat(dfd, deep, O_PATH | O_DIRECTORY, 0);
+	auto_close int l3 = sock_listen_at(deep_fd, "s", 0);
+	(void)snprintf(far, sizeof(far), "%s/%s/s", dir, deep);
+	auto_close int c3 = sock_connect_path(far);
+	assert_true(l3 >= 0 && c3 >= 0);
+
 	/* A second listener takes the name over; once it is gone nobody answers. */
 	int l2 = sock_listen_at(dfd, "s", 0);
 	assert_true(l2 >= 0);
