@@ -306,18 +306,8 @@ static int open_console(struct create *c, struct err *e)
 static int compile_filter(struct create *c, struct err *e)
 {
 	const struct oci_linux *l = c->rec->spec.linux;
-	auto_close int cache_fd = -1;
-	struct err ignored = ERR_INIT;
 
-	if (!l || !l->seccomp) {
-		return 0;
-	}
-	/* The name is none that an id can have. Without a cache it only takes longer. */
-	ignore_result(seccomp_cache_open(c->rec->root_fd, "seccomp:cache", &cache_fd, &ignored));
-
-	int r = seccomp_compile(l->seccomp, cache_fd, &c->filter, e);
-
-	return r < 0 ? r : seccomp_handoff_init(&c->handoff, &c->filter, e);
+	return seccomp_prepare(l ? l->seccomp : NULL, c->rec->root_fd, &c->filter, &c->handoff, e);
 }
 
 static int resolve_caps(struct create *c, struct err *e)

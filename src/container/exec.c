@@ -117,17 +117,8 @@ static int open_console(struct exec *x, struct err *e)
 static int compile_filter(struct exec *x, struct err *e)
 {
 	const struct oci_linux *l = x->rec->spec.linux;
-	auto_close int cache_fd = -1;
-	struct err ignored = ERR_INIT;
 
-	if (!l || !l->seccomp) {
-		return 0;
-	}
-	ignore_result(seccomp_cache_open(x->rec->root_fd, "seccomp:cache", &cache_fd, &ignored));
-
-	int r = seccomp_compile(l->seccomp, cache_fd, &x->filter, e);
-
-	return r < 0 ? r : seccomp_handoff_init(&x->handoff, &x->filter, e);
+	return seccomp_prepare(l ? l->seccomp : NULL, x->rec->root_fd, &x->filter, &x->handoff, e);
 }
 
 static void choose_namespaces(struct exec *x)

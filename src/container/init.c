@@ -83,7 +83,7 @@ static int make_tree(struct init *in, struct spawned *me, struct err *e)
 {
 	static const struct oci_hooks no_hooks;
 	const struct oci_hooks *hooks = in->rec->spec.hooks ? in->rec->spec.hooks : &no_hooks;
-	int r = rootfs_mount(in->fs, e);
+	int r = rootfs_assemble(in->fs, e);
 
 	if (r == 0 && in->runtime_hooks) {
 		r = msg_send(me->sync_fd, MSG_HOOKS);

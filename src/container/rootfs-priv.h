@@ -51,7 +51,7 @@ struct store {
 struct rootfs {
 	struct rootfs_conf    conf;
 	bool                  userns;      /* the container has a user namespace of its own */
-	bool                  deferred;    /* we may not mount yet: rootfs_mount() opens all */
+	bool                  deferred;    /* we may not mount yet: rootfs_assemble() opens all */
 	struct mount_propagation propagation; /* rootfsPropagation; .flag 0: the default */
 	struct mount_item    *mounts;
 	size_t                n_mounts;

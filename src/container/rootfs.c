@@ -154,7 +154,7 @@ static int mount_all(struct rootfs *fs, struct err *e)
 	return r < 0 ? r : rootfs__devices_make(fs, e);
 }
 
-int rootfs_mount(struct rootfs *fs, struct err *e)
+int rootfs_assemble(struct rootfs *fs, struct err *e)
 {
 	mode_t mask = umask(0); /* modes are as the config and the tables say */
 	int r = mount_all(fs, e);

@@ -9,7 +9,7 @@
  *
  *	parent  rootfs_prepare(&conf, &fs, e);    // before or after the child is cloned from it
  *	        ... clone: the child has its own copy of fs and of its descriptors ...
- *	init    rootfs_mount(fs, e);              // in all the new namespaces, all capabilities
+ *	init    rootfs_assemble(fs, e);              // in all the new namespaces, all capabilities
  *	        ... hooks: createRuntime (by the parent), createContainer (here) ...
  *	init    rootfs_enter(fs, e);              // pivot_root, read-only root, masked paths
  *	init    rootfs_take_pty(fs, &master, &peer);
@@ -22,7 +22,7 @@
  * specification's users need (/proc/cpuinfo and the like).
  *
  * A caller without privileges on the host (rootless) passes through the same functions: what
- * rootfs_prepare() may not do, rootfs_mount() does in the container's user namespace.
+ * rootfs_prepare() may not do, rootfs_assemble() does in the container's user namespace.
  *
  * All descriptors are close-on-exec; rootfs_enter() closes those that reach the host.
  * Errors name the field of the config ("/mounts/3") and the path. What is done otherwise than
@@ -72,7 +72,7 @@ int rootfs_prepare(const struct rootfs_conf *conf, struct rootfs **ret, struct e
  * user and cgroup namespaces (those that the config has), with all capabilities in its user
  * namespace and, in it, as uid and gid 0.
  */
-int rootfs_mount(struct rootfs *fs, struct err *e) must_check;
+int rootfs_assemble(struct rootfs *fs, struct err *e) must_check;
 
 /*
  * Make the tree the root of this mount namespace and detach the host's, then make the root
@@ -81,14 +81,14 @@ int rootfs_mount(struct rootfs *fs, struct err *e) must_check;
 int rootfs_enter(struct rootfs *fs, struct err *e) must_check;
 
 /*
- * The terminal that rootfs_mount() made where process.terminal is set: its master, for the
+ * The terminal that rootfs_assemble() made where process.terminal is set: its master, for the
  * console socket, and the container's end, for 0, 1 and 2, which is also /dev/console. The
  * caller owns both; -1 where there is none.
  */
 void rootfs_take_pty(struct rootfs *fs, int *ret_master, int *ret_peer);
 
 /*
- * The root of the procfs that rootfs_mount() has made for the container, for use with
+ * The root of the procfs that rootfs_assemble() has made for the container, for use with
  * sys/procfs.h: as good as one of one's own until the container's program runs, and cheaper.
  * Borrowed; -1 if the config has none, or a read-only one.
  */

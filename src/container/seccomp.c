@@ -348,6 +348,23 @@ static int wait_taken(const struct seccomp_handoff_page *page)
 	return 0;
 }
 
+int seccomp_prepare(const struct oci_seccomp *s, int root_fd, struct seccomp_filter *ret,
+		    struct seccomp_handoff *ret_handoff, struct err *e)
+{
+	auto_close int cache_fd = -1;
+	struct err ignored = ERR_INIT;
+
+	if (!s) {
+		return 0;
+	}
+	/* The name is none that a container's id can have. */
+	ignore_result(seccomp_cache_open(root_fd, "seccomp:cache", &cache_fd, &ignored));
+
+	int r = seccomp_compile(s, cache_fd, ret, e);
+
+	return r < 0 ? r : seccomp_handoff_init(ret_handoff, ret, e);
+}
+
 int seccomp_install(const struct seccomp_filter *f, struct seccomp_handoff *h)
 {
 	int r = 0;

@@ -74,6 +74,13 @@ int  seccomp_handoff_init(struct seccomp_handoff *h, const struct seccomp_filter
 void seccomp_handoff_fini(struct seccomp_handoff *h);
 
 /*
+ * seccomp_compile() with the cache that lies in `root_fd`, the folder of all containers, and
+ * seccomp_handoff_init(). Without a cache it only takes longer.
+ */
+int seccomp_prepare(const struct oci_seccomp *s, int root_fd, struct seccomp_filter *ret,
+		    struct seccomp_handoff *ret_handoff, struct err *e) must_check;
+
+/*
  * In the container's process: install. With a listener it then waits, without a system call,
  * until the parent has taken it (10 s at most: -ETIMEDOUT); `h` may be NULL only if
  * f->notify is not set. Without no_new_privs this needs CAP_SYS_ADMIN.

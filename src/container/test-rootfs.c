@@ -155,7 +155,7 @@ static noreturn_fn void report(int fd, int r, const struct err *e, const char *t
 static noreturn_fn void init(struct rootfs *fs, const struct run *run, int fd)
 {
 	struct err e = ERR_INIT;
-	int r = rootfs_mount(fs, &e);
+	int r = rootfs_assemble(fs, &e);
 	const char *wrong = NULL;
 
 	if (r == 0 && run->before) {
