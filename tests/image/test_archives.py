@@ -17,13 +17,6 @@ from lib import images
 from lib.holm_image import FAULTY, HOST, INVALID, LIMIT, NOT_FOUND, UNSUPPORTED, Store
 
 
-@pytest.fixture
-def store():
-    s = Store()
-    yield s
-    s.close()
-
-
 @pytest.fixture(scope="module")
 def image():
     return images.busybox_image(extra=[("hello", b"hello")])

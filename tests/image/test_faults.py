@@ -11,7 +11,7 @@ import time
 import pytest
 
 from lib import images
-from lib.holm_image import DENIED, HOST, INVALID, LIMIT, NOT_FOUND, UNAVAILABLE, Store
+from lib.holm_image import DENIED, HOST, INVALID, LIMIT, NOT_FOUND, UNAVAILABLE
 from lib.registry import PASSWORD, USER, Authority, Issuer, Proxy, Registry, Server
 
 QUICK = ["--plain-http", "--retry-delay", "10ms"]
@@ -30,13 +30,6 @@ def image(registry):
     i = images.busybox_image(extra=[("noise", os.urandom(4 << 20))])
     registry.put(i, "faulty", "1")
     return i
-
-
-@pytest.fixture
-def store():
-    s = Store()
-    yield s
-    s.close()
 
 
 @pytest.fixture

@@ -55,13 +55,6 @@ def tokens(issuer):
     r.close()
 
 
-@pytest.fixture
-def store():
-    s = Store()
-    yield s
-    s.close()
-
-
 def skopeo(*args):
     done = subprocess.run(["skopeo", "--insecure-policy", *map(str, args)], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)

@@ -16,13 +16,6 @@ from lib.holm_image import CONFLICT, INVALID, LIMIT, NOT_FOUND, Store
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-@pytest.fixture
-def store():
-    s = Store()
-    yield s
-    s.close()
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """An OCI layout with one image of three layers: a shell, noise, whiteouts."""
