@@ -69,9 +69,14 @@ struct pci_function {
 	uint8_t     config[PCI_CONFIG_BYTES];   /* current values */
 	uint8_t     writable[PCI_CONFIG_BYTES]; /* masks of what the guest may change */
 	struct region bar[PCI_BARS];            /* bytes != 0: a 64-bit memory BAR of that size */
-	/* After a write changed config space; NULL: nobody wants to know. */
+	/* Before a read of config space, which may fill in `config`; NULL: it is as it stands. */
+	void      (*config_read)(struct pci_function *f, unsigned off, unsigned n);
+	/*
+	 * After a write changed config space (a moved BAR has its new address in bar[] already);
+	 * NULL: nobody wants to know.
+	 */
 	void      (*config_written)(struct pci_function *f, unsigned off, unsigned n);
-	pthread_mutex_t *lock;
+	pthread_mutex_t *lock;                  /* held during both */
 };
 
 /* The host bridge with its ECAM window. */
