@@ -139,8 +139,11 @@ static json_t *wait_json(const struct instance *i)
 
 static int start_error(const struct instance *i, struct err *e)
 {
-	return err_set(e, ENOEXEC, i->start_code ? i->start_code : ERR_HOST, "%s",
-		       i->status.error ? i->status.error : "it did not start");
+	if (!i->start_err) {
+		return err_set(e, ENOMEM, ERR_HOST, "it did not start");
+	}
+	*e = *i->start_err;
+	return -e->errnum;
 }
 
 static bool ended(const struct instance *i)

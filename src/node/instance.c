@@ -82,6 +82,7 @@ static void instance_free(struct instance *i)
 	free(i->name);
 	free(i->project);
 	free(i->error);
+	free(i->start_err);
 	free(i->boot_id);
 	free(i->image_digest);
 	free(i->image_name);

@@ -188,7 +188,7 @@ struct instance {
 	bool                   stop_asked;   /* once it runs: stop_signo, stop_timeout_ns */
 	int                    stop_signo;
 	uint64_t               stop_timeout_ns;
-	enum err_code          start_code;   /* of the failed start */
+	struct err            *start_err;    /* of the failed start; NULL: no memory for it */
 	struct loop_child     *cleanup;      /* after a shim that died */
 	uint64_t               run_started_ns; /* monotonic; for the backoff */
 	uint32_t               rows, cols;   /* of the terminal at the next start */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "net/pasta.h"
 #include "node/signals.h"
 #include "sys/file.h"
@@ -55,20 +56,18 @@ void life_record_exit(struct instance *i, uint64_t code, uint64_t signo, bool oo
 	node_event(i->node, "instance", "die", i->id, i->name, "exit_code", text, NULL);
 }
 
-static void start_failed(struct instance *i, uint64_t exit_code, enum err_code code,
-			 const char *why)
+static void start_failed(struct instance *i, uint64_t exit_code, const struct err *e)
 {
+	char text[sizeof(e->msg) + sizeof(e->field) + 64];
+
+	free(i->start_err);
+	i->start_err = mem_new(struct err);
+	if (i->start_err) {
+		*i->start_err = *e;
+	}
 	i->start_failed = true;
-	i->start_code = code;
 	i->status.started = 0;
-	life_record_exit(i, exit_code, 0, false, 0, why);
-}
-
-static void start_failed_err(struct instance *i, const struct err *e)
-{
-	char text[sizeof(e->msg) + 64];
-
-	start_failed(i, 125, e->code, err_text(e, text, sizeof(text)));
+	life_record_exit(i, exit_code, 0, false, 0, err_text(e, text, sizeof(text)));
 }
 
 /* What comes after an end, once nothing of the old life is left. */
@@ -204,13 +203,24 @@ static void on_idle(struct instance *i, const struct shim_status *st)
 
 	if (i->status.state == INSTANCE_STARTING && !i->start_sent) {
 		if (send_start(i, &e) < 0) {
-			start_failed_err(i, &e);
+			start_failed(i, 125, &e);
 			shim_kill(i);
 		}
 	} else if (i->shim_adopted && !instance_active(i) && st->attached == 0 &&
 		   shim_request(i, SHIM_SHUTDOWN, &m, NULL, NULL, &e) < 0) {
 		log_err(LOG_LEVEL_WARN, &e);
 	}
+}
+
+/* Told by the reply to the start, too; but who asked may have been a predecessor. */
+static void on_failed(struct instance *i, const struct shim_status *st)
+{
+	struct err e = ERR_INIT;
+	bool command = st->exit_code == 126 || st->exit_code == 127;
+
+	ignore_result(err_set(&e, ENOEXEC, command ? ERR_INVALID : ERR_UNAVAILABLE, "%s",
+			      st->error ? st->error : "it did not start")); /* kept by it */
+	start_failed(i, st->exit_code ? st->exit_code : 125, &e);
 }
 
 void life_on_status(struct instance *i, const struct shim_status *st)
@@ -246,9 +256,7 @@ void life_on_status(struct instance *i, const struct shim_status *st)
 		break;
 	case SHIM_FAILED:
 		if (instance_active(i)) {
-			start_failed(i, st->exit_code ? st->exit_code : 125,
-				     st->exit_code == 127 ? ERR_INVALID :
-				     st->exit_code == 126 ? ERR_INVALID : ERR_HOST, st->error);
+			on_failed(i, st);
 		}
 		shim_ack(i);
 		break;
@@ -356,7 +364,7 @@ void life_on_shim_end(struct instance *i, const struct err *why)
 	instance_forget_execs(i);
 	if (died && !exit_from_record(i)) {
 		if (!started && why) {
-			start_failed_err(i, why);
+			start_failed(i, 125, why);
 		} else {
 			life_record_exit(i, EXIT_UNKNOWN, 0, false, 0,
 					 "its shim died; what still ran was killed");
@@ -388,7 +396,7 @@ static void on_started(struct instance *i, const struct shim_reply *r, const str
 		return; /* our predecessor's order came through after all */
 	}
 	if (shim_reply_err(r, &why) < 0) {
-		start_failed(i, r->exit_code ? r->exit_code : 125, why.code, why.msg);
+		start_failed(i, r->exit_code ? r->exit_code : 125, &why);
 	}
 }
 
@@ -455,7 +463,7 @@ int life_start(struct instance *i, struct err *e)
 	instance_set_state(i, INSTANCE_STARTING);
 	r = r < 0 ? r : send_start(i, e);
 	if (r < 0) {
-		start_failed_err(i, e);
+		start_failed(i, 125, e);
 		shim_kill(i);
 		settle_soon(i);
 	}

@@ -19,7 +19,7 @@
 
 enum {
 	HELLO_TIMEOUT_S = 30,
-	SHIM_LOG_MAX    = 65536,
+	SHIM_LOG_TAIL   = 1024,
 };
 
 struct request {
@@ -41,6 +41,8 @@ struct shim {
 	struct shim_status status;    /* strings are not kept */
 	bool               has_status, acked;
 	bool               conn_ended, child_ended;
+	bool               child_failed; /* it ended by itself, with a status */
+	uint64_t           log_from;  /* bytes of shim.log that are of earlier lives */
 	struct err         why;       /* it ended */
 };
 
@@ -88,27 +90,34 @@ static void shim_free(struct shim *s)
 	free(s);
 }
 
-/* A shim that could not even begin has told its standard error why: its last line. */
+/* A shim that gave up has told its standard error why: its last line. */
 static void why_from_log(struct shim *s)
 {
 	auto_free char *dir = instance_run_dir(s->instance);
 	auto_free char *path = dir ? str_printf("%s/shim.log", dir) : NULL;
-	auto_buf struct buf b = BUF_INIT;
+	auto_close int fd = path ? sys_openat(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW, 0) : -1;
+	char text[SHIM_LOG_TAIL];
+	struct stat st;
 
-	if (!path || sys_read_file(AT_FDCWD, path, SHIM_LOG_MAX, &b) < 0) {
+	if (fd < 0 || sys_fstat(fd, &st) < 0 || (uint64_t)st.st_size <= s->log_from) {
 		return;
 	}
-	while (b.len > 0 && b.data[b.len - 1] == '\n') {
-		b.data[--b.len] = '\0';
+	uint64_t from = MAX(s->log_from, (uint64_t)st.st_size - MIN((uint64_t)st.st_size,
+								    sizeof(text) - 1));
+	ssize_t n = sys_pread(fd, text, sizeof(text) - 1, (off_t)from);
+
+	while (n > 0 && text[n - 1] == '\n') {
+		n--;
 	}
-	const char *text = buf_str(&b);
+	if (n <= 0) {
+		return;
+	}
+	text[n] = '\0';
 	const char *line = strrchr(text, '\n');
 
-	line = line ? line + 1 : text;
-	if (*line) {
-		ignore_result(err_set(&s->why, EIO, ERR_HOST, "the instance's shim ended: %s", line));
-		/* kept for those who wait */
-	}
+	s->why = (struct err)ERR_INIT;
+	ignore_result(err_set(&s->why, EIO, ERR_HOST, "the instance's shim ended: %s",
+			      line ? line + 1 : text)); /* kept for those who wait */
 }
 
 /* Both ends are over: nothing of the shim is left. */
@@ -119,7 +128,7 @@ static void maybe_end(struct shim *s)
 	if (!s->conn_ended || !s->child_ended) {
 		return;
 	}
-	if (!s->has_status && s->child && s->why.errnum == EPIPE) {
+	if (s->child_failed && !i->shim_adopted && !s->acked) {
 		why_from_log(s);
 	}
 	struct err why = s->why;
@@ -155,7 +164,7 @@ static void on_fail_post(struct loop_post *p, void *ud)
 	struct err e = ERR_INIT;
 
 	(void)p;
-	ignore_result(err_set(&e, EPIPE, ERR_UNAVAILABLE, "the instance's shim does not listen"));
+	ignore_result(err_set(&e, EPIPE, ERR_UNAVAILABLE, "the instance's shim has ended"));
 	conn_over(ud, &e);
 }
 
@@ -168,6 +177,7 @@ static void on_child(struct loop_child *c, const struct loop_exit *x, void *ud)
 	if (x->kind == LOOP_NOT_STARTED) {
 		s->why = *x->err; /* says more than that the connection ended */
 	}
+	s->child_failed = x->kind == LOOP_EXITED && x->code != 0;
 	/* What it said last may still be in the socket: conn_over() comes from there. */
 	if (!s->src) {
 		close_conn(s);
@@ -311,12 +321,17 @@ static void on_conn(struct loop_fd *src, unsigned events, void *ud)
 	}
 }
 
+static bool is_over(int r)
+{
+	return r == -EPIPE || r == -ECONNRESET;
+}
+
 int shim_request(struct instance *i, enum shim_msg_type type, const void *msg, shim_reply_fn fn,
 		 void *ud, struct err *e)
 {
 	struct shim *s = i->shim;
 
-	if (!s || s->conn_ended) {
+	if (!s) {
 		return err_set(e, EPIPE, ERR_UNAVAILABLE, "the instance's shim has ended");
 	}
 	struct request *q = mem_new(struct request);
@@ -327,16 +342,20 @@ int shim_request(struct instance *i, enum shim_msg_type type, const void *msg, s
 	q->serial = ++s->serial;
 	q->fn = fn;
 	q->ud = ud;
-	int r = wire_conn_send(&s->conn, &shim_msgs[type], q->serial, msg);
+	int r = s->conn_ended ? 0 : wire_conn_send(&s->conn, &shim_msgs[type], q->serial, msg);
 
-	if (r < 0) {
+	if (r < 0 && !is_over(r)) {
 		free(q);
-		loop_post(i->node->loop, &s->fail_post);
-		return err_set(e, -r, ERR_UNAVAILABLE, "the instance's shim does not listen: %s",
-			       strerror(-r));
+		return err_set(e, -r, r == -EMSGSIZE ? ERR_INVALID : ERR_UNAVAILABLE,
+			       "the instance's shim cannot be asked: %s", strerrordesc_np(-r));
 	}
+	/* A shim that is ending answers no more; why it ends is the answer. */
 	list_add_tail(&s->requests, &q->link);
-	update_interest(s);
+	if (r < 0) {
+		loop_post(i->node->loop, &s->fail_post);
+	} else {
+		update_interest(s);
+	}
 	return 0;
 }
 
@@ -452,9 +471,13 @@ static int start_process(struct shim *s, int dir_fd, const char *dir, struct err
 	auto_close int log_fd = sys_openat(dir_fd, "shim.log", O_WRONLY | O_CREAT | O_APPEND |
 					   O_NOFOLLOW, 0600);
 
-	if (listen_fd < 0 || log_fd < 0) {
-		return err_set(e, listen_fd < 0 ? -listen_fd : -log_fd, ERR_HOST, "files in %s", dir);
+	struct stat st;
+
+	if (listen_fd < 0 || log_fd < 0 || sys_fstat(log_fd, &st) < 0) {
+		return err_set(e, listen_fd < 0 ? -listen_fd : log_fd < 0 ? -log_fd : EIO, ERR_HOST,
+			       "files in %s", dir);
 	}
+	s->log_from = (uint64_t)st.st_size;
 	if (add_args(&args, i, dir) < 0) {
 		return err_nomem(e);
 	}

@@ -27,7 +27,8 @@ int shim_adopt(struct instance *i, struct err *e) must_check;
 
 /*
  * Ask. The descriptors in `msg` are borrowed. On success fn (may be NULL) is called exactly
- * once, never from here.
+ * once, never from here. A shim whose connection has broken answers nothing more: fn gets the
+ * reason once its process has ended, too.
  */
 int shim_request(struct instance *i, enum shim_msg_type type, const void *msg, shim_reply_fn fn,
 		 void *ud, struct err *e) must_check;

@@ -157,13 +157,45 @@ static void on_conn(struct ev_fd *ev, uint32_t events)
 	watch(c);
 }
 
+static void listen_again(struct ev_timer *t)
+{
+	struct shim *s = container_of(t, struct shim, listen_timer);
+
+	if (conn_listen(s) < 0) {
+		ev_timer_start(&s->loop, t, SHIM_AGAIN_MS * NS_PER_MS);
+	}
+}
+
+/*
+ * No descriptor is free. A shim that nobody ever reached is of no use and says why it ends;
+ * another one tries again later instead of being woken without end.
+ */
+static void accept_failed(struct shim *s, int r)
+{
+	if (r == -EAGAIN || r == -ECONNABORTED || r == -EINTR) {
+		return;
+	}
+	if (s->state == SHIM_IDLE && s->n_conns == 0) {
+		s->fatal = r;
+		s->loop.stop = true;
+		return;
+	}
+	ev_fd_stop(&s->loop, &s->listen_ev);
+	s->listen_timer.fn = listen_again;
+	ev_timer_start(&s->loop, &s->listen_timer, SHIM_AGAIN_MS * NS_PER_MS);
+}
+
 static void on_accept(struct ev_fd *ev, uint32_t events)
 {
 	struct shim *s = container_of(ev, struct shim, listen_ev);
 	auto_close int fd = sys_accept4(s->listen_fd, SOCK_NONBLOCK);
 
 	(void)events;
-	if (fd < 0 || s->n_conns >= SHIM_CONNS_MAX || !wire_peer_is(fd, geteuid())) {
+	if (fd < 0) {
+		accept_failed(s, fd);
+		return;
+	}
+	if (s->n_conns >= SHIM_CONNS_MAX || !wire_peer_is(fd, geteuid())) {
 		return; /* closing says it */
 	}
 	struct conn *c = mem_new(struct conn);

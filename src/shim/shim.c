@@ -213,7 +213,7 @@ static uint64_t start_left(const struct shim *s)
 
 static void start_failed(struct shim *s, const struct err *e, uint32_t exit_code)
 {
-	(void)snprintf(s->error, sizeof(s->error), "%s", e->msg);
+	err_text(e, s->error, sizeof(s->error));
 	s->start_exit_code = exit_code;
 	session_fail(&s->main, s->error, exit_code);
 	stop_network(s);
@@ -606,7 +606,7 @@ static int set_up(struct shim *s)
 	return r < 0 ? r : drop_capabilities();
 }
 
-static void tear_down(struct shim *s)
+static void tear_down(struct shim *s, bool in_order)
 {
 	list_for_each_safe (struct session, x, &s->execs, link) {
 		list_del(&x->link);
@@ -614,7 +614,9 @@ static void tear_down(struct shim *s)
 		free(x);
 	}
 	session_fini(&s->main);
-	conn_drop_all(s);
+	if (in_order) {
+		conn_drop_all(s);
+	}
 	ilog_fini(&s->log);
 	strv_fini(&s->network);
 	fd_close(&s->memory_fd);
@@ -623,7 +625,9 @@ static void tear_down(struct shim *s)
 	fd_close(&s->log_dir_fd);
 	ev_fini(&s->loop);
 	ignore_result(sys_unlinkat(s->dir_fd, SHIM_SOCKET_NAME, 0)); /* may be a handed-over one */
-	fd_close(&s->listen_fd);
+	if (in_order) {
+		fd_close(&s->listen_fd);
+	}
 	fd_close(&s->dir_fd);
 }
 
@@ -650,7 +654,9 @@ int shim_run(const struct shim_conf *conf, int own_listen_fd, int own_dir_fd, in
 		fd_close(ready_fd);
 		shim_await(&s);
 		r = ev_run(&s.loop);
+		r = r < 0 ? r : s.fatal;
 	}
-	tear_down(&s);
+	/* A failure is told before the daemon's connections end, with the process. */
+	tear_down(&s, r == 0);
 	return r < 0 ? err_set(e, -r, ERR_HOST, "instance %s", conf->id) : 0;
 }

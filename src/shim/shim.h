@@ -176,7 +176,7 @@ struct shim {
 	enum shim_state  state;
 	int              dir_fd, log_dir_fd, listen_fd, signal_fd, null_fd;
 	struct ev_fd     listen_ev, signal_ev;
-	struct ev_timer  idle, collect, retry, record;
+	struct ev_timer  idle, collect, retry, record, listen_timer;
 	struct ilog      log;
 	struct session   main;
 	struct list      execs, jobs, conns;
@@ -193,6 +193,7 @@ struct shim {
 	bool             recorded;    /* the exit record is on disk, or has no place any more */
 	bool             early;       /* it ended before its start was reported, so: */
 	int              early_status;
+	int              fatal;       /* -errno that ends it before it was of use */
 	char             error[1024];
 	uint32_t         start_conn, start_serial, start_rows, start_cols;
 	uint32_t         start_exit_code;

@@ -184,7 +184,8 @@ int wire_conn_send(struct wire_conn *c, const struct wire_msg *m, uint32_t seria
 		}
 		sent = MAX(sent, (ssize_t)0);
 	}
-	return (size_t)sent == b.len ? 0 : queue(c, &b, (size_t)sent, fds, n_fds);
+	r = (size_t)sent == b.len ? 0 : queue(c, &b, (size_t)sent, fds, n_fds);
+	return r < 0 && sent > 0 ? -EPIPE : r; /* half a frame is out, and its rest is lost */
 }
 
 int wire_conn_flush(struct wire_conn *c)

@@ -161,8 +161,9 @@ int wire_conn_fill(struct wire_conn *c) must_check;
 int wire_conn_next(struct wire_conn *c, struct wire_frame *ret) must_check;
 
 /*
- * Queue a message and send what the socket takes. -ENOBUFS when WIRE_OUT_MAX waits already:
- * the other end does not read, drop it. Descriptors are duplicated when they must wait.
+ * Queue a message and send what the socket takes. -EPIPE, -ECONNRESET: the connection is over.
+ * After any other error it is as it was: -EMSGSIZE (wire_encode()); -ENOBUFS when WIRE_OUT_MAX
+ * waits already, as the other end does not read. Descriptors are duplicated when they must wait.
  */
 int wire_conn_send(struct wire_conn *c, const struct wire_msg *m, uint32_t serial,
 		   const void *msg) must_check;

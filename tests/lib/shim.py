@@ -98,7 +98,37 @@ def decode(name, body):
             out[key] = data == b"\1"
         elif kind == STR:
             out[key] = data.decode(errors="replace")
+        elif kind == STRV:
+            out[key].append(data.decode(errors="replace"))
+        elif kind == BYTES:
+            out[key] = data
     return out
+
+
+class Peer:
+    """The shim's end of a connection, for stand-ins: frames as they come, with descriptors."""
+
+    def __init__(self, sock, version=1):
+        self.sock, self.version, self.buffer, self.fds = sock, version, b"", []
+
+    def send(self, name, serial, **fields):
+        self.sock.sendall(encode(name, serial, fields, self.version)[0])
+
+    def receive(self):
+        """One frame: (serial, name, fields, descriptors); EOFError at the end."""
+        while True:
+            if len(self.buffer) >= 16:
+                length, number, _, serial, n_fds, _ = struct.unpack_from("<IHHIHH", self.buffer)
+                if len(self.buffer) >= length:
+                    body, self.buffer = self.buffer[16:length], self.buffer[length:]
+                    fds, self.fds = self.fds[:n_fds], self.fds[n_fds:]
+                    name = NAMES[number]
+                    return serial, name, decode(name, body), fds
+            data, fds, _, _ = socket.recv_fds(self.sock, 65536, 8)
+            if not data:
+                raise EOFError("the daemon closed the connection")
+            self.buffer += data
+            self.fds += fds
 
 
 class Connection:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -122,6 +123,41 @@ def test_folder_removed(make):
     listing = subprocess.run([shim.runtime, "--root", shim.oci_root, "list", "-q"],
                              capture_output=True, text=True, check=False)
     assert shim.id not in listing.stdout
+
+
+def full(pid):
+    """Leave a process no descriptor; its old limit."""
+    old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    free = next(n for n in range(len(used) + 1) if n not in used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, old[1]))
+    return old
+
+
+def test_no_descriptor_for_the_first_connection(make):
+    """A shim that nobody can reach says why and leaves."""
+    shim = make(["true"])
+    full(shim.pid)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        shim.connect()
+    shim.wait_left(30)
+    with open(os.path.join(shim.dir, "shim.log")) as f:
+        assert "Too many open files" in f.read()
+
+
+def test_no_descriptor_for_another_connection(make):
+    """It goes on, and takes the connection once it can."""
+    shim = make(["sleep", "1000"])
+    conn = shim.connect()
+    conn.call("start")
+    old = full(shim.pid)
+    waiting = shim.connect(hello=False)
+    serial = waiting.send("hello", version_min=1, version_max=1, epoch=1, instance=shim.id)
+    conn.status()
+    resource.prlimit(shim.pid, resource.RLIMIT_NOFILE, old)
+    assert waiting.answer(serial, 30)["pid"] == shim.pid
+    conn.call("signal", signal=9)
+    finish(shim, conn)
 
 
 def test_terminated_when_nothing_runs(make):
