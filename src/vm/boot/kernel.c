@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/boot/kernel.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <gnutls/crypto.h>
+
+#include "base/le.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "sys/file.h"
+#include "vm/boot/bootparam.h"
+#include "vm/boot/layout.h"
+
+void kernel_fini(struct kernel *k)
+{
+	free(k->image);
+	*k = (struct kernel)KERNEL_INIT;
+}
+
+static int bad(struct err *e, const char *what)
+{
+	return err_set(e, EINVAL, ERR_INVALID, "the kernel's header: %s", what);
+}
+
+struct payload {
+	const uint8_t *data;
+	size_t         n;
+};
+
+/* Spec: Linux boot.rst, The Real-Mode Kernel Header. */
+static int read_setup(struct kernel *k, const uint8_t *file, size_t n, struct payload *ret,
+		      struct err *e)
+{
+	unsigned version = le16_get(file + BP_VERSION);
+	size_t header_end = 0x202 + (size_t)file[0x201];
+	size_t setup = ((size_t)(file[BP_SETUP_SECTS] ? file[BP_SETUP_SECTS] : 4) + 1) * 512;
+
+	if (version < 0x20c) {
+		return err_set(e, EOPNOTSUPP, ERR_UNSUPPORTED, "the kernel's boot protocol is older "
+			       "than 2.12 (Linux 3.8)");
+	}
+	if (!(le16_get(file + BP_XLOADFLAGS) & BP_XLF_KERNEL_64)) {
+		return err_set(e, EOPNOTSUPP, ERR_UNSUPPORTED, "the kernel is not a 64-bit one");
+	}
+	if (header_end < BP_INIT_SIZE + 4 || header_end > n) {
+		return bad(e, "its length");
+	}
+	k->header_bytes = MIN(header_end - BP_HEADER, sizeof(k->header));
+	memcpy(k->header, file + BP_HEADER, k->header_bytes);
+	size_t off = le32_get(file + BP_PAYLOAD_OFFSET), len = le32_get(file + BP_PAYLOAD_LENGTH);
+
+	if (setup > n || off > n - setup || len > n - setup - off || len < 8) {
+		return bad(e, "the payload is outside");
+	}
+	k->cmdline_max = MIN(le32_get(file + BP_CMDLINE_SIZE), (uint32_t)LAYOUT_CMDLINE_MAX - 1);
+	k->initrd_max = le32_get(file + BP_INITRD_MAX);
+	k->align = file[BP_RELOCATABLE] ? MAX(le32_get(file + BP_ALIGNMENT), UINT32_C(0x200000)) : 0;
+	if ((k->align & (k->align - 1)) != 0) {
+		return bad(e, "its alignment");
+	}
+	*ret = (struct payload){ .data = file + setup + off, .n = len };
+	return 0;
+}
+
+static bool is_bzimage(const uint8_t *file, size_t n)
+{
+	return n > 0x290 && le16_get(file + BP_BOOT_FLAG) == 0xaa55 &&
+	       memcmp(file + BP_MAGIC, "HdrS", 4) == 0;
+}
+
+/* What is needed from the first byte on while the kernel starts: more than its segments. */
+static int add_init_size(struct kernel *k, struct err *e)
+{
+	uint64_t init = le32_get(k->header + BP_INIT_SIZE - BP_HEADER);
+
+	k->end = MAX(k->end, k->first + init);
+	if ((k->first & 0x1fffff) != 0 || (k->align && (k->first & (k->align - 1)) != 0)) {
+		return bad(e, "its address is not aligned");
+	}
+	return 0;
+}
+
+static int finish(struct kernel *k, struct err *e)
+{
+	int r = kernel__parse_elf(k, e);
+
+	return r < 0 || !k->linux_boot ? r : add_init_size(k, e);
+}
+
+/* The payload is an ELF file already where the kernel is not packed at all. */
+static int unpack(struct kernel *k, const struct payload *p, struct err *e)
+{
+	if (memcmp(p->data, "\177ELF", 4) != 0) {
+		return kernel_unpack(p->data, p->n, KERNEL_IMAGE_MAX, &k->image, &k->image_bytes, e);
+	}
+	k->image = mem_dup(p->data, p->n);
+	k->image_bytes = p->n;
+	return k->image ? 0 : err_nomem(e);
+}
+
+static int parse_start(struct kernel *k, const uint8_t *file, size_t n, struct payload *ret,
+		       struct err *e)
+{
+	kernel_fini(k);
+	k->linux_boot = is_bzimage(file, n);
+	if (k->linux_boot) {
+		return read_setup(k, file, n, ret, e);
+	}
+	if (n < 4 || memcmp(file, "\177ELF", 4) != 0) {
+		return err_set(e, EINVAL, ERR_INVALID, "the kernel is neither a bzImage nor an ELF file");
+	}
+	k->cmdline_max = LAYOUT_CMDLINE_MAX - 1;
+	k->initrd_max = UINT32_MAX;
+	*ret = (struct payload){ .data = file, .n = n };
+	return 0;
+}
+
+int kernel_parse(struct kernel *k, const uint8_t *file, size_t n, struct err *e)
+{
+	struct payload p = { 0 };
+	int r = parse_start(k, file, n, &p, e);
+
+	r = r < 0 ? r : unpack(k, &p, e);
+	return r < 0 ? r : finish(k, e);
+}
+
+/* --- The cache --- */
+
+struct cache_name {
+	char text[80];
+};
+
+static int cache_name(const uint8_t *file, size_t n, struct cache_name *ret, struct err *e)
+{
+	uint8_t digest[32];
+	char hex[2 * sizeof(digest) + 1];
+
+	if (gnutls_hash_fast(GNUTLS_DIG_SHA256, file, n, digest) != 0) {
+		return err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
+	}
+	hex_format(digest, sizeof(digest), hex);
+	snprintf(ret->text, sizeof(ret->text), "%s.elf", hex);
+	return 0;
+}
+
+/* What the cache has is taken; what it lacks is put there, if it can be. */
+static int unpack_cached(struct kernel *k, const struct payload *p, int dir_fd,
+			 const char *name, struct err *e)
+{
+	auto_buf struct buf b = BUF_INIT;
+	int r = sys_read_file(dir_fd, name, KERNEL_IMAGE_MAX, &b);
+
+	if (r >= 0 && b.len > 4 && !buf_failed(&b)) {
+		k->image_bytes = b.len;
+		k->image = (uint8_t *)buf_take(&b);
+		return k->image ? 0 : err_nomem(e);
+	}
+	r = unpack(k, p, e);
+	if (r == 0) {
+		ignore_result(sys_replace_file(dir_fd, name, k->image, k->image_bytes, 0600));
+		/* a full disk costs the cache, not the start */
+	}
+	return r;
+}
+
+int kernel_open(struct kernel *k, int fd, int cache_dir_fd, struct err *e)
+{
+	auto_buf struct buf file = BUF_INIT;
+	struct payload p = { 0 };
+	struct cache_name name;
+	int r = sys_read_fd(fd, KERNEL_FILE_MAX, &file);
+
+	if (r < 0) {
+		return err_set(e, -r, r == -EFBIG ? ERR_INVALID : ERR_HOST, "cannot read the kernel");
+	}
+	const uint8_t *data = (const uint8_t *)buf_str(&file);
+
+	r = parse_start(k, data, file.len, &p, e);
+	if (r < 0) {
+		return r;
+	}
+	if (cache_dir_fd < 0 || !k->linux_boot || memcmp(p.data, "\177ELF", 4) == 0) {
+		r = unpack(k, &p, e);
+	} else {
+		r = cache_name(data, file.len, &name, e);
+		r = r < 0 ? r : unpack_cached(k, &p, cache_dir_fd, name.text, e);
+	}
+	return r < 0 ? r : finish(k, e);
+}
+
+bool kernel_cmdline_has(const char *cmdline, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *at = strstr(cmdline, name); at; at = strstr(at + 1, name)) {
+		char behind = at[n];
+
+		if ((at == cmdline || isspace((unsigned char)at[-1])) &&
+		    (behind == 0 || behind == '=' || isspace((unsigned char)behind))) {
+			return true;
+		}
+	}
+	return false;
+}
