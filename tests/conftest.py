@@ -5,6 +5,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from lib.daemon import BIN, make_rootfs  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -20,3 +21,14 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "long" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes long: give --long"))
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """The folder of the built programs."""
+    return str(BIN)
+
+
+@pytest.fixture(scope="session")
+def busybox_rootfs(tmp_path_factory):
+    return make_rootfs(tmp_path_factory.mktemp("root") / "fs")

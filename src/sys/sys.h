@@ -49,7 +49,9 @@
 	/* socket.h */ \
 	X(accept4) X(bind) X(connect) X(listen) X(recvmsg) X(sendmsg) X(setsockopt) X(getsockopt) \
 	X(shutdown) X(socket) X(socketpair) X(epoll_create1) X(epoll_ctl) X(eventfd) X(inotify_init1) \
-	X(inotify_add_watch) X(signalfd) X(timerfd_create) X(timerfd_settime)
+	X(inotify_add_watch) X(signalfd) X(timerfd_create) X(timerfd_settime) \
+	/* machine.h */ \
+	X(finit_module) X(reboot) X(clock_settime)
 
 enum sys_call {
 #define X(name) SYS_CALL_##name,
