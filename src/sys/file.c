@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -365,6 +366,60 @@ ssize_t sys_pwrite(int fd, const void *buf, size_t n, int64_t off)
 		sys__note(&(struct sys_change){ .call = SYS_CALL_pwrite, .fd = fd, .data = buf,
 						.len = (size_t)r, .offset = off, .result = r });
 	}
+	return r;
+}
+
+ssize_t sys_readv(int fd, const struct iovec *iov, unsigned n)
+{
+	ssize_t r = sys__fault(SYS_CALL_readv);
+
+	if (r) {
+		return r;
+	}
+	do {
+		r = sys__retn(readv(fd, iov, (int)n));
+	} while (r == -EINTR);
+	return r;
+}
+
+/* Not told to observers: those who use it write to devices and to disks of machines. */
+ssize_t sys_writev(int fd, const struct iovec *iov, unsigned n)
+{
+	ssize_t r = sys__fault(SYS_CALL_writev);
+
+	if (r) {
+		return r;
+	}
+	do {
+		r = sys__retn(writev(fd, iov, (int)n));
+	} while (r == -EINTR);
+	return r;
+}
+
+ssize_t sys_preadv2(int fd, const struct iovec *iov, unsigned n, int64_t off, int flags)
+{
+	ssize_t r = sys__fault(SYS_CALL_preadv2);
+
+	if (r) {
+		return r;
+	}
+	do {
+		r = sys__retn(preadv2(fd, iov, (int)n, off, flags));
+	} while (r == -EINTR);
+	return r;
+}
+
+/* As sys_writev(). */
+ssize_t sys_pwritev2(int fd, const struct iovec *iov, unsigned n, int64_t off, int flags)
+{
+	ssize_t r = sys__fault(SYS_CALL_pwritev2);
+
+	if (r) {
+		return r;
+	}
+	do {
+		r = sys__retn(pwritev2(fd, iov, (int)n, off, flags));
+	} while (r == -EINTR);
 	return r;
 }
 

@@ -15,6 +15,7 @@
 #include "sys/sys.h"
 
 struct buf;
+struct iovec;
 struct open_how;
 struct statfs;
 
@@ -56,6 +57,12 @@ ssize_t sys_read(int fd, void *buf, size_t n) must_check;
 ssize_t sys_write(int fd, const void *buf, size_t n) must_check;
 ssize_t sys_pread(int fd, void *buf, size_t n, int64_t off) must_check;
 ssize_t sys_pwrite(int fd, const void *buf, size_t n, int64_t off) must_check;
+ssize_t sys_readv(int fd, const struct iovec *iov, unsigned n) must_check;
+ssize_t sys_writev(int fd, const struct iovec *iov, unsigned n) must_check;
+ssize_t sys_preadv2(int fd, const struct iovec *iov, unsigned n, int64_t off,
+		    int flags) must_check;
+ssize_t sys_pwritev2(int fd, const struct iovec *iov, unsigned n, int64_t off,
+		     int flags) must_check;
 ssize_t sys_readlinkat(int dir_fd, const char *path, char *buf, size_t n) must_check;
 
 /* All n bytes; read_full returns fewer only at the end of the file. */

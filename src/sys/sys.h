@@ -35,6 +35,7 @@
 	X(openat) X(openat2) X(pipe2) X(pread) X(pwrite) X(read) X(readlinkat) X(renameat2) \
 	X(sendfile) X(setxattr) X(splice) X(statx) X(symlinkat) X(syncfs) X(unlinkat) X(utimensat) \
 	X(write) X(poll) X(name_to_handle_at) X(lsetxattr) X(removexattr) X(fsopen) \
+	X(preadv2) X(pwritev2) X(readv) X(writev) \
 	/* mount.h */ \
 	X(fsconfig) X(fsmount) X(mount) X(mount_setattr) X(move_mount) X(open_tree) X(pivot_root) \
 	X(umount2) X(chroot) X(fchdir) X(chdir) X(fspick) X(open_tree_attr) \

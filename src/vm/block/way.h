@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between a disk and its way to the kernel. Private to this folder. */
+#ifndef VM_BLOCK_WAY_H
+#define VM_BLOCK_WAY_H
+
+#include "vm/block/block.h"
+
+struct block_way_ops {
+	const char *name;
+	int  (*open)(struct block *b, unsigned depth, void **ret);
+	void (*close)(void *way);
+	/* Begin r->io. Never completes from here. */
+	void (*start)(void *way, struct block_req *r);
+	void (*kick)(void *way);
+	/* Wait until at least one that was started is done, and report those that are. */
+	void (*wait)(void *way);
+};
+
+extern const struct block_way_ops block__uring, block__threads;
+
+struct block {
+	struct loop                *loop;
+	const struct block_way_ops *ops;
+	void                       *way;
+	int                         fd;
+	struct block_info           info;
+	unsigned                    in_flight;
+	bool                        failed;
+	struct list                 refused;       /* done without any I/O */
+	struct loop_post            tell_refused;
+	uint8_t                    *zeroes;        /* ZEROES_BYTES, never written */
+};
+
+/* The call of r->io returned `result`: bytes, 0 or -errno. On the loop's thread. */
+void block__returned(struct block *b, struct block_req *r, int result);
+
+#endif

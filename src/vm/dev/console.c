@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/dev/console.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_console.h>
+#include <linux/virtio_ids.h>
+#include <string.h>
+
+#include "sys/file.h"
+#include "vm/dev/iov.h"
+
+enum { CONSOLE_QUEUE_MAX = 64, READ_MAX = 4096, CONSOLE_PCI_CLASS = 0x078000 };
+
+struct console {
+	struct vdev      base;
+	int              in_fd, out_fd;
+	struct loop_fd  *in, *out;       /* NULL: the descriptor is a file, always ready */
+	bool             in_end, out_end;
+	bool             tx_held;        /* `tx` is out: the descriptor took only a part of it */
+	size_t           tx_done;        /* bytes of `tx` that were written */
+	uint64_t         tx_skip;        /* bytes of the next request that were written already */
+	struct vq_chain  tx;
+	struct vq_chain  rx;
+	struct virtio_console_config config;
+};
+
+static struct console *console_of(struct vdev *d)
+{
+	return container_of(d, struct console, base);
+}
+
+static bool would_block(ssize_t r)
+{
+	return r == -EAGAIN;
+}
+
+/* What each source waits for now. */
+static void watch(struct console *s, bool in, bool out)
+{
+	if (s->in) {
+		ignore_result(loop_fd_set(s->in, in && !s->in_end ? LOOP_IN : 0)); /* epoll_ctl */
+	}
+	if (s->out) {
+		ignore_result(loop_fd_set(s->out, out && !s->out_end ? LOOP_OUT : 0)); /* same */
+	}
+}
+
+static bool wants_input(struct console *s)
+{
+	return vdev_works(&s->base) && vq_has_work(&s->base.queues[CONSOLE_RX]);
+}
+
+/* --- Output --- */
+
+/* Write what is left of s->tx. False: the descriptor takes no more now. */
+static bool write_chain(struct console *s)
+{
+	struct iovec part[VQ_CHAIN_MAX];
+
+	while (s->tx_done < s->tx.out_bytes && !s->out_end && s->out_fd >= 0) {
+		unsigned n = iov_slice(s->tx.iov, s->tx.n_out, s->tx_done, s->tx.out_bytes, part,
+				       VQ_CHAIN_MAX);
+		ssize_t r = sys_writev(s->out_fd, part, n);
+
+		if (would_block(r)) {
+			return false;
+		}
+		if (r <= 0) {
+			s->out_end = true;
+			break;
+		}
+		s->tx_done += (size_t)r;
+	}
+	return true;
+}
+
+static void drain_tx(struct console *s)
+{
+	while (vdev_works(&s->base)) {
+		if (!s->tx_held) {
+			if (!vdev_pop(&s->base, CONSOLE_TX, &s->tx)) {
+				break;
+			}
+			s->tx_held = true;
+			s->tx_done = MIN(s->tx_skip, s->tx.out_bytes);
+			s->tx_skip = 0;
+		}
+		if (!write_chain(s)) {
+			break;
+		}
+		s->tx_held = false;
+		vdev_push(&s->base, CONSOLE_TX, &s->tx, 0);
+	}
+	watch(s, wants_input(s), s->tx_held);
+}
+
+static void on_out(struct loop_fd *src unused_arg, unsigned events, void *ud)
+{
+	struct console *s = ud;
+
+	vdev_lock(&s->base);
+	s->base.budget = CONSOLE_QUEUE_MAX;
+	if (!(events & LOOP_OUT)) {
+		s->out_end = true;   /* only an error or a hang-up */
+	}
+	drain_tx(s);
+	vdev_flush(&s->base);
+	vdev_unlock(&s->base);
+}
+
+/* --- Input --- */
+
+/* Read into the driver's buffers, straight from the descriptor. */
+static void fill_rx(struct console *s)
+{
+	while (!s->in_end && s->in_fd >= 0 && vdev_pop(&s->base, CONSOLE_RX, &s->rx)) {
+		struct iovec part[VQ_CHAIN_MAX];
+		unsigned n = iov_slice(vq_in(&s->rx), s->rx.n_in, 0, READ_MAX, part, VQ_CHAIN_MAX);
+
+		if (n == 0) {
+			vq_unpop(&s->base.queues[CONSOLE_RX], 1);
+			vdev_fault(&s->base, "nowhere to put input");
+			return;
+		}
+		ssize_t r = sys_readv(s->in_fd, part, n);
+
+		if (r <= 0) {
+			vq_unpop(&s->base.queues[CONSOLE_RX], 1);
+			s->in_end = !would_block(r);
+			break;
+		}
+		vdev_push(&s->base, CONSOLE_RX, &s->rx, (size_t)r);
+	}
+}
+
+static void on_in(struct loop_fd *src unused_arg, unsigned events unused_arg, void *ud)
+{
+	struct console *s = ud;
+
+	vdev_lock(&s->base);
+	s->base.budget = CONSOLE_QUEUE_MAX;
+	fill_rx(s);
+	watch(s, wants_input(s), s->tx_held);
+	vdev_flush(&s->base);
+	vdev_unlock(&s->base);
+}
+
+static void console_queue_ready(struct vdev *d, unsigned queue)
+{
+	struct console *s = console_of(d);
+
+	if (queue == CONSOLE_TX) {
+		drain_tx(s);
+		return;
+	}
+	fill_rx(s);
+	watch(s, wants_input(s), s->tx_held);
+}
+
+static void console_run(struct vdev *d, bool on)
+{
+	struct console *s = console_of(d);
+
+	watch(s, on, on && s->tx_held);
+	if (!on && d->phase != VDEV_LIVE && s->tx_held) {
+		/* The driver is gone: its buffer, too. */
+		s->tx_held = false;
+		vdev_push(d, CONSOLE_TX, &s->tx, 0);
+	}
+}
+
+/* Nothing may be in flight in a snapshot: the request is taken again, its first part skipped. */
+static void console_quiesce(struct vdev *d)
+{
+	struct console *s = console_of(d);
+
+	if (s->tx_held) {
+		s->tx_held = false;
+		s->tx_skip = s->tx_done;
+		vq_unpop(&d->queues[CONSOLE_TX], 1);
+	}
+}
+
+static void console_reset(struct vdev *d)
+{
+	console_of(d)->tx_skip = 0;
+}
+
+/* Spec: 5.3.4: one character, without a queue, also before the driver is ready. */
+static void console_config_write(struct vdev *d, unsigned off, unsigned n, const void *value)
+{
+	struct console *s = console_of(d);
+
+	if (off == offsetof(struct virtio_console_config, emerg_wr) && n == 4 &&
+	    vdev_has(d, VIRTIO_CONSOLE_F_EMERG_WRITE) && s->out_fd >= 0 && !s->out_end) {
+		ignore_result(sys_write(s->out_fd, value, 1)); /* a last word, if there is room */
+	}
+}
+
+void console_resize(struct vdev *d, uint16_t cols, uint16_t rows)
+{
+	struct console *s = console_of(d);
+
+	vdev_lock(d);
+	if (s->config.cols != cols || s->config.rows != rows) {
+		s->config.cols = cols;
+		s->config.rows = rows;
+		if (vdev_has(d, VIRTIO_CONSOLE_F_SIZE)) {
+			vdev_config_changed(d);
+		}
+	}
+	vdev_unlock(d);
+}
+
+static int nonblocking(int fd)
+{
+	int flags = sys_fcntl(fd, F_GETFL, 0);
+
+	return flags < 0 ? flags : sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static int source(struct console *s, int fd, loop_fd_fn fn, struct loop_fd **ret)
+{
+	if (fd < 0) {
+		return 0;
+	}
+	int r = nonblocking(fd);
+
+	if (r >= 0) {
+		r = loop_fd_new(s->base.machine->loop, fd, 0, fn, s, ret);
+	}
+	return r == -EPERM ? 0 : r;   /* a file */
+}
+
+static int console_realize(struct vdev *d, void *conf, struct err *e)
+{
+	struct console *s = console_of(d);
+	struct console_conf *c = conf;
+
+	s->in_fd = take_fd(&c->in_fd);
+	s->out_fd = take_fd(&c->out_fd);
+	s->config.cols = c->cols;
+	s->config.rows = c->rows;
+	s->config.max_nr_ports = 1;
+	d->offered |= BIT(VIRTIO_CONSOLE_F_SIZE) | BIT(VIRTIO_CONSOLE_F_EMERG_WRITE);
+	d->config = &s->config;
+	d->config_bytes = sizeof(s->config);
+
+	int r = source(s, s->in_fd, on_in, &s->in);
+
+	if (r >= 0) {
+		r = source(s, s->out_fd, on_out, &s->out);
+	}
+	return r < 0 ? err_set(e, -r, ERR_HOST, "%s: its descriptors cannot be watched", d->name) :
+		       0;
+}
+
+static void console_unrealize(struct vdev *d)
+{
+	struct console *s = console_of(d);
+
+	s->in = loop_fd_free(s->in);
+	s->out = loop_fd_free(s->out);
+	fd_close(&s->in_fd);
+	fd_close(&s->out_fd);
+}
+
+static const struct vdev_ops console_ops = {
+	.realize = console_realize,
+	.unrealize = console_unrealize,
+	.run = console_run,
+	.queue_ready = console_queue_ready,
+	.reset = console_reset,
+	.config_write = console_config_write,
+	.quiesce = console_quiesce,
+};
+
+const struct vdev_desc vdev_console = {
+	.name = "virtio-console",
+	.virtio_id = VIRTIO_ID_CONSOLE,
+	.pci_class = CONSOLE_PCI_CLASS,
+	.n_queues = 2,
+	.queue_max = CONSOLE_QUEUE_MAX,
+	.bytes = sizeof(struct console),
+	.ops = &console_ops,
+};

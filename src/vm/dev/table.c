@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/dev/blk.h"
+#include "vm/dev/console.h"
+#include "vm/dev/rng.h"
+#include "vm/dev/vdev.h"
+
+const struct vdev_desc *const vdev_table[] = {
+	&vdev_blk,
+	&vdev_console,
+	&vdev_rng,
+};
+
+const size_t vdev_table_len = ARRAY_LEN(vdev_table);
