@@ -317,6 +317,7 @@ static const struct cmd *const commands[] = {
 	  .help = "hash every file of the store again" },
 	&(const struct cmd){ .name = "unpack", .group = "Look and manage", .args = "IMAGE...", .min_args = 1,
 	  .max_args = CMD_ANY, .run = cmd_unpack, .help = "unpack the layers of images" },
+	&image_cmd_kernel,
 };
 
 static const struct cmd root = {

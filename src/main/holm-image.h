@@ -91,4 +91,6 @@ int cmd_gc(const struct cmd_call *call, struct err *e);
 int cmd_verify(const struct cmd_call *call, struct err *e);
 int cmd_unpack(const struct cmd_call *call, struct err *e);
 
+extern const struct cmd image_cmd_kernel;
+
 #endif
