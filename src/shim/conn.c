@@ -33,7 +33,9 @@ static void watch(struct conn *c)
 		events = EPOLLOUT;
 	}
 	if (ev_fd_start(&c->shim->loop, &c->ev, c->wire.fd, events) < 0) {
+		/* Nobody would hear what it says: the daemon sees the end, and comes back. */
 		c->closing = true;
+		ignore_result(sys_shutdown(c->wire.fd, SHUT_RDWR));
 	}
 }
 
@@ -211,6 +213,9 @@ static void on_accept(struct ev_fd *ev, uint32_t events)
 	s->n_conns++;
 	ev_timer_stop(&s->idle);
 	watch(c);
+	if (!c->ev.started) {
+		conn_free(c);
+	}
 }
 
 int conn_listen(struct shim *s)
