@@ -5,12 +5,12 @@ import pathlib
 import re
 import shutil
 import subprocess
-import time
 
 import pytest
 
 from lib.bundle import BUILD
 from lib.victim import CAPS
+from lib.wait import wait_for
 
 KINDS = ["root", "userns", "rootless"]
 
@@ -99,10 +99,7 @@ def test_label_does_not_go_to_a_fake_procfs_at_exec(box):
     box.mount("/vol", type="bind", source=str(fake), options=["rbind"])
     name = box.start("/bin/sh", "-c", "mount -o bind /vol /proc && echo covered; "
                                       "exec sleep 1000")
-    for _ in range(100):
-        if "covered" in box.log():
-            break
-        time.sleep(0.02)
+    wait_for("the mount", lambda: "covered" in box.log())
     assert "covered" in box.log(), box.log()
     process = dict(box.process, args=["/bin/true"], selinuxLabel="system_u:system_r:t:s0",
                    apparmorProfile="evil", oomScoreAdj=500)
@@ -268,19 +265,12 @@ def test_frozen_container_is_killed(box):
     """A frozen container is thawed to be killed: nothing is left that cannot die."""
     box.needs("cgroups")
     name = box.start("/bin/sh", "-c", "sleep 1000 & sleep 1000 & echo up; sleep 1000")
-    for _ in range(100):
-        if "up" in box.log():
-            break
-        time.sleep(0.02)
+    wait_for("its start", lambda: "up" in box.log())
     pid = box.info(name)["pid"]
     assert box.raw("pause", name).returncode == 0
     done = box.raw("delete", "--force", name)
     assert done.returncode == 0, done.out
-    for _ in range(100):
-        if not os.path.exists(f"/proc/{pid}"):
-            break
-        time.sleep(0.02)
-    assert not os.path.exists(f"/proc/{pid}")
+    wait_for("its end", lambda: not os.path.exists(f"/proc/{pid}"))
     left = [p for p in pathlib.Path("/proc").glob("[0-9]*/cgroup") if in_group(p, box.id)]
     assert not left
 

@@ -7,11 +7,11 @@ import shutil
 import socket
 import stat
 import subprocess
-import time
 
 import pytest
 
 from lib.victim import ATTACK
+from lib.wait import wait_for
 
 
 KINDS = ["root", "userns", "rootless"]
@@ -300,7 +300,7 @@ def run_with_console(box, *argv):
     server.bind(str(path))
     box.own_path(path)
     server.listen(1)
-    server.settimeout(20)
+    server.settimeout(60)
     box.process["terminal"] = True
     box.process["args"] = list(argv)
     box.write()
@@ -367,10 +367,7 @@ def test_exec_console_with_fake_pts(box):
     box.caps("CAP_SYS_ADMIN")
     name = box.start("/bin/sh", "-c", "umount /dev/pts; for n in 0 1 2 ptmx; do "
                      f"ln -s {box.outside}/canary /dev/pts/$n; done; ls /dev/pts; exec sleep 1000")
-    for _ in range(100):
-        if "ptmx" in box.log():
-            break
-        time.sleep(0.02)
+    wait_for("the links", lambda: "ptmx" in box.log())
     box.process["terminal"] = True
     server = socket.socket(socket.AF_UNIX)
     path = box.dir / "console"

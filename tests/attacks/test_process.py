@@ -5,7 +5,6 @@ import os
 import pathlib
 import re
 import shutil
-import stat
 import struct
 import subprocess
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from lib.bundle import BUILD, RUNTIME
 from lib.victim import Victim
+from lib.wait import wait_for
 
 KINDS = ["root", "userns", "rootless"]
 
@@ -174,17 +174,11 @@ def watch(box, *caps, also=""):
     box.caps(*caps)
     name = box.start("/bin/sh", "-c",
                      f"/bin/attack watch {box.secret} {2500 * SLOW} {also}; exec sleep 1000")
-    for _ in range(100):
-        if "watching" in box.log():
-            break
-        time.sleep(0.02)
+    wait_for("the watcher", lambda: "watching" in box.log())
     for _ in range(15):
         done = box.enter(name, "/bin/true")
         assert done.returncode == 0, done.out
-    for _ in range(200 * SLOW):
-        if "done watch" in box.log():
-            break
-        time.sleep(0.05)
+    wait_for("its end", lambda: "done watch" in box.log())
     return box.log()
 
 
@@ -213,10 +207,7 @@ def test_container_that_shares_pids_is_not_reached(box):
     """A second container joins the pid namespace of the first (a pod), whose root watches the
     second one's first process while that still has the host's root."""
     name = box.start("/bin/sh", "-c", f"/bin/attack watch {box.secret} {2500 * SLOW}; exec sleep 1000")
-    for _ in range(100):
-        if "watching" in box.log():
-            break
-        time.sleep(0.02)
+    wait_for("the watcher", lambda: "watching" in box.log())
     pid = box.info(name)["pid"]
     folder = box.folder("second")
     second = Victim(folder, box.kind)
@@ -237,10 +228,7 @@ def test_container_that_shares_pids_is_not_reached(box):
             assert done.returncode == 0, done.out
     finally:
         second.close()
-    for _ in range(200 * SLOW):
-        if "done watch" in box.log():
-            break
-        time.sleep(0.05)
+    wait_for("its end", lambda: "done watch" in box.log())
     log = box.log()
     assert "done watch" in log and "ESCAPED" not in log, log
     assert int(re.search(r"seen (\d+)", log).group(1)) >= 3, log

@@ -7,8 +7,6 @@ import tarfile
 
 import pytest
 
-from lib.daemon import BIN, Daemon
-
 
 @pytest.fixture(scope="module")
 def imaged(daemon, rootfs, tmp_path_factory):

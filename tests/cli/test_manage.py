@@ -2,12 +2,14 @@
 """The command line against a daemon: lists, changes, errors."""
 
 import json
+import select
 import subprocess
 import time
 
 import pytest
 
 from lib.daemon import BIN
+from lib.wait import wait_for
 
 
 @pytest.fixture
@@ -101,7 +103,9 @@ def test_events(daemon, run):
     p = subprocess.Popen([str(BIN / "holm"), "events", "--json"], env=daemon.env,
                          stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(0.3)
+        # Until the first comes, nobody may be listening yet.
+        wait_for("an event", lambda: run("true", options=["--rm"]).returncode == 0 and
+                 select.select([p.stdout], [], [], 0.2)[0])
         assert run("true", options=["--rm", "--name", "eventful"]).returncode == 0
         actions = []
         while "remove" not in actions:

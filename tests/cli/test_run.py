@@ -10,6 +10,7 @@ import time
 import pytest
 
 from lib.daemon import BIN
+from lib.wait import wait_for
 
 ROOT = ("--network", "none", "--userns", "host", "--rootfs")
 
@@ -57,10 +58,7 @@ def test_much_output_through_a_slow_pipe(daemon, rootfs):
 
 def test_rm_leaves_nothing(daemon, run, name):
     assert run("true", options=["--rm", "--name", name]).returncode == 0
-    end = time.monotonic() + 5
-    while daemon.holm("inspect", name, check=False).returncode != 3:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for("its end", lambda: daemon.holm("inspect", name, check=False).returncode == 3)
 
 
 def test_signals_are_passed_on(daemon, rootfs, name):
@@ -70,7 +68,7 @@ def test_signals_are_passed_on(daemon, rootfs, name):
     assert p.stdout.readline() == b"ready\n"
     p.send_signal(signal.SIGTERM)
     assert p.stdout.read() == b"got it\n"
-    assert p.wait(10) == 9
+    assert p.wait(60) == 9
 
 
 def test_terminal(daemon, rootfs, name):
@@ -81,9 +79,8 @@ def test_terminal(daemon, rootfs, name):
     t.until(b"31 91")
     t.resize(40, 120)
     os.kill(t.proc.pid, signal.SIGWINCH)
-    time.sleep(0.2)
-    t.type(b"stty size\n")
-    t.until(b"40 120")
+    t.type(b"while [ \"$(stty size)\" != '40 120' ]; do sleep 0.05; done; echo is\"\" resized\n")
+    t.until(b"is resized")
     t.type(b"exit 4\n")
     assert t.wait() == 4
     assert not t.is_raw()

@@ -13,17 +13,10 @@ import pytest
 
 from lib import leftovers
 from lib.daemon import BIN
+from lib.wait import PATIENCE, wait_for
 
 IMAGE = "small:1"
 WORKERS = 3
-
-
-def wait_for(what, condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-    return value
 
 
 def start(daemon, name, *command, options=()):
@@ -137,7 +130,7 @@ def check_one(daemon, name, e, row):
         return
     if row["state"] == "running":
         if not alive(row["pid"]):  # its own end came in between: that must be known by now
-            wait_for(f"the end of {name}", lambda: state(daemon, name) != "running", 3)
+            wait_for(f"the end of {name}", lambda: state(daemon, name) != "running")
             return
         done = daemon.holm("exec", name, "echo", "here", check=False)
         assert done.stdout == "here\n" or not alive(row["pid"]), f"{name}: {done.stderr}"
@@ -216,12 +209,20 @@ def test_running_one_survives_and_reports_its_true_status(daemon):
 
 
 def test_adopted_within_a_second(daemon):
+    def exec_takes():
+        begin = time.monotonic()
+        assert daemon.holm("exec", "a", "echo", "in").stdout == "in\n"
+        return time.monotonic() - begin
+
+    def adoption_takes():
+        daemon.kill()
+        daemon.start()
+        return exec_takes()
+
     start(daemon, "a", "sleep", "1000")
-    daemon.kill()
-    daemon.start()
-    begin = time.monotonic()
-    assert daemon.holm("exec", "a", "echo", "in").stdout == "in\n"
-    assert time.monotonic() - begin < 3, "1 s, and what a loaded machine adds"
+    usual = exec_takes()
+    took = [adoption_takes() for _ in range(3)]
+    assert min(took) < 1 + 2 * usual, (usual, took)
     assert state(daemon, "a") == "running"
 
 
@@ -231,7 +232,7 @@ def test_shim_killed(daemon):
     os.kill(shim_of(daemon, ident), signal.SIGKILL)
     wait_for("it to be noticed", lambda: state(daemon, "a") == "exited")
     wait_for("the container's end", lambda: not alive(pid))
-    leftovers.none_left(daemon, seconds=10) if daemon.holm("rm", "a") else None
+    leftovers.none_left(daemon, seconds=PATIENCE) if daemon.holm("rm", "a") else None
     assert start(daemon, "a", "true")
 
 
@@ -322,9 +323,9 @@ def test_followed_log_says_that_it_ended(daemon):
                           stdin=subprocess.DEVNULL) as p:
         assert p.stdout.readline() == "tick 1\n"
         daemon.kill()
-        assert "ended early" in p.communicate(timeout=10)[1]
+        assert "ended early" in p.communicate(timeout=PATIENCE)[1]
         assert p.returncode == 8
-    time.sleep(0.5)
     daemon.start()
-    lines = daemon.holm("logs", "a").stdout.splitlines()
-    assert lines == [f"tick {n + 1}" for n in range(len(lines))] and len(lines) > 5
+    lines = wait_for("more of it", lambda: len(
+        text := daemon.holm("logs", "a").stdout.splitlines()) > 5 and text)
+    assert lines == [f"tick {n + 1}" for n in range(len(lines))]

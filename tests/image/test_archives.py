@@ -375,7 +375,7 @@ def test_folders_do_not_lead_elsewhere(store, image, tmp_path, make):
     else:
         (folder / "index.json").mkdir()
     result = subprocess.run(store.args("load", folder), env=store.env, stderr=subprocess.PIPE,
-                            timeout=20)
+                            timeout=60)
     assert result.returncode in (INVALID, NOT_FOUND)
     assert store.ls() == {}
 
@@ -587,7 +587,7 @@ def test_bars(store):
         except OSError:
             pass   # the other end is shut
         os.close(main)
-        assert p.wait(20) == 0
+        assert p.wait(60) == 0
         assert (b"\x1b[1A" in out and b"[==" in out) == bars, out
         assert b"done" in out and b"docker.io/library/a:1" in out
         store.run("rm", "a:1")

@@ -13,6 +13,7 @@ import pytest
 from lib import images
 from lib.holm_image import DENIED, HOST, INVALID, LIMIT, NOT_FOUND, UNAVAILABLE
 from lib.registry import PASSWORD, USER, Authority, Issuer, Proxy, Registry, Server
+from lib.wait import wait_for
 
 QUICK = ["--plain-http", "--retry-delay", "10ms"]
 
@@ -128,17 +129,15 @@ def test_resumes_in_a_later_call(registry, image, store, proxies):
             h.wfile.write(body[:2 << 20])
             h.wfile.flush()
             half.set()
-            stop.wait(20)
+            stop.wait(300)
             return True
 
     p = proxies(registry, fault)
     first = store.start("pull", *QUICK, f"{p.host}/faulty:1", stderr=subprocess.DEVNULL)
-    assert half.wait(20)
+    assert half.wait(60)
     partial = store.path / "partial"
-    end = time.monotonic() + 10
-    while sum(f.stat().st_size for f in partial.rglob("*") if f.is_file()) < 2 << 20:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for("half of it", lambda: sum(f.stat().st_size for f in partial.rglob("*")
+                                       if f.is_file()) >= 2 << 20)
     first.kill()
     first.wait()
     stop.set()
@@ -160,18 +159,16 @@ def test_a_signal_stops_it(registry, image, store, proxies):
         def fault(h, code, headers, body):
             if is_blob(h, big(image)[0]):
                 waiting.set()
-                stop.wait(20)
+                stop.wait(300)
                 h.cut()
                 return True
 
         p = proxies(registry, fault)
         pull = store.start("pull", *QUICK, f"{p.host}/faulty:1", stderr=subprocess.DEVNULL)
-        assert waiting.wait(20)
+        assert waiting.wait(60)
         children = pathlib.Path(f"/proc/{pull.pid}/task/{pull.pid}/children").read_text().split()
-        started = time.monotonic()
         pull.send_signal(sig)
-        assert pull.wait(10) == status
-        assert time.monotonic() - started < 3
+        assert pull.wait(60) == status   # long before the server says anything
         stop.set()
         for child in children:
             assert not os.path.exists(f"/proc/{child}")
@@ -246,12 +243,12 @@ def test_silence_ends(registry, image, store, proxies):
             h.end_headers()
             h.wfile.write(body[:1000])
             h.wfile.flush()
-            stop.wait(20)
+            stop.wait(300)
             return True
 
     p = proxies(registry, fault)
     try:
-        store.run("pull", *QUICK, "--stall-timeout", "1s", f"{p.host}/faulty:1", timeout=20)
+        store.run("pull", *QUICK, "--stall-timeout", "1s", f"{p.host}/faulty:1")
         store.whole()
     finally:
         stop.set()
@@ -319,7 +316,7 @@ def test_too_long_and_too_short(registry, image, store, proxies):
                 (h.reply(200 if not h.headers.get("Range") else 206, b[:10],
                          {"Content-Range": hd.get("Content-Range", "")}) or True))
     store.fails("pull", *QUICK, "--retries", "1", f"{p.host}/faulty:1", status=UNAVAILABLE,
-                says="too early", timeout=60)
+                says="too early")
 
 
 def test_huge_documents(store):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from lib import images
 from lib.holm_image import DENIED, INVALID, NOT_FOUND, UNAVAILABLE, Store
 from lib.registry import PASSWORD, USER, Authority, Issuer, Registry, Server
+from lib.wait import wait_for
 
 WORKER_UID = 64711
 
@@ -394,17 +396,16 @@ def processes_of(parent):
 
 def test_the_parser_has_no_rights(store):
     """security.md 1.16: whatever parses bytes from outside runs without privileges."""
+    over = threading.Event()
+
     def slow(h):
-        time.sleep(3)
+        over.wait(300)
         h.reply(404)
 
     server = Server(slow)
     p = store.start("pull", "--plain-http", f"{server.host}/x:1", stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 10
-        while not server.seen:
-            assert time.monotonic() < end and p.poll() is None
-            time.sleep(0.02)
+        wait_for("the request", lambda: server.seen or p.poll() is not None)
         (worker,) = processes_of(p.pid)
         status = dict(line.split(":\t", 1) for line in
                       pathlib.Path(f"/proc/{worker}/status").read_text().splitlines()
@@ -425,11 +426,9 @@ def test_the_parser_has_no_rights(store):
         # It ends with its parent.
         p.kill()
         p.wait()
-        end = time.monotonic() + 5
-        while pathlib.Path(f"/proc/{worker}").exists():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_for("its end", lambda: not pathlib.Path(f"/proc/{worker}").exists())
     finally:
+        over.set()
         p.kill()
         p.wait()
         server.close()

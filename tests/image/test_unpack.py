@@ -7,11 +7,11 @@ import stat
 import subprocess
 import tarfile
 import tempfile
-import time
 
 import pytest
 
 from lib.layers import BUILD, TOOL, entry, header, pad, tar, unpack
+from lib.wait import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -327,12 +327,8 @@ def status(pid):
 
 def settle(pid):
     """Wait until the children are confined and read."""
-    for _ in range(200):
-        kids = children(pid)
-        if len(kids) == 2 and all(status(k).get("Seccomp") == "2" for k in kids):
-            return kids
-        time.sleep(0.02)
-    raise AssertionError("the children are not confined")
+    return wait_for("the children to be confined", lambda: len(kids := children(pid)) == 2 and
+                    all(status(k).get("Seccomp") == "2" for k in kids) and kids)
 
 
 @pytest.fixture
@@ -356,7 +352,7 @@ def waiting(tmp_path):
         yield tool, reader, inflater, out
     finally:
         feed.close()
-        tool.wait(timeout=30)
+        tool.wait(timeout=60)
         tool.stderr.close()
 
 
@@ -389,14 +385,10 @@ def test_children_are_shut_in(waiting):
 def test_children_die_with_their_parent(waiting):
     tool, reader, inflater, _ = waiting
     tool.kill()
-    tool.wait(timeout=30)
+    tool.wait(timeout=60)
     for pid in (reader, inflater):
-        for _ in range(100):
-            if not os.path.exists(f"/proc/{pid}") or status(pid)["State"].startswith("Z"):
-                break
-            time.sleep(0.02)
-        else:
-            raise AssertionError("a child outlived its parent")
+        wait_for("the child to end with its parent", lambda: not os.path.exists(f"/proc/{pid}") or
+                 status(pid)["State"].startswith("Z"))
 
 
 def test_full_disk(tmp_path):

@@ -8,11 +8,12 @@ import pathlib
 import signal
 import socket
 import struct
-import time
+
+from lib.wait import PATIENCE, wait_for
 
 
 class Connection(http.client.HTTPConnection):
-    def __init__(self, path, timeout=30):
+    def __init__(self, path, timeout=PATIENCE):
         super().__init__("holm", timeout=timeout)
         self.path = str(path)
 
@@ -33,7 +34,7 @@ class Api:
     def __init__(self, daemon):
         self.daemon = daemon
 
-    def raw(self, method, path, body=None, headers=None, timeout=30):
+    def raw(self, method, path, body=None, headers=None, timeout=PATIENCE):
         c = Connection(self.daemon.socket, timeout)
         if body is not None and not isinstance(body, (bytes, str)):
             body = json.dumps(body)
@@ -68,31 +69,23 @@ class Api:
     def status(self, name):
         return self.get(f"/v1/instances/{name}")["status"]
 
-    def wait_state(self, name, *states, timeout=15):
-        end = time.monotonic() + timeout
-        while True:
-            s = self.status(name)
-            if s["state"] in states:
-                return s
-            assert time.monotonic() < end, s
-            time.sleep(0.02)
+    def wait_state(self, name, *states, timeout=PATIENCE):
+        return wait_for(f"{name} to be {states}", lambda: (s := self.status(name))["state"] in
+                        states and s, timeout)
 
     def logs(self, name, query=""):
         _, data = self.raw("GET", f"/v1/instances/{name}/logs{query}")
         return "".join(text.decode() for _, text in frames(data))
 
-    def wait_log(self, name, text, timeout=20):
+    def wait_log(self, name, text, timeout=PATIENCE):
         """The log, once it holds a text."""
-        end = time.monotonic() + timeout
-        while text not in (log := self.logs(name)):
-            assert time.monotonic() < end, log
-            time.sleep(0.02)
-        return log
+        return wait_for(f"{text!r} in the log of {name}", lambda: text in
+                        (log := self.logs(name)) and log, timeout)
 
     def upgrade(self, path, body=b""):
         """The socket of an attached session, and what came behind the headers."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        s.settimeout(15)
+        s.settimeout(PATIENCE)
         s.connect(str(self.daemon.socket))
         s.sendall(b"POST %s HTTP/1.1\r\nHost: holm\r\nConnection: Upgrade\r\n"
                   b"Upgrade: holm-stream\r\nContent-Length: %d\r\n\r\n" %
@@ -140,15 +133,12 @@ def send_stdin(sock, data):
 
 def alive(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return stat.rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def kill(pid, sig=signal.SIGKILL):
     os.kill(pid, sig)
-    end = time.monotonic() + 10
-    while alive(pid):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(f"the end of {pid}", lambda: not alive(pid))

@@ -16,6 +16,8 @@ import termios
 import fcntl
 import time
 
+from lib.wait import PATIENCE
+
 from lib import leftovers
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -54,7 +56,7 @@ class Terminal:
     def type(self, data):
         os.write(self.master, data)
 
-    def until(self, text, timeout=15):
+    def until(self, text, timeout=PATIENCE):
         end = time.monotonic() + timeout
         while text not in self.seen:
             left = end - time.monotonic()
@@ -64,7 +66,7 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before
 
-    def wait(self, timeout=15):
+    def wait(self, timeout=PATIENCE):
         return self.proc.wait(timeout)
 
     def is_raw(self):
@@ -96,7 +98,7 @@ class Daemon:
             self.proc = subprocess.Popen(
                 [BIN / "holmd", "--state", self.state, "--run", self.run_dir,
                  "--cgroup-parent", self.cgroup, *self.args], stdout=log, stderr=log)
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while self.holm("version", check=False).returncode != 0:
             assert self.proc.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
@@ -106,7 +108,7 @@ class Daemon:
         self.proc.send_signal(sig)
         self.proc.wait()
 
-    def holm(self, *args, check=True, timeout=60, **kw):
+    def holm(self, *args, check=True, timeout=2 * PATIENCE, **kw):
         kw.setdefault("stdin", subprocess.DEVNULL if "input" not in kw else None)
         if kw["stdin"] is None:
             del kw["stdin"]

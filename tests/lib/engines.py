@@ -7,7 +7,8 @@ import pathlib
 import shutil
 import subprocess
 import tarfile
-import time
+
+from lib.wait import wait_for
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("HOLM_BUILD", TOP / "build"))
@@ -38,16 +39,6 @@ def root_tar(folder):
     with tarfile.open(tar, "w") as out:
         out.add(root, arcname=".")
     return tar
-
-
-def wait_for(what, condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"waited {seconds} s for {what}")
 
 
 class Engine:
@@ -104,7 +95,7 @@ class Docker(Engine):
              "--default-ulimit", "nofile=1024:1024", "--exec-opt", "native.cgroupdriver=cgroupfs",
              "--add-runtime", f"under-test={RUNTIME}", "--default-runtime", "under-test"],
             env=self.env, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
-        wait_for("dockerd", lambda: sock.exists() and self.run("version").returncode == 0, 40)
+        wait_for("dockerd", lambda: sock.exists() and self.run("version").returncode == 0)
         self.call("import", root_tar(folder), self.image)
 
     def close(self):

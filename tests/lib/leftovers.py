@@ -4,6 +4,8 @@ import os
 import pathlib
 import time
 
+from lib.wait import PATIENCE
+
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 
 
@@ -26,7 +28,7 @@ def processes(daemon):
     return found
 
 
-def processes_after_a_while(daemon, seconds=20):
+def processes_after_a_while(daemon, seconds=PATIENCE):
     """What processes() finds once what is ending has been given time to end."""
     end = time.monotonic() + seconds
     while (found := processes(daemon)) and time.monotonic() < end:
@@ -74,7 +76,7 @@ def cgroup_of(pid):
         return ""
 
 
-def none_left(daemon, running=(), seconds=15):
+def none_left(daemon, running=(), seconds=PATIENCE):
     """Fails if something is still there after `seconds`: what ends is given time to."""
     end = time.monotonic() + seconds
     while found := all_of(daemon, running):

@@ -10,16 +10,7 @@ import threading
 import time
 
 from lib.bundle import Bundle
-
-
-def wait_for(what, condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited {seconds} s for {what}")
+from lib.wait import PATIENCE
 
 
 def leftovers(box):
@@ -107,7 +98,7 @@ class ConsoleSocket:
         self.thread.start()
 
     def take(self):
-        self.listener.settimeout(20)
+        self.listener.settimeout(PATIENCE)
         try:
             conn, _ = self.listener.accept()
         except OSError:
@@ -119,9 +110,9 @@ class ConsoleSocket:
                 fds.frombytes(data)
             self.master = fds[0] if fds else None
 
-    def read(self, until=None, seconds=10):
+    def read(self, until=None, seconds=PATIENCE):
         """Everything until the other end closes, or a text came."""
-        self.thread.join(20)
+        self.thread.join(PATIENCE)
         text = b""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -138,12 +129,12 @@ class ConsoleSocket:
 
     def close(self):
         self.listener.close()
-        self.thread.join(20)
+        self.thread.join(PATIENCE)
         if self.master is not None:
             os.close(self.master)
 
 
-def in_terminal(args, data=b"", env=None, seconds=20):
+def in_terminal(args, data=b"", env=None, seconds=PATIENCE):
     """Run a command with a terminal of its own; returns its output and exit status."""
     pid, master = pty.fork()
     if pid == 0:

@@ -5,7 +5,6 @@ import base64
 import http.client
 import http.server
 import json
-import os
 import pathlib
 import shutil
 import socket
@@ -83,7 +82,7 @@ class Registry:
         self.log = open(self.folder / "log", "wb")
         self.process = subprocess.Popen(["docker-registry", "serve", path], stdout=self.log,
                                         stderr=self.log)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

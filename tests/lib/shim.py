@@ -11,6 +11,8 @@ import struct
 import subprocess
 import time
 
+from lib.wait import PATIENCE
+
 U32, U64, STR, BYTES, STRV, BOOL, FD = range(7)
 
 MESSAGES = {
@@ -158,7 +160,7 @@ class Connection:
             self.sock.sendall(data[sent:])
         return self.serial
 
-    def receive(self, timeout=10):
+    def receive(self, timeout=PATIENCE):
         """One frame: (serial, name, fields)."""
         end = time.monotonic() + timeout
         while True:
@@ -176,14 +178,14 @@ class Connection:
                 raise EOFError("the shim closed the connection")
             self.buffer += data
 
-    def take(self, timeout=10):
+    def take(self, timeout=PATIENCE):
         serial, name, fields = self.receive(timeout)
         if serial:
             self.replies[serial] = (name, fields)
         else:
             self.events.append((name, fields))
 
-    def answer(self, serial, timeout=20):
+    def answer(self, serial, timeout=PATIENCE):
         while serial not in self.replies:
             self.take(timeout)
         name, fields = self.replies.pop(serial)
@@ -191,10 +193,10 @@ class Connection:
             raise ShimError(fields)
         return fields
 
-    def call(self, name, timeout=20, **fields):
+    def call(self, name, timeout=PATIENCE, **fields):
         return self.answer(self.send(name, **fields), timeout)
 
-    def wait_event(self, wanted, accept=lambda fields: True, timeout=20):
+    def wait_event(self, wanted, accept=lambda fields: True, timeout=PATIENCE):
         """The first event of a name that is accepted; earlier ones are dropped."""
         end = time.monotonic() + timeout
         while True:
@@ -204,7 +206,7 @@ class Connection:
                     return fields
             self.take(max(0.01, end - time.monotonic()))
 
-    def wait_state(self, *states, timeout=20):
+    def wait_state(self, *states, timeout=PATIENCE):
         return self.wait_event("status", lambda f: STATES[f["state"]] in states, timeout)
 
     def status(self):
@@ -236,7 +238,7 @@ class Client:
     def stdin(self, data):
         self.send(0, data)
 
-    def frame(self, timeout=10):
+    def frame(self, timeout=PATIENCE):
         """(kind, payload), or None at the end."""
         while True:
             if len(self.buffer) >= 8:
@@ -252,7 +254,7 @@ class Client:
                 return None
             self.buffer += data
 
-    def until(self, text, timeout=10):
+    def until(self, text, timeout=PATIENCE):
         """Read standard output and error until they hold `text`."""
         seen = b""
         while text not in seen:
@@ -261,7 +263,7 @@ class Client:
             seen += frame[1]
         return seen
 
-    def all(self, timeout=20):
+    def all(self, timeout=PATIENCE):
         """(stdout, stderr, messages, status) up to the end."""
         out = {1: b"", 2: b"", 3: b""}
         while True:
@@ -309,7 +311,7 @@ class Shim:
                 "--oci", runtime, "--oci-root", self.oci_root, "--log", self.log, *options]
         argv += ["--terminal"] if terminal else []
         argv += ["--interactive"] if interactive else []
-        self.run = subprocess.run([*argv, self.id], capture_output=True, text=True, timeout=20,
+        self.run = subprocess.run([*argv, self.id], capture_output=True, text=True, timeout=PATIENCE,
                                   check=False, env=dict(os.environ, **(env or {})))
         if self.run.returncode:
             raise RuntimeError(self.run.stderr)
@@ -333,7 +335,7 @@ class Shim:
         with open(os.path.join(self.dir, "exit.json")) as f:
             return json.load(f)
 
-    def wait_left(self, timeout=10):
+    def wait_left(self, timeout=PATIENCE):
         end = time.monotonic() + timeout
         while alive(self.pid):
             assert time.monotonic() < end, "the shim does not leave"

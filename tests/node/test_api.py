@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from lib.api import ApiError
+from lib.wait import PATIENCE, wait_for
 
 
 def refused(call, status, code, field=None):
@@ -38,7 +39,7 @@ def test_unknown_fields_and_values(api):
 def test_body_limits(api):
     # Said but not sent: refused before anything is read.
     s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    s.settimeout(10)
+    s.settimeout(PATIENCE)
     s.connect(str(api.daemon.socket))
     s.sendall(b"POST /v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")
     answer = s.recv(4096)
@@ -47,7 +48,7 @@ def test_body_limits(api):
     s.close()
     # Chunked, without saying how much: cut off, never executed.
     s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    s.settimeout(10)
+    s.settimeout(PATIENCE)
     s.connect(str(api.daemon.socket))
     s.sendall(b"POST /v1/instances HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     try:
@@ -119,12 +120,12 @@ def test_events_and_watch(api):
     for t in threads:
         t.start()
     for r in ready.values():
-        assert r.wait(10)
+        assert r.wait(PATIENCE)
     api.run("e", "true")
     api.get("/v1/instances/e/wait")
     api.call("DELETE", "/v1/instances/e")
     for t in threads:
-        t.join(10)
+        t.join(PATIENCE)
         assert not t.is_alive()
     assert [e["action"] for e in got["events"]] == ["create", "start", "die", "remove"]
     assert got["events"][2]["attributes"]["exit_code"] == "0"
@@ -151,9 +152,5 @@ def test_many_clients_that_go(api):
     assert len(os.listdir(fds)) > before + 40
     for c in conns:
         c.close()
-    import time
-    end = time.monotonic() + 10
-    while len(os.listdir(fds)) > before + 1:
-        assert time.monotonic() < end, os.listdir(fds)
-        time.sleep(0.05)
-        api.get("/v1/version")
+    wait_for("the descriptors to be closed", lambda: api.get("/v1/version") and
+             len(os.listdir(fds)) <= before + 1)

@@ -2,8 +2,6 @@
 """Images through the daemon: operations, names, instances that use them."""
 
 import io
-import json
-import os
 import tarfile
 
 import pytest

@@ -2,10 +2,10 @@
 """The user network: outgoing only, and rule 22: no metadata address."""
 
 import pathlib
-import time
 
 import pytest
 from lib.api import alive, kill
+from lib.wait import wait_for
 
 
 def has_route():
@@ -25,7 +25,7 @@ def test_user_network(api, userns):
     api.run("n", "sh", "-c", "cat /proc/net/route /etc/resolv.conf /etc/hosts; "
             "nc -w 2 169.254.169.254 80 </dev/null; echo nc $?; sleep 100",
             network="user", userns=userns, extra_hosts=["db:10.1.2.3"])
-    text = api.wait_log("n", "nc ", timeout=30)
+    text = api.wait_log("n", "nc ")
     assert "eth0" in text.split("\n")[1] or "\t00000000\t" in text
     assert "FEA9FEA9" in text and "nc 0" not in text
     assert "nameserver 169.254.1.1" in text and "10.1.2.3\tdb" in text
@@ -35,10 +35,7 @@ def test_user_network(api, userns):
     # The helper goes with the instance, also when the shim cannot end it.
     kill(api.status("n")["shim_pid"])
     api.wait_state("n", "exited")
-    end = time.monotonic() + 10
-    while alive(helper):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for("the helper's end", lambda: not alive(helper))
 
 
 def test_other_networks(api):

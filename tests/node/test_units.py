@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The units of systemd say what systemd understands."""
 
-import pathlib
 import shutil
 import subprocess
 

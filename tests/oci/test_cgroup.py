@@ -5,12 +5,13 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import time
 import uuid
 
 import pytest
+
+from lib.wait import wait_for
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("HOLM_BUILD", TOP / "build"))
@@ -42,13 +43,6 @@ def alive(pid):
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] not in "ZX"
     except FileNotFoundError:
         return False
-
-
-def wait_for(what, condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 class Box:
@@ -403,8 +397,8 @@ def test_exec_into_a_delegated_tree(box):
     box.shell("cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs && "
               "echo +pids > cgroup.subtree_control && echo done > /tmp/done; sleep 1000")
     name, pid = box.start()
-    wait_for("the move", lambda: groups_of(pid)[""].endswith("/init"))
-    time.sleep(0.2)
+    wait_for("the move", lambda: (box.rootfs / "tmp/done").exists())
+    assert groups_of(pid)[""].endswith("/init")
     out = box.ok("exec", name, "cat", "/proc/self/cgroup")
     assert out.strip() == "0::/init"
     box.ok("delete", "--force", name)

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from lib.engines import RUNTIME, Containerd, Docker, Podman, wait_for
+from lib.engines import RUNTIME, Containerd, Docker, Podman
+from lib.wait import wait_for
 
 KINDS = {"podman": Podman, "docker": Docker}
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lib.oci import Box, ConsoleSocket, in_terminal, leftovers, wait_for
+from lib.oci import Box, ConsoleSocket, in_terminal, leftovers
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -117,7 +117,7 @@ def test_detached(running):
     with open(running.dir / "x", "w") as out:
         subprocess.run([running.runtime, "--root", str(running.state), "exec", "--detach",
                         "--pid-file", str(running.dir / "pid"), running.id, "/bin/sleep", "999"],
-                       check=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=20)
+                       check=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=60)
     pid = int((running.dir / "pid").read_text())
     assert pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() == b"/bin/sleep\x00999\x00"
 
@@ -155,7 +155,7 @@ def test_paused(running):
             run.wait(0.3)
         running.ok("resume", running.id)
         assert run.stdout.read() == "later\n"
-        assert run.wait(10) == 0
+        assert run.wait(60) == 0
 
 
 def test_created_container(box):
@@ -178,7 +178,7 @@ def test_signals_go_on(running):
                           stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as run:
         assert run.stdout.readline() == "ready\n"
         run.send_signal(signal.SIGTERM)
-        assert run.wait(10) == 5
+        assert run.wait(60) == 5
 
 
 def test_exec_in_the_foreground_of_a_terminal(running):

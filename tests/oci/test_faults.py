@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 from lib.bundle import TOP
-from lib.oci import Box, leftovers, wait_for
+from lib.oci import Box, leftovers
+from lib.wait import wait_for
 
 FAULTY = pathlib.Path(os.environ.get("HOLM_BUILD_ASAN", TOP / "build-asan")) / "bin/holm-oci"
 STEP = int(os.environ.get("HOLM_FAULTS_STEP", "17"))

@@ -7,7 +7,8 @@ import tempfile
 
 import pytest
 
-from lib.oci import Box, leftovers, wait_for
+from lib.oci import Box, leftovers
+from lib.wait import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from lib.oci import Box, leftovers, wait_for
+from lib.oci import Box, leftovers
+from lib.wait import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -216,7 +217,7 @@ def test_events(box):
         assert all(line["type"] == "stats" for line in lines)
         box.ok("kill", box.id, "KILL")
         run.stdout.read()
-        assert run.wait(10) == 0
+        assert run.wait(60) == 0
 
 
 def test_spec(box):
@@ -253,7 +254,7 @@ def test_run_detached(box):
     box.write()
     subprocess.run([box.runtime, "--root", str(box.state), "run", "--detach", "--bundle",
                     str(box.dir), box.id], check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=20)
+                   stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=60)
     assert box.status() == "running"
 
 
@@ -270,7 +271,7 @@ def test_signals_go_on_to_the_container(box):
                            box.id], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout.readline() == "ready\n"
         run.send_signal(signal.SIGTERM)
-        assert run.wait(10) == 5
+        assert run.wait(60) == 5
 
 
 def test_the_bundle_is_read_once(box):
@@ -339,7 +340,7 @@ def test_two_at_work_on_one_container(box):
                                    str(box.dir), box.id], stdout=null, stderr=null)
         wait_for("the record", (box.state / box.id).exists)
         box.ok("delete", "--force", box.id)
-        assert create.wait(10) == 0
+        assert create.wait(60) == 0
     assert leftovers(box) == []
 
 
@@ -369,7 +370,7 @@ def test_preserved_descriptors(box):
         script = f"exec {box.runtime} --root {box.state} run --preserve-fds 1 --bundle {box.dir} " \
                  f"{box.id} 3>&100 9</etc/hostname"
         done = subprocess.run(["bash", "-c", script], pass_fds=[100, third], text=True,
-                              capture_output=True, stdin=subprocess.DEVNULL, timeout=20)
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
         assert done.returncode == 0, done.stderr
         assert os.read(read, 100) == b"through\n"
         assert done.stdout == "5\n"  # 0, 1, 2, 3 and that of ls
@@ -384,7 +385,7 @@ def test_listen_fds(box):
     (box.dir / "text").write_text("given\n")
     script = f"exec {box.runtime} --root {box.state} run --bundle {box.dir} {box.id} 3<{box.dir}/text"
     done = subprocess.run(["bash", "-c", script], env={**os.environ, "LISTEN_FDS": "1"}, text=True,
-                          capture_output=True, stdin=subprocess.DEVNULL, timeout=20)
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
     assert done.stdout == "1 1\ngiven\n", done.stderr
 
 

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from lib.bundle import BASE_ID
-from lib.oci import Box, leftovers, wait_for
+from lib.oci import Box, leftovers
+from lib.wait import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -9,7 +9,8 @@ import tempfile
 import pytest
 
 from lib.bundle import BASE_ID
-from lib.oci import Box, ConsoleSocket, leftovers, wait_for
+from lib.oci import Box, ConsoleSocket, leftovers
+from lib.wait import wait_for
 
 pytestmark = [
     pytest.mark.long,
