@@ -125,13 +125,15 @@ struct soft_cpu {
 	uint8_t          stack_bytes;     /* of the stack pointer: 2, 4, 8 */
 	bool             check_access;    /* every access takes the slow path: #AC, breakpoints */
 	bool             alone;           /* between soft_exclusive_begin() and _end() */
-	bool             in_delivery;     /* an event is being delivered */
-	bool             external;        /* and it is no fault or INT n of the program: EXT bit */
-	bool             nmi_done;        /* IRET was executed: NMIs come again */
+	bool             trapping;        /* INT n delivers; trap_rip: where it stands */
+	bool             resume_was;      /* RF was set before the instruction that runs */
+	bool             shadow_was;      /* it runs in the shadow of STI or MOV SS */
 	unsigned         slow;            /* SOFT_SLOW_* */
 	atomic_uint      wants;           /* SOFT_WANT_*: what others ask of its loop */
 	struct soft_tlb_entry *tlb;       /* of data accesses at this privilege */
 	sigjmp_buf       fault_jump;      /* soft_fault() goes there */
+
+	uint64_t         trap_rip;
 
 	/* The exception that soft_fault() raised. */
 	uint8_t          fault_vector;
@@ -147,6 +149,8 @@ struct soft_cpu {
 	struct lapic       *apic;
 	struct soft_blocks *blocks;
 	struct soft_block  *running;      /* the block of the instruction that runs */
+	uint64_t         running_rip;     /* where that block began */
+	unsigned         running_n;       /* how many of its instructions were to run */
 	struct soft_window *window;       /* of the current PCID */
 	uint64_t         kernel_generation;
 	uint64_t         generations;     /* given out so far */
@@ -156,6 +160,7 @@ struct soft_cpu {
 	struct cpu_cpuid *cpuid;
 	size_t            n_cpuid;
 	uint64_t          xcr0_supported;
+	uint32_t          reset_signature; /* RDX after INIT: family, model, stepping */
 
 	int64_t          tsc_offset;
 	enum vcpu_stop   stop;
@@ -166,7 +171,7 @@ struct soft_cpu {
 
 	atomic_bool      in_guest;        /* false: it holds no translation in its hands */
 	atomic_uint      parked;          /* a futex word */
-	atomic_bool      nmi;             /* posted by others */
+	atomic_bool      unhalt;          /* KVM_HC_KICK_CPU: HLT ends */
 	struct soft_inbox inbox;
 
 	struct soft_tlb_entry  tlb_kernel[SOFT_TLB_ENTRIES];   /* CPL 0 to 2, no user pages if SMAP */

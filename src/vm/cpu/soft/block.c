@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Decoded blocks. Each vCPU has its own, so that nothing here is shared: what is shared is one
+ * word for each page of RAM that says which vCPUs have decoded from it (struct soft_page). Who
+ * writes to such a page drops his own blocks and posts to the others.
+ *
+ * A store may also go through a write tag that was made before the page had code. So whoever
+ * decodes from a page first says so, then has the tags dropped, waits, and only then reads the
+ * bytes; and who makes a tag says so first, then looks for code (access.c). The words are
+ * sequentially consistent: one of the two sees the other.
+ *
+ * An instruction on two pages is decoded anew each time it runs, for either page may be mapped
+ * anew or written to in between.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/mem.h"
+#include "vm/cpu/soft/priv.h"
+
+enum {
+	HASH_BITS = 14, PAGE_HASH_BITS = 12,
+	PAGE_MASK = GMEM_PAGE_BYTES - 1,
+};
+
+#define ARENA_BYTES ((size_t)48 << 20)
+
+struct soft_blocks {
+	struct soft_block *hash[1 << HASH_BITS];
+	struct soft_block *pages[1 << PAGE_HASH_BITS];   /* valid blocks by page */
+	uint8_t *arena;
+	size_t   used;
+	struct soft_block *cross;      /* room for one instruction on two pages */
+};
+
+static size_t block_bytes(unsigned n)
+{
+	return (sizeof(struct soft_block) + n * sizeof(struct insn) + 15) & ~(size_t)15;
+}
+
+int soft_blocks_init(struct soft_cpu *c)
+{
+	c->blocks = mem_new(struct soft_blocks);
+	if (!c->blocks) {
+		return -ENOMEM;
+	}
+	c->blocks->cross = mem_calloc(1, block_bytes(1));
+	c->blocks->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (c->blocks->arena == MAP_FAILED) {
+		c->blocks->arena = NULL;
+	}
+	return c->blocks->arena && c->blocks->cross ? 0 : -ENOMEM;
+}
+
+void soft_blocks_fini(struct soft_cpu *c)
+{
+	if (!c->blocks) {
+		return;
+	}
+	if (c->blocks->arena) {
+		munmap(c->blocks->arena, ARENA_BYTES);
+	}
+	free(c->blocks->cross);
+	free(c->blocks);
+	c->blocks = NULL;
+}
+
+static struct soft_block **hash_slot(struct soft_cpu *c, uint64_t gpa, unsigned mode)
+{
+	uint64_t h = (gpa ^ (uint64_t)mode << 40) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return &c->blocks->hash[h >> (64 - HASH_BITS)];
+}
+
+static struct soft_block **page_slot(struct soft_cpu *c, uint64_t gpa)
+{
+	uint64_t h = (gpa >> GMEM_PAGE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return &c->blocks->pages[h >> (64 - PAGE_HASH_BITS)];
+}
+
+/* In place of the instructions of a block that is no longer valid: on with the loop, at RIP. */
+static void block_left(struct soft_cpu *c, const struct insn *i)
+{
+	(void)i;
+	c->fault_vector = SOFT_LEFT;
+	siglongjmp(c->fault_jump, 1);
+}
+
+static void hash_remove(struct soft_cpu *c, struct soft_block *b)
+{
+	struct soft_block **p = hash_slot(c, b->gpa, b->mode);
+
+	while (*p && *p != b) {
+		p = &(*p)->hash_next;
+	}
+	if (*p) {
+		*p = b->hash_next;
+	}
+}
+
+static void invalidate(struct soft_cpu *c, struct soft_block *b)
+{
+	hash_remove(c, b);
+	b->mode = SOFT_BLOCK_INVALID;
+	for (unsigned i = 0; i < b->n; i++) {
+		b->insns[i].fn = block_left;
+	}
+}
+
+static struct soft_page *page_of(struct soft_cpu *c, uint64_t gpa)
+{
+	struct soft_page *page = NULL;
+
+	(void)soft_ram(c->eng, gpa, &page);
+	return page;
+}
+
+void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
+{
+	uint64_t page = gpa & ~(uint64_t)PAGE_MASK;
+	struct soft_block **p = page_slot(c, gpa);
+	bool left = false;
+
+	while (*p) {
+		struct soft_block *b = *p;
+
+		if ((b->gpa & ~(uint64_t)PAGE_MASK) != page) {
+			p = &b->page_next;
+		} else if (gpa < b->gpa + b->bytes && b->gpa < gpa + n) {
+			*p = b->page_next;
+			invalidate(c, b);
+		} else {
+			left = true;
+			p = &b->page_next;
+		}
+	}
+	if (!left) {
+		struct soft_page *rec = page_of(c, gpa);
+
+		if (rec) {
+			atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
+		}
+	}
+}
+
+void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page)
+{
+	soft_blocks_drop_range(c, gpa_page & ~(uint64_t)PAGE_MASK, GMEM_PAGE_BYTES);
+}
+
+void soft_blocks_drop_all(struct soft_cpu *c)
+{
+	struct soft_blocks *bs = c->blocks;
+
+	for (size_t i = 0; i < ARRAY_LEN(bs->pages); i++) {
+		for (struct soft_block *b = bs->pages[i]; b; b = b->page_next) {
+			struct soft_page *rec = page_of(c, b->gpa);
+
+			if (rec) {
+				atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
+			}
+			b->mode = SOFT_BLOCK_INVALID;
+			for (unsigned k = 0; k < b->n; k++) {
+				b->insns[k].fn = block_left;
+			}
+		}
+		bs->pages[i] = NULL;
+	}
+	memset(bs->hash, 0, sizeof(bs->hash));
+	memset(c->jump, 0, sizeof(c->jump));
+}
+
+void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n)
+{
+	uint64_t mask = atomic_load(&page->code);
+
+	for (unsigned i = 0; mask; i++, mask >>= 1) {
+		if (!(mask & 1)) {
+			continue;
+		}
+		if (c && i == c->vcpu.id) {
+			soft_blocks_drop_range(c, gpa, n);
+		} else {
+			soft_post_page(c->eng->cpus[i], gpa, SOFT_REQ_CODE);
+		}
+	}
+}
+
+/* Say that there is code, then see that nobody writes without telling. */
+static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
+{
+	uint64_t self = BIT(c->vcpu.id), mask = 0;
+
+	if (atomic_load(&page->code) & self) {
+		return;
+	}
+	atomic_fetch_or(&page->code, self);
+	mask = atomic_load(&page->writers);
+	if (mask & self) {
+		soft_tlb_drop_writes_page(c, gpa);
+		atomic_fetch_and(&page->writers, ~self);
+		mask &= ~self;
+	}
+	for (unsigned i = 0; mask >> i; i++) {
+		if (mask >> i & 1) {
+			soft_post_page(c->eng->cpus[i], gpa, SOFT_REQ_WRITES);
+		}
+	}
+	for (unsigned i = 0; mask >> i; i++) {
+		if (mask >> i & 1) {
+			soft_wait_served(c, c->eng->cpus[i]);
+		}
+	}
+}
+
+/* Control may go elsewhere after it, or what comes after may be another mode's. */
+static bool ends_block_1(const struct insn *i)
+{
+	switch (i->opcode) {
+	case 0x17: case 0x8e: case 0x9a: case 0x9d: case 0xc2: case 0xc3: case 0xca: case 0xcb:
+	case 0xcc: case 0xcd: case 0xce: case 0xcf: case 0xf1: case 0xf4: case 0xfa: case 0xfb:
+	case 0x6c: case 0x6d: case 0x6e: case 0x6f: case 0x07: case 0x1f: case 0xc4: case 0xc5: {
+		return true;
+	}
+	case 0xa4: case 0xa5: case 0xa6: case 0xa7: case 0xaa: case 0xab: case 0xac: case 0xad:
+	case 0xae: case 0xaf: {
+		return (i->prefix & (INSN_REP | INSN_REPNE)) != 0;
+	}
+	case 0xff: {
+		unsigned op = i->modrm >> 3 & 7;
+
+		return op >= 2 && op <= 5;
+	}
+	default: {
+		return (i->opcode >= 0x70 && i->opcode <= 0x7f) ||
+		       (i->opcode >= 0xe0 && i->opcode <= 0xef);
+	}
+	}
+}
+
+static bool ends_block_0f(const struct insn *i)
+{
+	switch (i->opcode) {
+	case 0x01: {
+		return i->modrm != 0xca && i->modrm != 0xcb && i->modrm != 0xf8;
+	}
+	case 0x00: case 0x05: case 0x06: case 0x07: case 0x08: case 0x09: case 0x0b: case 0x20:
+	case 0x21: case 0x22: case 0x23: case 0x30: case 0x31: case 0x32: case 0x33: case 0x34:
+	case 0x35: case 0xa2: case 0xaa: case 0xb2: case 0xb9: case 0xff: {
+		return true;
+	}
+	default: {
+		return i->opcode >= 0x80 && i->opcode <= 0x8f;
+	}
+	}
+}
+
+static bool ends_block(const struct insn *i)
+{
+	if (i->prefix & INSN_VEX) {
+		return false;
+	}
+	return i->map == INSN_MAP_1 ? ends_block_1(i)
+	       : i->map == INSN_MAP_0F ? ends_block_0f(i)
+	       : i->map == INSN_MAP_0F38 && i->opcode == 0x82;
+}
+
+static void raise_ud(struct soft_cpu *c, const struct insn *i)
+{
+	(void)i;
+	soft_fault_no_error(c, CPU_UD);
+}
+
+static void raise_gp(struct soft_cpu *c, const struct insn *i)
+{
+	(void)i;
+	soft_fault(c, CPU_GP, 0);
+}
+
+/* One that cannot be: it raises its fault when its turn comes. */
+static int decode_fault(int error, struct insn *ret)
+{
+	*ret = (struct insn){ .fn = error == -E2BIG ? raise_gp : raise_ud, .len = 1,
+			      .rm = INSN_NONE, .base = INSN_NONE, .index = INSN_NONE };
+	return 1;
+}
+
+/* One instruction that begins in this page and ends in the next. */
+static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint64_t gpa)
+{
+	struct soft_block *b = c->blocks->cross;
+	uint8_t bytes[INSN_BYTES_MAX] = { 0 };
+	size_t first = GMEM_PAGE_BYTES - (gpa & PAGE_MASK);
+	uint64_t next = linear + first;
+	struct soft_page *page = NULL;
+	const uint8_t *host = soft_ram(c->eng, gpa, &page);
+	int n = 0;
+
+	memcpy(bytes, host, first);
+	if (c->mode == INSN_MODE_64 && !soft_canonical(next)) {
+		soft_fault(c, CPU_GP, 0);
+	}
+	uint64_t gpa2 = soft_fetch_page(c, c->mode == INSN_MODE_64 ? next : next & UINT32_MAX);
+
+	host = soft_ram(c->eng, gpa2, &page);
+	if (!host) {
+		soft_fault(c, CPU_GP, 0);
+	}
+	memcpy(bytes + first, host, INSN_BYTES_MAX - first);
+	*b = (struct soft_block){ .gpa = gpa, .gpa2 = gpa2, .n = 1, .mode = c->mode };
+	n = insn_decode(bytes, INSN_BYTES_MAX, c->mode, &b->insns[0]);
+	if (n <= 0) {
+		n = decode_fault(n, &b->insns[0]);
+	}
+	b->bytes = (uint16_t)n;
+	return b;
+}
+
+/* Decode up to the end of the page, or of the block. NULL: not even one is in the page. */
+static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t *host)
+{
+	struct soft_blocks *bs = c->blocks;
+	size_t left = GMEM_PAGE_BYTES - (gpa & PAGE_MASK);
+	struct soft_block *b = NULL;
+	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
+
+	if (bs->used + block_bytes(SOFT_BLOCK_INSNS) > ARENA_BYTES) {
+		soft_blocks_drop_all(c);
+		bs->used = 0;
+		/* The bit of this very page went, too. */
+		struct soft_page *page = page_of(c, gpa);
+		protect(c, page, gpa);
+	}
+	left = MIN(left, sizeof(bytes));
+	memcpy(bytes, host, left);
+	b = (struct soft_block *)(void *)(bs->arena + bs->used);
+	*b = (struct soft_block){ .gpa = gpa, .gpa2 = gpa & ~(uint64_t)PAGE_MASK, .mode = c->mode };
+	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {
+		struct insn *i = &b->insns[b->n];
+		size_t room = MIN(left - b->bytes, (size_t)INSN_BYTES_MAX);
+		int n = insn_decode(bytes + b->bytes, room, c->mode, i);
+
+		if (n == 0) {
+			break;
+		}
+		if (n < 0) {
+			if (b->n == 0) {
+				b->bytes = (uint16_t)decode_fault(n, i);
+				/* Bytes that decided this may be any up to the longest's. */
+				b->bytes = (uint16_t)room;
+				b->n = 1;
+			}
+			break;
+		}
+		b->n++;
+		b->bytes = (uint16_t)(b->bytes + n);
+		if (ends_block(i)) {
+			break;
+		}
+	}
+	if (b->n == 0) {
+		return NULL;
+	}
+	bs->used += block_bytes(b->n);
+	return b;
+}
+
+struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear)
+{
+	uint64_t gpa = soft_fetch_page(c, linear) | (linear & PAGE_MASK);
+	struct soft_block **slot = hash_slot(c, gpa, c->mode);
+	struct soft_page *page = NULL;
+	struct soft_block *b = NULL;
+	const uint8_t *host = NULL;
+
+	for (b = *slot; b; b = b->hash_next) {
+		if (b->gpa == gpa && b->mode == c->mode) {
+			return b;
+		}
+	}
+	host = soft_ram(c->eng, gpa, &page);
+	if (!host) {
+		/* Nothing runs from a device's registers. */
+		soft_fault(c, CPU_GP, 0);
+	}
+	protect(c, page, gpa);
+	b = decode(c, gpa, host);
+	if (!b) {
+		return decode_cross(c, linear, gpa);
+	}
+	slot = hash_slot(c, gpa, c->mode);
+	b->hash_next = *slot;
+	*slot = b;
+	slot = page_slot(c, gpa);
+	b->page_next = *slot;
+	*slot = b;
+	return b;
+}
+
+unsigned soft_block_rest(const struct soft_cpu *c)
+{
+	const struct soft_block *b = c->running;
+	uint64_t rip = c->running_rip;
+
+	for (unsigned i = 0; b && i < c->running_n; i++) {
+		if (rip == c->s.rip) {
+			return c->running_n - i;
+		}
+		rip += b->insns[i].len;
+	}
+	return 0;
+}

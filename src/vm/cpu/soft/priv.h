@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the run loop, the MMU, faults and system instructions share among themselves, and the
+ * instruction handlers do not need.
+ */
+#ifndef VM_CPU_SOFT_PRIV_H
+#define VM_CPU_SOFT_PRIV_H
+
+#include <pthread.h>
+
+#include "vm/cpu/soft/soft.h"
+
+/* What vCPUs hold of a page of RAM; a bit a vCPU. */
+struct soft_page {
+	_Atomic uint64_t code;      /* it has blocks decoded from the page */
+	_Atomic uint64_t writers;   /* it may have a write tag for the page */
+};
+
+struct soft_engine {
+	struct engine     eng;
+	struct irq_chip  *chip;
+	struct soft_page *pages[GMEM_SLOTS_MAX];   /* of each slot of guest memory */
+	struct soft_cpu  *cpus[ENGINE_VCPUS_MAX];
+	unsigned          n_cpus;
+	uint64_t          tsc_hz;
+	_Atomic(struct soft_cpu *) alone;          /* who runs alone; NULL: nobody */
+	pthread_mutex_t   alone_lock;
+	int64_t           clock_offset_ns;         /* guest's boot clock - host monotonic */
+	bool              counted;                 /* deterministic: time is counted */
+	uint64_t          skipped_ns;              /* counted time that passed in HLT */
+};
+
+static inline struct soft_engine *soft_engine(struct engine *e)
+{
+	return container_of(e, struct soft_engine, eng);
+}
+
+/* --- Pages of RAM (access.c) --- */
+
+/* RAM at a guest physical address: the host's address, and its page's record; NULL: no RAM. */
+void *soft_ram(struct soft_engine *eng, uint64_t gpa, struct soft_page **ret_page);
+
+/* Bytes were written to a page that has code: blocks go, here and elsewhere. */
+void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n);
+
+/* Physical accesses outside of RAM. */
+uint64_t soft_mmio_load(struct soft_cpu *c, uint64_t gpa, unsigned bytes);
+void     soft_mmio_store(struct soft_cpu *c, uint64_t gpa, unsigned bytes, uint64_t v);
+
+/* Accesses of the CPU itself to its tables, at privilege 0 whatever CPL is. Not to be nested;
+ * a fault ends it. */
+struct soft_privilege {
+	uint8_t cpl;
+	struct soft_tlb_entry *tlb;
+};
+struct soft_privilege soft_system_begin(struct soft_cpu *c);
+void soft_system_end(struct soft_cpu *c, struct soft_privilege p);
+uint64_t soft_load_system(struct soft_cpu *c, uint64_t linear, unsigned bytes);
+void     soft_store_system(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v);
+
+/* --- mmu.c --- */
+
+struct soft_walk {
+	uint64_t gpa;
+	uint8_t  shift;       /* log2 of the page's size */
+	bool     user, writable, global, dirty;
+	uint32_t error;       /* of the page fault */
+};
+
+enum soft_walk_flags {
+	SOFT_WALK_WRITE = 1, SOFT_WALK_USER = 2, SOFT_WALK_FETCH = 4,
+	SOFT_WALK_AC    = 8,     /* SMAP is off or suspended */
+	SOFT_WALK_PEEK  = 16,    /* nothing is changed, no right is checked */
+};
+
+/* Translate. 0, or -EFAULT with ret->error. */
+int soft_walk(struct soft_cpu *c, uint64_t va, unsigned flags, struct soft_walk *ret) must_check;
+
+/* Load the four entries of 32-bit PAE paging. -EINVAL: reserved bits, #GP. */
+int soft_load_pdptr(struct soft_cpu *c, uint64_t cr3) must_check;
+
+/* --- tlb.c --- */
+
+void soft_tlb_init(struct soft_cpu *c);
+void soft_tlb_flush_all(struct soft_cpu *c);
+/* MOV to CR3: to the PCID's window; its translations go unless keep. */
+void soft_tlb_switch(struct soft_cpu *c, bool keep);
+void soft_tlb_flush_pcid(struct soft_cpu *c, uint16_t pcid);
+void soft_tlb_flush_local(struct soft_cpu *c);        /* all but global ones */
+void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va);
+void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va);
+void soft_tlb_drop_writes(struct soft_cpu *c);
+void soft_tlb_drop_writes_page(struct soft_cpu *c, uint64_t gpa);
+
+/* Page of instructions at a linear address; raises page faults. */
+uint64_t soft_fetch_page(struct soft_cpu *c, uint64_t linear);
+
+static inline uint64_t soft_tlb_never(size_t slot)
+{
+	return (uint64_t)(slot ^ (SOFT_TLB_ENTRIES / 2)) << GMEM_PAGE_SHIFT;
+}
+
+/* --- block.c --- */
+
+enum { SOFT_BLOCK_INSNS = 32, SOFT_BLOCK_INVALID = UINT8_MAX, SOFT_LEFT = UINT8_MAX };
+
+/* Decoded instructions that follow each other. Lives until the arena is emptied; what is
+ * invalid runs soft_block_left() in place of its instructions. */
+struct soft_block {
+	struct soft_block *hash_next, *page_next;
+	uint64_t gpa;          /* of the first byte */
+	uint64_t gpa2;         /* the page in which it ends; that of gpa mostly */
+	uint16_t bytes;
+	uint8_t  n;
+	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
+	struct insn insns[];
+};
+
+int  soft_blocks_init(struct soft_cpu *c) must_check;
+void soft_blocks_fini(struct soft_cpu *c);
+
+/* The block at CS:RIP; decoded if need be. Raises faults of the fetch. */
+struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear);
+void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page);
+void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n);
+void soft_blocks_drop_all(struct soft_cpu *c);
+
+/* Instructions of the running block that were to run, from the one at RIP on. */
+unsigned soft_block_rest(const struct soft_cpu *c);
+
+/* --- run.c --- */
+
+/* Run until c->stop says why not to. */
+void soft_run(struct soft_cpu *c);
+void soft_init_event(struct soft_cpu *c);
+
+/* --- smp.c --- */
+
+void soft_guest_enter(struct soft_cpu *c);
+void soft_guest_leave(struct soft_cpu *c);
+void soft_inbox_serve(struct soft_cpu *c);
+void soft_post_page(struct soft_cpu *to, uint64_t gpa, unsigned what);
+void soft_post_all(struct soft_cpu *to, bool code, bool writes, bool tlb);
+void soft_want(struct soft_cpu *c, unsigned what);
+/* Until it has served what was posted so far, or is out of the guest. c: who waits; NULL: a
+ * thread that is no vCPU's. */
+void soft_wait_served(struct soft_cpu *c, struct soft_cpu *other);
+/* Wait for soft_want() or the deadline. */
+void soft_park(struct soft_cpu *c, uint64_t deadline_ns);
+
+/* --- fault.c --- */
+
+/* Deliver what soft_fault() raised; an interrupt; an NMI. Faults of the delivery are dealt with.
+ * Returns -1 at a triple fault. */
+int  soft_deliver_fault(struct soft_cpu *c) must_check;
+void soft_deliver_interrupt(struct soft_cpu *c, uint8_t vector);
+void soft_deliver_nmi(struct soft_cpu *c);
+/* Do what s.events.injected says; after a restore, too. */
+void soft_deliver_injected(struct soft_cpu *c);
+/* INT n (checks the gate's DPL), INT3 and INTO (so, too), INT1: of the instruction at RIP, which
+ * is complete. */
+void soft_trap(struct soft_cpu *c, uint8_t vector, bool checked);
+/* #DB: bits of DR6; as a trap after an instruction, or before one. */
+void soft_deliver_debug(struct soft_cpu *c, uint64_t dr6);
+/* #DB raised by an instruction that has not run: MOV DR with DR7.GD. */
+_Noreturn void soft_fault_debug(struct soft_cpu *c, uint64_t dr6);
+
+/* --- seg.c --- */
+
+struct soft_desc {
+	uint64_t raw;
+	uint64_t base;         /* with the upper half of system descriptors in long mode */
+	uint32_t limit, ar;
+	uint64_t linear;       /* where it lies; 0: nowhere */
+};
+
+enum { SOFT_SEL_RPL = 3, SOFT_SEL_TI = 4 };
+
+static inline unsigned soft_dpl(uint32_t ar)
+{
+	return ar >> CPU_AR_DPL_SHIFT & 3;
+}
+
+static inline bool soft_long(const struct soft_cpu *c)
+{
+	return (c->s.efer & CPU_EFER_LMA) != 0;
+}
+
+static inline bool soft_protected(const struct soft_cpu *c)
+{
+	return (c->s.cr0 & CPU_CR0_PE) && !(c->s.rflags & CPU_FLAG_VM);
+}
+
+/* Read a descriptor. -EINVAL: beyond its table. Faults of memory are raised. */
+int  soft_desc_read(struct soft_cpu *c, uint16_t selector, struct soft_desc *ret) must_check;
+/* The other eight bytes of a system descriptor in long mode. */
+void soft_desc_read_high(struct soft_cpu *c, struct soft_desc *d);
+void soft_desc_accessed(struct soft_cpu *c, struct soft_desc *d);
+/* MOV and POP to a segment register other than CS: with all checks. */
+void soft_seg_load(struct soft_cpu *c, unsigned seg, uint16_t selector);
+void soft_seg_set(struct cpu_seg *s, uint16_t selector, const struct soft_desc *d);
+void soft_seg_load_real(struct soft_cpu *c, unsigned seg, uint16_t selector);
+/* Check what is loaded into SS at privilege cpl; raises `vector`(selector) or #SS. */
+void soft_stack_desc(struct soft_cpu *c, uint16_t selector, unsigned cpl, unsigned vector,
+		     struct soft_desc *ret);
+/* Data segments that the outer level may not have become null. */
+void soft_seg_drop_inner(struct soft_cpu *c);
+/* The stack of an inner level, from the TSS. */
+void soft_tss_stack(struct soft_cpu *c, unsigned level, uint16_t *ret_ss, uint64_t *ret_sp);
+
+/* --- task.c --- */
+
+enum soft_task_cause { SOFT_TASK_JUMP, SOFT_TASK_CALL, SOFT_TASK_IRET, SOFT_TASK_EVENT };
+void soft_task_switch(struct soft_cpu *c, uint16_t selector, enum soft_task_cause why,
+		      bool has_error, uint32_t error);
+
+/* --- far.c --- */
+
+void soft_iret(struct soft_cpu *c, unsigned op_bytes);
+
+/* --- stack helpers (flow.c) --- */
+
+uint64_t soft_stack_mask(const struct soft_cpu *c);
+void     soft_push(struct soft_cpu *c, unsigned bytes, uint64_t v);
+uint64_t soft_pop(struct soft_cpu *c, unsigned bytes);
+/* The value `off` bytes above the stack pointer. */
+uint64_t soft_peek(struct soft_cpu *c, unsigned off, unsigned bytes);
+void     soft_sp_add(struct soft_cpu *c, uint64_t n);
+
+/* Operands in registers. */
+static inline uint64_t soft_cut(uint64_t v, unsigned bytes)
+{
+	return bytes == 8 ? v : v & (BIT(8 * bytes) - 1);
+}
+
+static inline void soft_reg_set(struct soft_cpu *c, unsigned reg, unsigned bytes, uint64_t v)
+{
+	if (bytes == 8) {
+		c->s.gpr[reg] = v;
+	} else if (bytes == 4) {
+		c->s.gpr[reg] = (uint32_t)v;
+	} else if (bytes == 2) {
+		c->s.gpr[reg] = (c->s.gpr[reg] & ~UINT64_C(0xffff)) | (v & 0xffff);
+	} else {
+		c->s.gpr[reg] = (c->s.gpr[reg] & ~UINT64_C(0xff)) | (v & 0xff);
+	}
+}
+
+/* r/m operand of 2, 4 or 8 bytes. */
+uint64_t soft_rm_get(struct soft_cpu *c, const struct insn *i, unsigned bytes);
+void     soft_rm_set(struct soft_cpu *c, const struct insn *i, unsigned bytes, uint64_t v);
+
+/* --- system.c, msr.c, cpuid (cpuid.c), pv.c --- */
+
+void soft_set_cr0(struct soft_cpu *c, uint64_t v);
+void soft_cpuid(struct soft_cpu *c, uint32_t leaf, uint32_t sub, uint32_t ret[4]);
+int  soft_msr_read(struct soft_cpu *c, uint32_t msr, uint64_t *ret) must_check;
+int  soft_msr_write(struct soft_cpu *c, uint32_t msr, uint64_t v) must_check;
+uint64_t soft_tsc(struct soft_cpu *c);
+uint64_t soft_now_ns(struct soft_engine *eng);        /* guest's boot clock */
+uint64_t soft_host_ns(struct soft_engine *eng, uint64_t guest_ns);
+struct irq_now soft_irq_now(struct soft_cpu *c);
+void soft_pv_system_time(struct soft_cpu *c);
+void soft_pv_wall_clock(struct soft_cpu *c, uint64_t gpa);
+void soft_pv_steal(struct soft_cpu *c, bool running);
+void soft_timer_update(struct soft_cpu *c);
+bool soft_io_allowed(struct soft_cpu *c, uint16_t port, unsigned bytes);
+
+static inline struct irq_now soft_now(struct soft_cpu *c)
+{
+	return soft_irq_now(c);
+}
+
+#endif

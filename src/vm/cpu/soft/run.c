@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loop of one vCPU. Fast: find a block, run its instructions. Whatever else there may be to
+ * do is announced by two words, `wants` (by others) and `slow` (by this thread), which are
+ * looked at before each block. While `slow` holds a shadow, a trap flag or breakpoints, one
+ * instruction at a time runs.
+ *
+ * Faults come back by one sigsetjmp() at the loop's top.
+ */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "vm/cpu/soft/priv.h"
+
+enum {
+	/* Blocks between two looks at the clock: well below 100 us. */
+	BUDGET = 1000,
+};
+
+enum {
+	SLOW_STEP = SOFT_SLOW_SHADOW | SOFT_SLOW_TRAP | SOFT_SLOW_DR | SOFT_SLOW_DEBUG,
+};
+
+static uint8_t cpl_of(const struct cpu_state *s)
+{
+	if (!(s->cr0 & CPU_CR0_PE)) {
+		return 0;
+	}
+	if (s->rflags & CPU_FLAG_VM) {
+		return 3;
+	}
+	return s->seg[CPU_SS].ar >> CPU_AR_DPL_SHIFT & 3;
+}
+
+static uint8_t mode_of(const struct cpu_state *s)
+{
+	if ((s->efer & CPU_EFER_LMA) && (s->seg[CPU_CS].ar & CPU_AR_L)) {
+		return INSN_MODE_64;
+	}
+	return s->seg[CPU_CS].ar & CPU_AR_DB ? INSN_MODE_32 : INSN_MODE_16;
+}
+
+static bool data_breakpoints(const struct cpu_state *s)
+{
+	for (unsigned k = 0; k < 4; k++) {
+		if ((s->dr7 >> (2 * k) & 3) && (s->dr7 >> (16 + 4 * k) & 1)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static struct soft_tlb_entry *tlb_of(struct soft_cpu *c)
+{
+	if (c->check_access) {
+		return c->tlb_none;
+	}
+	if (c->cpl == 3) {
+		return c->window->user;
+	}
+	if (!(c->s.cr4 & CPU_CR4_SMAP) || (c->s.rflags & CPU_FLAG_AC)) {
+		return c->window->ac;
+	}
+	return c->tlb_kernel;
+}
+
+static unsigned slow_of(const struct soft_cpu *c)
+{
+	const struct cpu_state *s = &c->s;
+	unsigned slow = 0;
+
+	if (s->events.shadow_sti || s->events.shadow_mov_ss) {
+		slow |= SOFT_SLOW_SHADOW;
+	}
+	if (s->rflags & (CPU_FLAG_TF | CPU_FLAG_RF)) {
+		slow |= SOFT_SLOW_TRAP;
+	}
+	if ((s->dr7 & 0xff) || c->dr6_pending) {
+		slow |= SOFT_SLOW_DR;
+	}
+	if (c->debug.step || c->debug.n_breakpoints) {
+		slow |= SOFT_SLOW_DEBUG;
+	}
+	if (s->mp_state != CPU_MP_RUNNABLE) {
+		slow |= SOFT_SLOW_HALT;
+	}
+	return slow;
+}
+
+void soft_mode_update(struct soft_cpu *c)
+{
+	const struct cpu_state *s = &c->s;
+
+	c->cpl = cpl_of(s);
+	c->mode = mode_of(s);
+	c->stack_bytes = c->mode == INSN_MODE_64 ? 8 : s->seg[CPU_SS].ar & CPU_AR_DB ? 4 : 2;
+	c->check_access = (c->cpl == 3 && (s->cr0 & CPU_CR0_AM) && (s->rflags & CPU_FLAG_AC)) ||
+			  data_breakpoints(s);
+	c->tlb = tlb_of(c);
+	c->slow = (c->slow & (SOFT_SLOW_EVENT | SOFT_SLOW_STOP)) | slow_of(c);
+}
+
+/* --- Blocks --- */
+
+static inline uint64_t generation(const struct soft_cpu *c)
+{
+	return c->cpl == 3 ? c->window->generation : c->kernel_generation;
+}
+
+static struct soft_block *find_slow(struct soft_cpu *c, uint64_t linear, struct soft_jump *j)
+{
+	struct soft_block *b = NULL;
+
+	c->running = NULL;
+	if (c->mode == INSN_MODE_64 ? !soft_canonical(linear)
+				    : c->s.rip > c->s.seg[CPU_CS].limit) {
+		soft_fault(c, CPU_GP, 0);
+	}
+	b = soft_block_find(c, linear);
+	if (b != NULL && b->gpa2 == (b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1))) {
+		j->linear = linear;
+		j->generation = generation(c);
+		j->block = b;
+	}
+	return b;
+}
+
+static inline struct soft_block *find(struct soft_cpu *c)
+{
+	uint64_t linear = c->s.rip;
+
+	if (c->mode != INSN_MODE_64) {
+		linear = (linear + c->s.seg[CPU_CS].base) & UINT32_MAX;
+	}
+	struct soft_jump *j = &c->jump[(linear ^ linear >> 12) & (SOFT_JUMP_ENTRIES - 1)];
+
+	if (__builtin_expect(j->linear == linear && j->generation == generation(c) &&
+			     j->block->mode == c->mode, 1)) {
+		return j->block;
+	}
+	return find_slow(c, linear, j);
+}
+
+/* How many instructions of a block lie inside CS; what begins outside faults. */
+static unsigned inside(struct soft_cpu *c, const struct soft_block *b)
+{
+	uint64_t at = c->s.rip, limit = c->s.seg[CPU_CS].limit;
+	unsigned n = 0;
+
+	if (at + b->bytes - 1 <= limit) {
+		return b->n;
+	}
+	while (n < b->n && at + b->insns[n].len - 1 <= limit) {
+		at += b->insns[n++].len;
+	}
+	if (n == 0) {
+		c->running = NULL;
+		soft_fault(c, CPU_GP, 0);
+	}
+	return n;
+}
+
+static inline void run_insns(struct soft_cpu *c, struct soft_block *b, unsigned n)
+{
+	const struct insn *i = b->insns, *end = i + n;
+	uint64_t rip = c->s.rip;
+
+	c->running = b;
+	c->running_rip = rip;
+	c->running_n = n;
+	c->count += n;
+	do {
+		c->s.rip = rip;
+		rip += i->len;
+		c->next_rip = rip;
+		i->fn(c, i);
+	} while (++i < end);
+	c->s.rip = c->mode == INSN_MODE_64 ? c->next_rip : c->next_rip & UINT32_MAX;
+}
+
+/* --- Events --- */
+
+void soft_init_event(struct soft_cpu *c)
+{
+	bool bsp = c->vcpu.id == 0;
+
+	c->s.rflags = soft_flags_get(c);
+	cpu_state_init(&c->s);
+	c->s.mp_state = bsp ? CPU_MP_RUNNABLE : CPU_MP_WAIT_SIPI;
+	c->s.gpr[CPU_RDX] = c->reset_signature;
+	soft_flags_set(c, c->s.rflags);
+	lapic_init(c->apic);
+	c->dr6_pending = 0;
+	soft_tlb_flush_all(c);
+}
+
+static void start_at(struct soft_cpu *c, uint8_t page)
+{
+	c->s.seg[CPU_CS].selector = (uint16_t)(page << 8);
+	c->s.seg[CPU_CS].base = (uint64_t)page << 12;
+	c->s.rip = 0;
+	c->s.mp_state = CPU_MP_RUNNABLE;
+	soft_mode_update(c);
+}
+
+static void posted_events(struct soft_cpu *c)
+{
+	uint8_t page = 0;
+	unsigned mask = LAPIC_INIT | LAPIC_NMI;
+	unsigned got = 0;
+
+	if (c->s.mp_state != CPU_MP_WAIT_INIT) {
+		mask |= LAPIC_SIPI;
+	}
+	got = lapic_events(c->apic, mask, &page);
+	if (got & LAPIC_NMI) {
+		c->s.events.nmi_pending = true;
+	}
+	if (got & LAPIC_INIT) {
+		soft_init_event(c);
+		if (!(got & LAPIC_SIPI)) {
+			got |= lapic_events(c->apic, LAPIC_SIPI, &page);
+		}
+	}
+	if ((got & LAPIC_SIPI) && c->s.mp_state == CPU_MP_WAIT_SIPI) {
+		start_at(c, page);
+	}
+}
+
+static void wake(struct soft_cpu *c)
+{
+	if (c->s.mp_state == CPU_MP_HALTED) {
+		c->s.mp_state = CPU_MP_RUNNABLE;
+		c->slow &= ~(unsigned)SOFT_SLOW_HALT;
+	}
+}
+
+/* Deliver what can be. Faults of the delivery leave by soft_fault(). */
+static void deliver_events(struct soft_cpu *c)
+{
+	struct cpu_events *ev = &c->s.events;
+	int vector = -1;
+
+	c->slow &= ~(unsigned)SOFT_SLOW_EVENT;
+	posted_events(c);
+	if (c->s.mp_state == CPU_MP_WAIT_INIT || c->s.mp_state == CPU_MP_WAIT_SIPI) {
+		return;
+	}
+	if (c->s.mp_state == CPU_MP_HALTED &&
+	    atomic_exchange(&c->unhalt, false)) {
+		wake(c);
+	}
+	if (ev->injected != CPU_EVENT_NONE) {
+		soft_deliver_injected(c);
+	}
+	if (ev->exception_pending) {
+		ev->exception_pending = false;
+		ev->injected = CPU_EVENT_EXCEPTION;
+		soft_deliver_injected(c);
+	}
+	if (ev->shadow_sti || ev->shadow_mov_ss) {
+		c->slow |= SOFT_SLOW_EVENT;
+		return;
+	}
+	if (ev->nmi_pending && !ev->nmi_masked) {
+		wake(c);
+		ev->nmi_pending = false;
+		c->running = NULL;
+		soft_deliver_nmi(c);
+		c->slow |= SOFT_SLOW_EVENT;
+		return;
+	}
+	lapic_timer_run(c->apic, soft_now(c));
+	soft_timer_update(c);
+	if ((c->s.rflags & CPU_FLAG_IF) && (vector = lapic_next(c->apic)) >= 0) {
+		wake(c);
+		lapic_accept(c->apic, (uint8_t)vector);
+		c->running = NULL;
+		soft_deliver_interrupt(c, (uint8_t)vector);
+	}
+}
+
+/* Sleep until something is wanted or the timer is due. */
+static void halt(struct soft_cpu *c)
+{
+	uint64_t deadline = c->s.mp_state == CPU_MP_HALTED ? c->deadline_ns : UINT64_MAX;
+
+	if (c->eng->counted) {
+		/* Counted time does not pass by itself: on to the deadline. */
+		if (deadline != UINT64_MAX && deadline > soft_now_ns(c->eng)) {
+			c->eng->skipped_ns += deadline - soft_now_ns(c->eng);
+		} else if (deadline == UINT64_MAX) {
+			soft_guest_leave(c);
+			soft_park(c, UINT64_MAX);
+			soft_guest_enter(c);
+		}
+		c->slow |= SOFT_SLOW_EVENT;
+		return;
+	}
+	soft_guest_leave(c);
+	soft_pv_steal(c, false);
+	soft_park(c, deadline == UINT64_MAX ? deadline : soft_host_ns(c->eng, deadline));
+	soft_guest_enter(c);
+	soft_pv_steal(c, true);
+	c->slow |= SOFT_SLOW_EVENT;
+}
+
+/* What is to be done before the next instruction. false: vcpu_run() returns. */
+static bool serve(struct soft_cpu *c)
+{
+	for (;;) {
+		unsigned wants = atomic_load(&c->wants);
+
+		if (wants & SOFT_WANT_EXCLUSIVE) {
+			soft_guest_leave(c);
+			soft_guest_enter(c);
+		}
+		if (wants & SOFT_WANT_REQUEST) {
+			soft_inbox_serve(c);
+		}
+		if (wants & SOFT_WANT_EVENT) {
+			atomic_fetch_and(&c->wants, ~(unsigned)SOFT_WANT_EVENT);
+			c->slow |= SOFT_SLOW_EVENT;
+		}
+		if (c->slow & SOFT_SLOW_STOP) {
+			return false;
+		}
+		if (wants & SOFT_WANT_KICK) {
+			atomic_fetch_and(&c->wants, ~(unsigned)SOFT_WANT_KICK);
+			c->stop = VCPU_STOP_KICKED;
+			return false;
+		}
+		if (c->slow & SOFT_SLOW_EVENT) {
+			deliver_events(c);
+		}
+		if (!(c->slow & SOFT_SLOW_HALT)) {
+			return true;
+		}
+		if (!(c->slow & SOFT_SLOW_EVENT)) {
+			halt(c);
+		}
+	}
+}
+
+/* --- One instruction at a time --- */
+
+static bool debugger_stops(struct soft_cpu *c)
+{
+	bool skip = c->debug_skip_valid && c->debug_skip == c->s.rip;
+
+	c->debug_skip_valid = false;
+	for (unsigned i = 0; !skip && i < c->debug.n_breakpoints; i++) {
+		if (c->debug.breakpoints[i] == c->s.rip) {
+			c->stop = VCPU_STOP_BREAKPOINT;
+			c->debug_skip = c->s.rip;
+			c->debug_skip_valid = true;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Instruction breakpoints: which of DR0 to DR3 name RIP. */
+static uint64_t code_breakpoints(const struct soft_cpu *c)
+{
+	uint64_t linear = c->s.rip, hits = 0, enabled = 0;
+
+	if (c->mode != INSN_MODE_64) {
+		linear = (linear + c->s.seg[CPU_CS].base) & UINT32_MAX;
+	}
+	for (unsigned k = 0; k < 4; k++) {
+		if ((c->s.dr7 >> (16 + 4 * k) & 15) == 0 && c->s.dr[k] == linear) {
+			hits |= BIT(k);
+			enabled |= c->s.dr7 >> (2 * k) & 3;
+		}
+	}
+	return enabled ? hits : 0;
+}
+
+/* false: vcpu_run() returns. */
+static bool step(struct soft_cpu *c)
+{
+	struct cpu_events *ev = &c->s.events;
+	bool trap = (c->s.rflags & CPU_FLAG_TF) != 0;
+	bool resume = (c->s.rflags & CPU_FLAG_RF) != 0;
+	bool held = ev->shadow_mov_ss;
+
+	if ((c->slow & SOFT_SLOW_DEBUG) && debugger_stops(c)) {
+		return false;
+	}
+	if ((c->s.dr7 & 0xff) && !resume && !held) {
+		uint64_t hits = code_breakpoints(c);
+
+		if (hits) {
+			c->running = NULL;
+			c->s.rflags |= CPU_FLAG_RF;
+			soft_deliver_debug(c, hits);
+			return true;
+		}
+	}
+	struct soft_block *b = find(c);
+
+	if (c->mode != INSN_MODE_64) {
+		(void)inside(c, b);
+	}
+	bool sti = ev->shadow_sti, mov_ss = ev->shadow_mov_ss;
+
+	ev->shadow_sti = ev->shadow_mov_ss = false;
+	c->shadow_was = sti || mov_ss;
+	c->s.rflags &= ~(uint64_t)CPU_FLAG_RF;
+	c->resume_was = resume;
+	run_insns(c, b, 1);
+	c->shadow_was = c->resume_was = false;
+	if (sti || mov_ss) {
+		c->slow |= SOFT_SLOW_EVENT;
+	}
+	soft_mode_update(c);
+	if ((trap || c->dr6_pending) && !ev->shadow_mov_ss) {
+		uint64_t bits = c->dr6_pending | (trap ? BIT(14) : 0);
+
+		c->dr6_pending = 0;
+		c->running = NULL;
+		soft_deliver_debug(c, bits);
+		soft_mode_update(c);
+	}
+	if (c->debug.step) {
+		c->stop = VCPU_STOP_STEPPED;
+		return false;
+	}
+	return true;
+}
+
+/* --- The loop --- */
+
+/* A fault came by siglongjmp(). false: shutdown. */
+static bool faulted(struct soft_cpu *c)
+{
+	soft_exclusive_end(c);
+	c->count -= soft_block_rest(c);
+	if (c->resume_was) {
+		c->s.rflags |= CPU_FLAG_RF;
+	}
+	c->resume_was = c->shadow_was = false;
+	c->running = NULL;
+	soft_mode_update(c);
+	if (c->fault_vector == SOFT_LEFT) {
+		return true;
+	}
+	c->dr6_pending = 0;
+	if (soft_deliver_fault(c) < 0) {
+		c->stop = VCPU_STOP_SHUTDOWN;
+		return false;
+	}
+	soft_mode_update(c);
+	return true;
+}
+
+static bool clock_look(struct soft_cpu *c)
+{
+	c->budget = BUDGET;
+	if (c->deadline_ns != UINT64_MAX && soft_now_ns(c->eng) >= c->deadline_ns) {
+		c->slow |= SOFT_SLOW_EVENT;
+	}
+	return true;
+}
+
+static void loop(struct soft_cpu *c)
+{
+	for (;;) {
+		if (__builtin_expect(--c->budget < 0, 0)) {
+			(void)clock_look(c);
+		}
+		if (__builtin_expect((atomic_load_explicit(&c->wants, memory_order_relaxed) |
+				      c->slow) != 0, 0)) {
+			if (!serve(c)) {
+				return;
+			}
+			if (c->slow & SLOW_STEP) {
+				if (!step(c)) {
+					return;
+				}
+				continue;
+			}
+		}
+		struct soft_block *b = find(c);
+		unsigned n = __builtin_expect(c->mode == INSN_MODE_64, 1) ? b->n : inside(c, b);
+
+		run_insns(c, b, n);
+	}
+}
+
+void soft_run(struct soft_cpu *c)
+{
+	soft_guest_enter(c);
+	c->slow |= SOFT_SLOW_EVENT;
+	c->running = NULL;
+	soft_mode_update(c);
+	if (sigsetjmp(c->fault_jump, 0) != 0 && !faulted(c)) {
+		soft_guest_leave(c);
+		return;
+	}
+	loop(c);
+	c->slow &= ~(unsigned)SOFT_SLOW_STOP;
+	soft_guest_leave(c);
+}

@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine interface over the vCPU loop. */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "vm/cpu/model.h"
+#include "vm/cpu/soft/priv.h"
+
+/* Without a rate to keep to: any will do, as the TSC is made from the monotonic clock. */
+#define TSC_HZ_DEFAULT UINT64_C(2000000000)
+
+static struct soft_cpu *cpu_of(struct vcpu *v)
+{
+	return container_of(v, struct soft_cpu, vcpu);
+}
+
+static int soft_probe(struct err *e)
+{
+	(void)e;
+	return 0;
+}
+
+static void wake_cpu(void *ctx, unsigned id)
+{
+	struct soft_engine *eng = ctx;
+
+	if (id < eng->n_cpus && eng->cpus[id]) {
+		soft_want(eng->cpus[id], SOFT_WANT_EVENT);
+	}
+}
+
+/* A write that no vCPU made. */
+static void memory_written(void *ctx, gpa_t first, uint64_t bytes)
+{
+	struct soft_engine *eng = ctx;
+	uint64_t end = first.raw + bytes;
+
+	for (uint64_t at = first.raw; at < end; at = (at | (GMEM_PAGE_BYTES - 1)) + 1) {
+		struct soft_page *page = NULL;
+		uint64_t mask = 0;
+
+		if (!soft_ram(eng, at, &page)) {
+			continue;
+		}
+		mask = atomic_load_explicit(&page->code, memory_order_relaxed);
+		for (unsigned i = 0; mask >> i; i++) {
+			if (mask >> i & 1) {
+				soft_post_page(eng->cpus[i], at, SOFT_REQ_CODE);
+			}
+			if (i == 63) {
+				break;
+			}
+		}
+	}
+}
+
+static int pages_new(struct soft_engine *eng)
+{
+	const struct gmem *g = eng->eng.conf.mem;
+
+	for (unsigned i = 0; i < g->n_slots; i++) {
+		size_t n = g->slots[i].bytes >> GMEM_PAGE_SHIFT;
+		void *p = mmap(NULL, n * sizeof(struct soft_page), PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (p == MAP_FAILED) {
+			return -ENOMEM;
+		}
+		eng->pages[i] = p;
+	}
+	return 0;
+}
+
+static void cpu_free(struct soft_cpu *c)
+{
+	if (!c) {
+		return;
+	}
+	soft_blocks_fini(c);
+	free(c->cpuid);
+	pthread_mutex_destroy(&c->inbox.lock);
+	munmap(c, sizeof(*c));
+}
+
+static void soft_free(struct engine *e)
+{
+	struct soft_engine *eng = e ? soft_engine(e) : NULL;
+
+	if (!eng) {
+		return;
+	}
+	if (eng->eng.conf.mem) {
+		gmem_watch(eng->eng.conf.mem, NULL, NULL);
+	}
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		cpu_free(eng->cpus[i]);
+	}
+	for (unsigned i = 0; eng->eng.conf.mem && i < eng->eng.conf.mem->n_slots; i++) {
+		if (eng->pages[i]) {
+			munmap(eng->pages[i], (eng->eng.conf.mem->slots[i].bytes >> GMEM_PAGE_SHIFT) *
+						      sizeof(struct soft_page));
+		}
+	}
+	(void)irq_free(eng->chip);
+	pthread_mutex_destroy(&eng->alone_lock);
+	free(eng);
+}
+
+static int soft_new(const struct engine_conf *conf, struct engine **ret, struct err *e)
+{
+	struct soft_engine *eng = NULL;
+	struct irq_conf irq = { .n_cpus = conf->n_vcpus, .phys_bits = CPU_MODEL_PHYS_BITS,
+				.mem = conf->mem, .kick = wake_cpu };
+
+	if (conf->n_vcpus == 0 || conf->n_vcpus > ENGINE_VCPUS_MAX) {
+		return err_set(e, EINVAL, ERR_INVALID, "%u vCPUs: 1 to %d", conf->n_vcpus,
+			       ENGINE_VCPUS_MAX);
+	}
+	if (conf->deterministic && conf->n_vcpus != 1) {
+		return err_set(e, EINVAL, ERR_UNSUPPORTED, "deterministic mode has one vCPU");
+	}
+	eng = mem_new(struct soft_engine);
+	if (!eng) {
+		return err_set(e, ENOMEM, ERR_HOST, "the software engine");
+	}
+	eng->eng.ops = &engine_soft;
+	eng->eng.conf = *conf;
+	eng->eng.bus = *conf->bus;
+	eng->n_cpus = conf->n_vcpus;
+	eng->tsc_hz = conf->tsc_hz ? conf->tsc_hz : TSC_HZ_DEFAULT;
+	eng->counted = conf->deterministic;
+	eng->clock_offset_ns = -(int64_t)clock_now_ns();
+	pthread_mutex_init(&eng->alone_lock, NULL);
+	irq.tsc_hz = eng->tsc_hz;
+	irq.ctx = eng;
+	int r = irq_new(&irq, &eng->chip);
+
+	if (r == 0) {
+		r = pages_new(eng);
+	}
+	if (r < 0) {
+		soft_free(&eng->eng);
+		return err_set(e, -r, ERR_HOST, "the software engine");
+	}
+	gmem_watch(conf->mem, memory_written, eng);
+	*ret = &eng->eng;
+	return 0;
+}
+
+static int set_cpuid(struct soft_cpu *c, const struct cpu_cpuid *entries, size_t n)
+{
+	struct cpu_cpuid *copy = mem_dup(entries, n * sizeof(*entries));
+	const struct cpu_cpuid *leaf = NULL;
+
+	if (!copy) {
+		return -ENOMEM;
+	}
+	free(c->cpuid);
+	c->cpuid = copy;
+	c->n_cpuid = n;
+	leaf = cpu_model_find(copy, n, 0x80000008, 0);
+	unsigned bits = leaf && (leaf->eax & 0xff) >= 32 && (leaf->eax & 0xff) <= 52 ? leaf->eax & 0xff
+										      : 36;
+
+	c->phys_reserved = (BIT(52) - 1) & ~(BIT(bits) - 1);
+	leaf = cpu_model_find(copy, n, 0xd, 0);
+	c->xcr0_supported = leaf ? leaf->eax & 7 : CPU_XCR0_X87;
+	leaf = cpu_model_find(copy, n, 1, 0);
+	c->reset_signature = leaf ? leaf->eax : 0;
+	return 0;
+}
+
+static int vcpu_new(struct engine *e, unsigned id, struct vcpu **ret, struct err *err)
+{
+	struct soft_engine *eng = soft_engine(e);
+	struct cpu_cpuid model[CPU_MODEL_ENTRIES_MAX];
+	struct cpu_model_conf conf = { .id = id, .n_vcpus = eng->n_cpus, .tsc_hz = eng->tsc_hz };
+
+	if (id >= eng->n_cpus || eng->cpus[id]) {
+		return err_set(err, EINVAL, ERR_INVALID, "no vCPU %u to make", id);
+	}
+	struct soft_cpu *c = mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (c == MAP_FAILED) {
+		return err_set(err, errno, ERR_HOST, "memory of vCPU %u", id);
+	}
+	c->vcpu = (struct vcpu){ .ops = &engine_soft, .eng = e, .id = id };
+	c->eng = eng;
+	c->apic = irq_lapic(eng->chip, id);
+	c->deadline_ns = UINT64_MAX;
+	pthread_mutex_init(&c->inbox.lock, NULL);
+	cpu_state_reset(&c->s, id == 0);
+	int r = set_cpuid(c, model, cpu_model(&conf, model));
+
+	if (r == 0) {
+		r = soft_blocks_init(c);
+	}
+	if (r < 0) {
+		cpu_free(c);
+		return err_set(err, -r, ERR_HOST, "vCPU %u", id);
+	}
+	c->s.gpr[CPU_RDX] = c->reset_signature;
+	soft_flags_set(c, c->s.rflags);
+	soft_tlb_init(c);
+	eng->cpus[id] = c;
+	*ret = &c->vcpu;
+	return 0;
+}
+
+static int vcpu_cpuid(struct vcpu *v, const struct cpu_cpuid *entries, size_t n, struct err *e)
+{
+	if (set_cpuid(cpu_of(v), entries, n) < 0) {
+		return err_set(e, ENOMEM, ERR_HOST, "CPUID of vCPU %u", v->id);
+	}
+	return 0;
+}
+
+static int vcpu_run(struct vcpu *v, enum vcpu_stop *ret, struct err *e)
+{
+	struct soft_cpu *c = cpu_of(v);
+
+	(void)e;
+	soft_run(c);
+	*ret = c->stop;
+	return 0;
+}
+
+static void vcpu_kick(struct vcpu *v)
+{
+	soft_want(cpu_of(v), SOFT_WANT_KICK);
+}
+
+static int vcpu_get(struct vcpu *v, struct cpu_state *ret, struct err *e)
+{
+	struct soft_cpu *c = cpu_of(v);
+
+	(void)e;
+	*ret = c->s;
+	ret->rflags = soft_flags_get(c);
+	ret->cr8 = lapic_cr8(c->apic);
+	ret->tsc = soft_tsc(c);
+	return 0;
+}
+
+static int vcpu_set(struct vcpu *v, const struct cpu_state *s, struct err *e)
+{
+	struct soft_cpu *c = cpu_of(v);
+
+	(void)e;
+	c->s = *s;
+	soft_flags_set(c, s->rflags);
+	lapic_set_cr8(c->apic, s->cr8 & 15);
+	c->tsc_offset = 0;
+	c->tsc_offset = (int64_t)(s->tsc - soft_tsc(c));
+	c->dr6_pending = 0;
+	soft_tlb_flush_all(c);
+	soft_timer_update(c);
+	c->slow |= SOFT_SLOW_EVENT;
+	return 0;
+}
+
+static int vcpu_debug(struct vcpu *v, const struct vcpu_debug *d, struct err *e)
+{
+	struct soft_cpu *c = cpu_of(v);
+
+	if (d->n_breakpoints > VCPU_BREAKPOINTS_MAX) {
+		return err_set(e, EINVAL, ERR_LIMIT, "more than %d breakpoints", VCPU_BREAKPOINTS_MAX);
+	}
+	c->debug = *d;
+	soft_mode_update(c);
+	return 0;
+}
+
+static int vcpu_translate(struct vcpu *v, uint64_t va, gpa_t *ret)
+{
+	struct soft_cpu *c = cpu_of(v);
+	struct soft_walk w = { 0 };
+
+	if ((soft_long(c) && !soft_canonical(va)) || soft_walk(c, va, SOFT_WALK_PEEK, &w) < 0) {
+		return -EFAULT;
+	}
+	*ret = GPA(w.gpa);
+	return 0;
+}
+
+static int soft_msi(struct engine *e, uint64_t addr, uint32_t data)
+{
+	irq_msi(soft_engine(e)->chip, addr, data);
+	return 0;
+}
+
+static int soft_line(struct engine *e, unsigned gsi, bool level)
+{
+	if (gsi >= IRQ_PINS) {
+		return -EINVAL;
+	}
+	irq_line(soft_engine(e)->chip, gsi, level);
+	return 0;
+}
+
+static int soft_irq_get(struct engine *e, struct irq_state *ret, struct err *err)
+{
+	struct soft_engine *eng = soft_engine(e);
+
+	(void)err;
+	memset(ret, 0, sizeof(*ret));
+	ret->n_lapics = eng->n_cpus;
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		struct soft_cpu *c = eng->cpus[i];
+		uint8_t page = 0;
+
+		if (!c) {
+			continue;
+		}
+		if (lapic_events(c->apic, LAPIC_NMI, &page) & LAPIC_NMI) {
+			c->s.events.nmi_pending = true;
+		}
+		lapic_get(c->apic, soft_now(c), &ret->lapic[i]);
+	}
+	ioapic_get(irq_ioapic(eng->chip), &ret->ioapic);
+	return 0;
+}
+
+static int soft_irq_set(struct engine *e, const struct irq_state *s, struct err *err)
+{
+	struct soft_engine *eng = soft_engine(e);
+
+	if (s->n_lapics != eng->n_cpus) {
+		return err_set(err, EINVAL, ERR_INVALID, "state of %u local APICs for %u vCPUs",
+			       s->n_lapics, eng->n_cpus);
+	}
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		if (!lapic_state_ok(&s->lapic[i], i)) {
+			return err_set(err, EINVAL, ERR_INVALID, "state of local APIC %u", i);
+		}
+	}
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		struct soft_cpu *c = eng->cpus[i];
+
+		if (!c) {
+			continue;
+		}
+		lapic_put(c->apic, soft_now(c), &s->lapic[i]);
+		soft_timer_update(c);
+		c->slow |= SOFT_SLOW_EVENT;
+	}
+	ioapic_put(irq_ioapic(eng->chip), &s->ioapic);
+	return 0;
+}
+
+static int soft_clock_get(struct engine *e, struct engine_clock *ret, struct err *err)
+{
+	struct soft_engine *eng = soft_engine(e);
+
+	(void)err;
+	ret->guest_ns = soft_now_ns(eng);
+	ret->wall_ns = clock_wall_ns();
+	ret->tsc = eng->cpus[0] ? soft_tsc(eng->cpus[0]) : 0;
+	ret->tsc_hz = eng->tsc_hz;
+	return 0;
+}
+
+static int soft_clock_set(struct engine *e, const struct engine_clock *clk, struct err *err)
+{
+	struct soft_engine *eng = soft_engine(e);
+
+	(void)err;
+	if (eng->counted) {
+		eng->skipped_ns = clk->guest_ns;
+	} else {
+		eng->clock_offset_ns = (int64_t)(clk->guest_ns - clock_now_ns());
+	}
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		struct soft_cpu *c = eng->cpus[i];
+
+		if (c) {
+			/* All vCPUs' counters stand apart by what they did before. */
+			c->tsc_offset = 0;
+			c->tsc_offset = (int64_t)(clk->tsc - soft_tsc(c));
+			soft_pv_system_time(c);
+			soft_timer_update(c);
+		}
+	}
+	return 0;
+}
+
+static int soft_ioevent(struct engine *e, gpa_t at, unsigned bytes, int fd, bool on)
+{
+	(void)e;
+	(void)at;
+	(void)bytes;
+	(void)fd;
+	(void)on;
+	return -EOPNOTSUPP;
+}
+
+/* Every write tag goes, so that the next write to each page is seen again. */
+static int soft_log_sync(struct engine *e, struct err *err)
+{
+	struct soft_engine *eng = soft_engine(e);
+
+	(void)err;
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		if (eng->cpus[i]) {
+			soft_post_all(eng->cpus[i], false, true, false);
+		}
+	}
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		if (eng->cpus[i]) {
+			soft_wait_served(NULL, eng->cpus[i]);
+		}
+	}
+	return 0;
+}
+
+static int soft_log(struct engine *e, bool on, struct err *err)
+{
+	return on ? soft_log_sync(e, err) : 0;
+}
+
+const struct engine_ops engine_soft = {
+	.name = "soft",
+	.probe = soft_probe,
+	.new_ = soft_new,
+	.free_ = soft_free,
+	.vcpu_new = vcpu_new,
+	.vcpu_cpuid = vcpu_cpuid,
+	.vcpu_run = vcpu_run,
+	.vcpu_kick = vcpu_kick,
+	.vcpu_get = vcpu_get,
+	.vcpu_set = vcpu_set,
+	.vcpu_debug = vcpu_debug,
+	.vcpu_translate = vcpu_translate,
+	.msi = soft_msi,
+	.line = soft_line,
+	.irq_get = soft_irq_get,
+	.irq_set = soft_irq_set,
+	.clock_get = soft_clock_get,
+	.clock_set = soft_clock_set,
+	.ioevent = soft_ioevent,
+	.log = soft_log,
+	.log_sync = soft_log_sync,
+};

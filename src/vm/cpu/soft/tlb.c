@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The software TLB: what goes when.
+ *
+ * Three kinds of array. Those of a window hold what belongs to one PCID: pages as CPL 3 may
+ * reach them, pages as the kernel may while SMAP does not stop it, and CPL 3's instructions.
+ * tlb_kernel and code_kernel are shared by all windows, because under SMAP they hold
+ * supervisor pages only, which are global on the systems that matter; that one which is not
+ * came in is noted, and then a load of CR3 empties them.
+ *
+ * Spec: SDM 3, 4.10 (Caching Translation Information).
+ */
+#include <errno.h>
+
+#include "vm/cpu/soft/priv.h"
+
+static void clear_data(struct soft_tlb_entry *t)
+{
+	for (size_t i = 0; i < SOFT_TLB_ENTRIES; i++) {
+		t[i].tag_read = t[i].tag_write = soft_tlb_never(i);
+	}
+}
+
+static void clear_code(struct soft_code_entry *t)
+{
+	for (size_t i = 0; i < SOFT_CODE_ENTRIES; i++) {
+		t[i].tag = 1;   /* no page begins there */
+	}
+}
+
+static void clear_window(struct soft_cpu *c, struct soft_window *w)
+{
+	clear_data(w->user);
+	clear_data(w->ac);
+	clear_code(w->code);
+	w->generation = ++c->generations;
+	w->has_large = false;
+}
+
+static void clear_kernel(struct soft_cpu *c)
+{
+	clear_data(c->tlb_kernel);
+	clear_code(c->code_kernel);
+	c->kernel_generation = ++c->generations;
+	c->kernel_large = false;
+	c->kernel_local = false;
+}
+
+static uint16_t current_pcid(const struct soft_cpu *c)
+{
+	return c->s.cr4 & CPU_CR4_PCIDE ? c->s.cr3 & 0xfff : 0;
+}
+
+void soft_tlb_init(struct soft_cpu *c)
+{
+	clear_data(c->tlb_none);
+	soft_tlb_flush_all(c);
+}
+
+void soft_tlb_flush_all(struct soft_cpu *c)
+{
+	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
+		c->windows[i].valid = false;
+	}
+	c->window = &c->windows[0];
+	c->window->valid = true;
+	c->window->pcid = current_pcid(c);
+	clear_window(c, c->window);
+	clear_kernel(c);
+	soft_mode_update(c);
+}
+
+static struct soft_window *window_of(struct soft_cpu *c, uint16_t pcid)
+{
+	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
+		if (c->windows[i].valid && c->windows[i].pcid == pcid) {
+			return &c->windows[i];
+		}
+	}
+	return NULL;
+}
+
+/* The window that was not used for longest. */
+static struct soft_window *window_take(struct soft_cpu *c, uint16_t pcid)
+{
+	struct soft_window *w = &c->windows[0];
+
+	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
+		if (!c->windows[i].valid) {
+			w = &c->windows[i];
+			break;
+		}
+		if (c->windows[i].used < w->used) {
+			w = &c->windows[i];
+		}
+	}
+	w->valid = true;
+	w->pcid = pcid;
+	clear_window(c, w);
+	return w;
+}
+
+static void kernel_local_go(struct soft_cpu *c)
+{
+	if (c->kernel_local) {
+		clear_kernel(c);
+	}
+}
+
+void soft_tlb_switch(struct soft_cpu *c, bool keep)
+{
+	uint16_t pcid = current_pcid(c);
+	struct soft_window *w = window_of(c, pcid);
+
+	if (!w) {
+		w = window_take(c, pcid);
+	} else if (!keep) {
+		clear_window(c, w);
+	}
+	w->used = ++c->generations;
+	c->window = w;
+	kernel_local_go(c);
+	soft_mode_update(c);
+}
+
+void soft_tlb_flush_pcid(struct soft_cpu *c, uint16_t pcid)
+{
+	struct soft_window *w = window_of(c, pcid);
+
+	if (w) {
+		clear_window(c, w);
+	}
+	if (w == c->window) {
+		kernel_local_go(c);
+	}
+}
+
+void soft_tlb_flush_local(struct soft_cpu *c)
+{
+	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
+		if (c->windows[i].valid) {
+			clear_window(c, &c->windows[i]);
+		}
+	}
+	kernel_local_go(c);
+}
+
+/* Drop the page, and all pieces of the large page, that holds va. */
+static void drop(struct soft_tlb_entry *t, uint64_t va, bool large)
+{
+	size_t slot = va >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1);
+	uint64_t page = va & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
+
+	if (t[slot].tag_read == page || t[slot].tag_write == page) {
+		t[slot].tag_read = t[slot].tag_write = soft_tlb_never(slot);
+	}
+	for (size_t i = 0; large && i < SOFT_TLB_ENTRIES; i++) {
+		unsigned shift = t[i].gpa >> SOFT_TLB_SIZE_SHIFT & 63;
+
+		if ((t[i].gpa & SOFT_TLB_LARGE) && t[i].tag_read != soft_tlb_never(i) &&
+		    t[i].tag_read >> shift == va >> shift) {
+			t[i].tag_read = t[i].tag_write = soft_tlb_never(i);
+		}
+	}
+}
+
+static void drop_in_window(struct soft_cpu *c, struct soft_window *w, uint64_t va)
+{
+	drop(w->user, va, w->has_large);
+	drop(w->ac, va, w->has_large);
+	clear_code(w->code);
+	w->generation = ++c->generations;
+}
+
+void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va)
+{
+	drop_in_window(c, c->window, va);
+	drop(c->tlb_kernel, va, c->kernel_large);
+	if (va >> 47 || !(c->s.cr4 & CPU_CR4_SMEP)) {
+		/* Global pages of the kernel may be in any window's array. */
+		for (size_t i = 0; i < SOFT_WINDOWS; i++) {
+			if (c->windows[i].valid && &c->windows[i] != c->window) {
+				drop_in_window(c, &c->windows[i], va);
+			}
+		}
+	}
+	clear_code(c->code_kernel);
+	c->kernel_generation = ++c->generations;
+}
+
+void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
+{
+	struct soft_window *w = window_of(c, pcid);
+
+	if (w) {
+		drop_in_window(c, w, va);
+	}
+	if (w == c->window) {
+		drop(c->tlb_kernel, va, c->kernel_large);
+		clear_code(c->code_kernel);
+		c->kernel_generation = ++c->generations;
+	}
+}
+
+static void drop_writes(struct soft_tlb_entry *t, uint64_t gpa_page, bool all)
+{
+	for (size_t i = 0; i < SOFT_TLB_ENTRIES; i++) {
+		if (all || (t[i].gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) == gpa_page) {
+			t[i].tag_write = soft_tlb_never(i);
+		}
+	}
+}
+
+static void drop_writes_everywhere(struct soft_cpu *c, uint64_t gpa_page, bool all)
+{
+	drop_writes(c->tlb_kernel, gpa_page, all);
+	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
+		if (c->windows[i].valid) {
+			drop_writes(c->windows[i].user, gpa_page, all);
+			drop_writes(c->windows[i].ac, gpa_page, all);
+		}
+	}
+}
+
+void soft_tlb_drop_writes(struct soft_cpu *c)
+{
+	drop_writes_everywhere(c, 0, true);
+}
+
+void soft_tlb_drop_writes_page(struct soft_cpu *c, uint64_t gpa)
+{
+	drop_writes_everywhere(c, gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1), false);
+}
+
+static noreturn_fn void page_fault(struct soft_cpu *c, uint64_t va, uint32_t error)
+{
+	c->s.cr2 = va;
+	soft_fault(c, CPU_PF, error);
+}
+
+uint64_t soft_fetch_page(struct soft_cpu *c, uint64_t linear)
+{
+	uint64_t page = linear & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
+	struct soft_code_entry *t = c->cpl == 3 ? c->window->code : c->code_kernel;
+	struct soft_code_entry *e = &t[linear >> GMEM_PAGE_SHIFT & (SOFT_CODE_ENTRIES - 1)];
+	struct soft_walk w = { 0 };
+
+	if (e->tag == page) {
+		return e->gpa;
+	}
+	if (soft_walk(c, linear, SOFT_WALK_FETCH | (c->cpl == 3 ? SOFT_WALK_USER : 0), &w) < 0) {
+		page_fault(c, linear, w.error);
+	}
+	e->tag = page;
+	e->gpa = w.gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
+	if (c->cpl < 3 && !w.global) {
+		c->kernel_local = true;
+	}
+	return e->gpa;
+}
