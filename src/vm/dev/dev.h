@@ -89,4 +89,10 @@ struct pci_bus *pci_bus_free(struct pci_bus *b);
 /* Put a function into the next free slot and give its BARs addresses. */
 int  pci_add(struct pci_bus *b, struct pci_function *f, struct err *e) must_check;
 
+/* Forget a function; its slot is free again. */
+void pci_remove(struct pci_bus *b, struct pci_function *f);
+
+/* Let BARs decode as config space says by now: after it was loaded from a snapshot. */
+void pci_remap(struct pci_bus *b);
+
 #endif
