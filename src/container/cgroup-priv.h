@@ -83,6 +83,8 @@ struct cgroup_manager {
 	int (*create)(struct cgroup *cg, pid_t pid, const struct oci_resources *res,
 		      struct err *e);
 	int (*update)(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+	/* Move a process into the unit, or the group `sub` ("" or "/...") below its own. */
+	int (*attach)(struct cgroup *cg, pid_t pid, const char *sub, struct err *e);
 	/* The processes are dead: forget the unit. */
 	int (*destroy)(struct cgroup *cg, struct err *e);
 };

@@ -644,6 +644,29 @@ static int systemd_update(struct cgroup *cg, const struct oci_resources *given, 
 	return r;
 }
 
+static int systemd_attach(struct cgroup *cg, pid_t pid, const char *sub, struct err *e)
+{
+	auto_(dbus_closep) struct dbus *bus = NULL;
+	struct dbus_out body = DBUS_OUT_INIT;
+	struct dbus_msg m = { .data = NULL };
+	int r = dbus_open(use_user_manager(cg->rootless), &bus, e);
+
+	if (r < 0) {
+		return r;
+	}
+	dbus_put_str(&body, cg->unit);
+	dbus_put_str(&body, sub);
+	struct dbus_array pids = dbus_array_begin(&body, 4);
+
+	dbus_put_u32(&body, (uint32_t)pid);
+	dbus_array_end(&body, pids);
+	r = dbus_call(bus, &(struct dbus_call){ DEST, ROOT_PATH, MANAGER, "AttachProcessesToUnit", "ssau",
+						&body }, &m, e);
+	free(m.data);
+	dbus_out_fini(&body);
+	return r < 0 ? err_wrap(e, "cannot join %s", cg->unit) : 0;
+}
+
 /* The unit may have ended with its last process, and be gone already. */
 static int systemd_destroy(struct cgroup *cg, struct err *e)
 {
@@ -680,5 +703,6 @@ const struct cgroup_manager cgroup_systemd = {
 	.open = systemd_open,
 	.create = systemd_create,
 	.update = systemd_update,
+	.attach = systemd_attach,
 	.destroy = systemd_destroy,
 };

@@ -424,6 +424,19 @@ int cgroup_for_exec(const struct cgroup *cg, pid_t init, const char *sub, struct
 	return 0;
 }
 
+bool cgroup_needs_attach(const struct cgroup *cg)
+{
+	return cg->manager && cg->rootless;
+}
+
+int cgroup_attach(struct cgroup *cg, const struct cgroup *to, pid_t pid, struct err *e)
+{
+	const struct cg_hier *base = cg__v2(cg), *h = cg__v2(to);
+	const char *sub = base && h ? str_after(h->group, base->group) : NULL;
+
+	return cg->manager->attach(cg, pid, sub ? sub : "", e);
+}
+
 static int give(const struct cg_hier *h, const char *file, uid_t uid, gid_t gid)
 {
 	char path[PATH_MAX];

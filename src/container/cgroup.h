@@ -119,6 +119,21 @@ int cgroup_add_pid(const struct cgroup *cg, pid_t pid, struct err *e) must_check
 int cgroup_for_exec(const struct cgroup *cg, pid_t init, const char *sub, struct cgroup **ret,
 		    struct err *e) must_check;
 
+/*
+ * Whether a process that joins is to be moved by cgroup_attach(), not by itself: a user may
+ * write into a group of the user's own systemd, and yet not move a process there from a group
+ * outside of it, such as that of a login. That systemd may.
+ */
+bool cgroup_needs_attach(const struct cgroup *cg);
+
+/*
+ * Move a process that waits.
+ *
+ * @cg    the container's
+ * @to    of it, by cgroup_for_exec()
+ */
+int cgroup_attach(struct cgroup *cg, const struct cgroup *to, pid_t pid, struct err *e) must_check;
+
 /* Change limits of a running container. Members that are absent in `res` stay as they are. */
 int cgroup_update(struct cgroup *cg, const struct oci_resources *res, struct err *e) must_check;
 

@@ -31,6 +31,7 @@ struct exec {
 	int                     root_fd;     /* its root, where it has no mount namespace; or -1 */
 	int                     console[2];
 	bool                    has_userns;
+	bool                    attaches;    /* systemd moves the process into the cgroup */
 };
 
 static void exec_fini(struct exec *x)
@@ -174,7 +175,8 @@ static int prepare(struct exec *x, struct err *e)
 	x->process.pty_fd = -1;
 	x->process.trampoline_fd = x->process.control_fd = -1;
 	x->spawn.target_pidfd = x->pidfd;
-	x->spawn.cgroup = x->cgroup;
+	x->attaches = x->cgroup && cgroup_needs_attach(x->rec->cgroup);
+	x->spawn.cgroup = x->attaches ? NULL : x->cgroup;
 	return r;
 }
 
@@ -182,9 +184,9 @@ static int on_pid(void *ud, pid_t pid, struct err *e)
 {
 	struct exec *x = ud;
 	const struct oci_process *p = x->o->process;
-	int r = 0;
+	int r = x->attaches ? cgroup_attach(x->rec->cgroup, x->cgroup, pid, e) : 0;
 
-	if (p->exec_cpu_affinity && p->exec_cpu_affinity->initial) {
+	if (r == 0 && p->exec_cpu_affinity && p->exec_cpu_affinity->initial) {
 		r = attrs_set_affinity(pid, p->exec_cpu_affinity->initial, e);
 	}
 	if (r == 0 && x->has_userns && p->rlimits.n > 0) {
@@ -315,7 +317,7 @@ static int launch(struct exec *x, int *ret_master, struct err *e)
 {
 	const struct oci_process *p = x->o->process;
 
-	x->spawn.hold = (x->has_userns && p->rlimits.n > 0) ||
+	x->spawn.hold = x->attaches || (x->has_userns && p->rlimits.n > 0) ||
 			(p->exec_cpu_affinity && p->exec_cpu_affinity->initial);
 	x->spawn.on_pid = on_pid;
 	x->spawn.shed = !x->has_userns && (x->spawn.target_ns & CLONE_NEWNS) ? shed : NULL;
