@@ -352,36 +352,55 @@ int attrs_join_keyring(const char *container_id, struct err *e)
 	return 0;
 }
 
-int attrs_set_labels(int proc_fd, const char *apparmor, const char *selinux, struct err *e)
+static int bad_label(struct err *e, int r, enum err_code code, const char *field, const char *what)
 {
-	int r = 0;
+	r = err_set(e, -r, code, "%s", what);
+	snprintf(e->field, sizeof(e->field), "/process/%s", field);
+	return r;
+}
 
-	if (apparmor && *apparmor) {
-		auto_free char *text = str_printf("exec %s", apparmor);
-		auto_close int fd = procfs_openat(proc_fd, "thread-self/attr/apparmor/exec", O_WRONLY);
+static int set_apparmor(int proc_fd, const char *profile, struct err *e)
+{
+	auto_free char *text = str_printf("exec %s", profile);
+	auto_close int fd = procfs_openat(proc_fd, "thread-self/attr/apparmor/exec", O_WRONLY);
+	char what[160];
 
-		if (!text) {
-			return err_nomem(e);
-		}
-		if (fd == -ENOENT) {
-			return err_set(e, ENOTSUP, ERR_UNSUPPORTED,
-				       "AppArmor profile %.80s: this kernel has no AppArmor", apparmor);
-		}
-		r = fd < 0 ? fd : sys_write_full(fd, text, strlen(text));
-		if (r < 0) {
-			return err_set(e, -r, ERR_HOST, "AppArmor profile %.80s: is it loaded?",
-				       apparmor);
-		}
+	if (!text) {
+		return err_nomem(e);
 	}
-	if (selinux && *selinux) {
-		r = write_proc(proc_fd, "thread-self/attr/exec", selinux);
-		if (r < 0) {
-			return err_set(e, -r, ERR_UNSUPPORTED,
-				       "SELinux label %.80s: this kernel has no SELinux, or its policy "
-				       "refuses the label", selinux);
-		}
+	if (fd == -ENOENT) {
+		snprintf(what, sizeof(what), "\"%.80s\": this kernel runs without AppArmor", profile);
+		return bad_label(e, -ENOTSUP, ERR_UNSUPPORTED, "apparmorProfile", what);
+	}
+	int r = fd < 0 ? fd : sys_write_full(fd, text, strlen(text));
+
+	if (r == -ENOENT) {
+		snprintf(what, sizeof(what), "no AppArmor profile \"%.80s\" is loaded: load it with "
+			 "apparmor_parser", profile);
+		return bad_label(e, r, ERR_INVALID, "apparmorProfile", what);
+	}
+	if (r < 0) {
+		snprintf(what, sizeof(what), "the kernel refuses the AppArmor profile \"%.80s\"", profile);
+		return bad_label(e, r, ERR_HOST, "apparmorProfile", what);
 	}
 	return 0;
+}
+
+int attrs_set_labels(int proc_fd, const char *apparmor, const char *selinux, struct err *e)
+{
+	int r = apparmor && *apparmor ? set_apparmor(proc_fd, apparmor, e) : 0;
+
+	if (r == 0 && selinux && *selinux) {
+		r = write_proc(proc_fd, "thread-self/attr/exec", selinux);
+		if (r < 0) {
+			char what[160];
+
+			snprintf(what, sizeof(what), "\"%.80s\": this kernel runs without SELinux, or "
+				 "its policy refuses the label", selinux);
+			return bad_label(e, r, ERR_UNSUPPORTED, "selinuxLabel", what);
+		}
+	}
+	return r;
 }
 
 int attrs_set_no_new_privs(struct err *e)

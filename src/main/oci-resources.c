@@ -145,7 +145,8 @@ static int cmd_update(const struct cmd_call *call, struct err *e)
 		return r;
 	}
 	if ((a->l3_cache && *a->l3_cache) || (a->mem_bw && *a->mem_bw)) {
-		return err_set(e, ENOTSUP, ERR_UNSUPPORTED, "Intel RDT is not supported");
+		return err_set(e, ENOTSUP, ERR_UNSUPPORTED, "--l3-cache-schema and --mem-bw-schema set "
+			       "Intel RDT, which is not supported: leave them out");
 	}
 	if (record_status(rec) == STATUS_STOPPED || !rec->cgroup) {
 		return err_set(e, ESRCH, ERR_CONFLICT, "cannot update a stopped container");

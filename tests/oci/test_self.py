@@ -113,3 +113,11 @@ def test_exec_shows_nothing_of_the_host(box):
 def test_what_is_not_done_is_refused_by_name(box, name, value):
     box.config["linux"][name] = value
     assert f"/linux/{name}" in box.refused()
+
+
+@pytest.mark.parametrize("name", ["apparmorProfile", "selinuxLabel"])
+def test_labels_that_cannot_be_had_are_refused_by_name(box, name):
+    """Whether the kernel has no such module, or the module no such label."""
+    box.config["process"][name] = "holm-test-nosuch"
+    said = box.refused()
+    assert f"/process/{name}" in said and "holm-test-nosuch" in said, said
