@@ -92,7 +92,10 @@ static void overwrite(void)
 	}
 }
 
-/* watch SECRET MILLISECONDS [nomem]: look at every process that appears. */
+/*
+ * watch SECRET MILLISECONDS [nomem]: look at every process that appears, until the time is
+ * over or somebody makes /tmp/enough.
+ */
 static int run_watch(int argc, char **argv)
 {
 	struct timespec start, now;
@@ -127,7 +130,8 @@ static int run_watch(int argc, char **argv)
 			closedir(dir);
 		}
 		clock_gettime(CLOCK_MONOTONIC, &now);
-	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < limit_ms);
+	} while (access("/tmp/enough", F_OK) < 0 &&
+		 (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < limit_ms);
 	overwrite();
 	printf("seen %u opened %u outside %u attached %u\n", seen, opened, n_exes, attached);
 	return 0;
