@@ -32,7 +32,8 @@ SUITE = "bookworm"
 PACKAGES = ["systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-pytest",
             "busybox-static", "kmod", "iproute2", "procps", "uidmap", "libjansson4", "libseccomp2",
             "libcap2", "libarchive13", "libsqlite3-0", "libuv1", "libmicrohttpd12",
-            "libcurl3-gnutls", "strace"]
+            "libcurl3-gnutls", "strace", "python3-pytest-xdist", "apparmor", "dbus-user-session",
+            "mmdebstrap", "passt", "ca-certificates"]
 MODULES = ["kernel/fs", "kernel/drivers/block", "kernel/drivers/net", "kernel/net", "kernel/lib",
            "kernel/crypto"]
 RESULT_BYTES = 64 << 20
@@ -146,6 +147,8 @@ def payload(path, suites):
                     tar.add(at, arcname=f"build/{part}/{at.name}")
         tar.add(TOP / "tests", arcname="tests",
                 filter=lambda i: None if "__pycache__" in i.name else i)
+        for at in TOP.glob("build/holm_*.deb"):
+            tar.add(at, arcname=f"build/{at.name}")
         data = "\n".join(suites).encode() + b"\n"
         info = tarfile.TarInfo("suites")
         info.size = len(data)
@@ -154,18 +157,18 @@ def payload(path, suites):
         f.truncate((os.path.getsize(path) + 4095) // 4096 * 4096)
 
 
-def command(folder, work, append, cpus=2, memory=1536):
+def command(folder, work, append, cpus=int(os.environ.get("HOLM_VM_CPUS", "2")), memory=2048):
     disks = []
     for name, file, more in (("root", folder / "root.img", ",snapshot=on"),
                              ("payload", work / "payload.tar", ",readonly=on"),
                              ("result", work / "result.tar", "")):
         disks += ["-drive", f"if=none,id={name},file={file},format=raw,cache=unsafe{more}",
                   "-device", f"nvme,serial={name},drive={name}"]
-    return ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", str(cpus),
+    return ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(cpus),
             "-m", str(memory), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-serial", "stdio", "-kernel", str(folder / "kernel"), "-append",
             "console=ttyS0 root=/dev/nvme0n1 rw rootfstype=ext4 panic=-1 mitigations=off tsc=reliable "
-            "no_timer_check quiet cryptomgr.notests systemd.show_status=no loglevel=4 "
+            "no_timer_check apparmor=1 security=apparmor quiet cryptomgr.notests systemd.show_status=no loglevel=4 "
             "systemd.log_level=warning " + append, *disks]
 
 

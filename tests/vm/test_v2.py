@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What needs a host with pure cgroup v2 and systemd, in a virtual machine (machine.py)."""
+import os
 import pathlib
+import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -11,15 +14,37 @@ import machine  # noqa: E402
 
 pytestmark = pytest.mark.long
 
-SUITES = {"cgroup": 40, "attacks": 40, "attacks-systemd": 40}   # and how many must pass at least
-SUITES = {name: n for name, n in SUITES.items()
-          if name == "cgroup" or list((machine.TOP / "tests/attacks").glob("test_*.py"))}
+# And how many cases must pass at least.
+SUITES = {"cgroup": 40, "mounts": 40, "attacks": 400, "attacks-systemd": 80, "user": 11, "labels": 13,
+          "package": 11, "run": 10}
 
 
 @pytest.fixture(scope="module")
-def vm():
+def package():
+    """The Debian package of the build under test."""
+    done = subprocess.run([machine.TOP / "packaging/make-deb"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(machine.TOP.glob("build/holm_*.deb"))
+
+
+@pytest.fixture(scope="module")
+def vm(package):
     """One machine for all suites: its console and the files that they left."""
-    return machine.boot(list(SUITES), timeout=3000)
+    return machine.boot(list(SUITES), timeout=7200)
+
+
+def test_the_package_names_its_libraries(package, tmp_path):
+    """All that a program of the package is linked to, is in a package that it depends on."""
+    subprocess.run(["dpkg-deb", "-x", package, tmp_path], check=True)
+    fields = subprocess.run(["dpkg-deb", "-f", package, "Depends"], capture_output=True, text=True,
+                            check=True).stdout
+    names = {field.split()[0] for field in fields.split(",")}
+    for program in [p for p in tmp_path.rglob("*") if p.is_file() and os.access(p, os.X_OK)]:
+        said = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True)
+        for library in re.findall(r"\(NEEDED\).*\[(.*)\]", said.stdout):
+            owner = subprocess.run(["dpkg", "-S", f"*/{library}"], capture_output=True, text=True,
+                                   check=True).stdout.split(":")[0]
+            assert owner in names, f"{program.name} needs {library} of {owner}"
 
 
 def text(vm, name):
