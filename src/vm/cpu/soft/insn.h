@@ -226,6 +226,10 @@ unsigned insn_mem_bytes(const struct insn *i, enum insn_mode mode, enum insn_ope
 /* The feature that must be shown for this instruction, INSN_F_NONE if none. */
 enum insn_feature insn_feature(const struct insn *i);
 
+/* BIT() of each feature that these leaves of CPUID show, and of INSN_F_NONE. */
+struct cpu_cpuid;
+uint64_t insn_features(const struct cpu_cpuid *entries, size_t n);
+
 /* For decode.c: the rows that an opcode may be, in order. */
 struct insn_rows {
 	const uint16_t *rows;

@@ -161,6 +161,7 @@ struct soft_cpu {
 	size_t            n_cpuid;
 	uint64_t          xcr0_supported;
 	uint32_t          reset_signature; /* RDX after INIT: family, model, stepping */
+	uint64_t          features;       /* BIT(enum insn_feature): insn_features() of cpuid */
 
 	int64_t          tsc_offset;
 	enum vcpu_stop   stop;
