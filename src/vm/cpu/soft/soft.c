@@ -160,6 +160,7 @@ static int set_cpuid(struct soft_cpu *c, const struct cpu_cpuid *entries, size_t
 	free(c->cpuid);
 	c->cpuid = copy;
 	c->n_cpuid = n;
+	c->features = insn_features(copy, n);
 	leaf = cpu_model_find(copy, n, 0x80000008, 0);
 	unsigned bits = leaf && (leaf->eax & 0xff) >= 32 && (leaf->eax & 0xff) <= 52 ? leaf->eax & 0xff
 										      : 36;
