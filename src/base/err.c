@@ -22,6 +22,7 @@ static int fill(struct err *e, int errnum, enum err_code code)
 {
 	e->errnum = errnum > 0 ? errnum : EIO;
 	e->code = code == ERR_NONE ? ERR_HOST : code;
+	e->command = false;
 	e->field[0] = '\0';
 	return -e->errnum;
 }

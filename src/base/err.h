@@ -40,11 +40,13 @@ enum err_code {
 struct err {
 	int           errnum;     /* positive errno, never 0 once set */
 	enum err_code code;       /* picks the HTTP status and the exit code */
+	bool          command;    /* the command that was to be run is not there (ENOENT,
+				   * ENOTDIR) or cannot be: set by who finds that out */
 	char          field[80];  /* JSON pointer of the bad input, or "" */
 	char          msg[512];   /* outermost context first, cut at the tail */
 };
 
-#define ERR_INIT { .errnum = 0, .code = ERR_NONE, .field = "", .msg = "" }
+#define ERR_INIT { .errnum = 0, .code = ERR_NONE, .command = false, .field = "", .msg = "" }
 
 /* What each code means to the outside. */
 struct err_code_desc {

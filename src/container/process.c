@@ -247,7 +247,7 @@ static int search_path(struct process *p, const char *name, struct err *e)
 		       name);
 }
 
-static int find_program(struct process *p, struct err *e)
+static int look_for_program(struct process *p, struct err *e)
 {
 	const char *name = p->conf->args.n ? p->conf->args.v[0] : "";
 
@@ -262,6 +262,15 @@ static int find_program(struct process *p, struct err *e)
 	}
 	p->path = str_dup(name);
 	return p->path ? 0 : err_nomem(e);
+}
+
+/* The kind of failure is kept beside the message: who started us need not read that. */
+static int find_program(struct process *p, struct err *e)
+{
+	int r = look_for_program(p, e);
+
+	e->command = r < 0 && e->errnum != ENOMEM;
+	return r;
 }
 
 /* With no_new_privs the filter can wait for the last moment, unless it has a listener. */
@@ -340,7 +349,7 @@ int process_settle(struct process *p, struct err *e)
 	return r;
 }
 
-int process_exec_failed(const char *path, int errnum, struct err *e)
+static int exec_failed(const char *path, int errnum, struct err *e)
 {
 	switch (errnum) {
 	case ENOENT:
@@ -352,6 +361,14 @@ int process_exec_failed(const char *path, int errnum, struct err *e)
 	default:
 		return err_set(e, errnum, ERR_HOST, "exec %s", path);
 	}
+}
+
+int process_exec_failed(const char *path, int errnum, struct err *e)
+{
+	int r = exec_failed(path, errnum, e);
+
+	e->command = true;
+	return r;
 }
 
 int process_exec(struct process *p, struct err *e)

@@ -126,14 +126,25 @@ int oci_print(json_t *own, struct err *e)
 	return 0;
 }
 
+/* For programs that start us: docs/formats/runtime-log.md. */
+static const char *reason_of(const struct err *e)
+{
+	return !e->command ? "other" :
+	       e->errnum == ENOENT || e->errnum == ENOTDIR ? "command-not-found" :
+							     "command-not-executable";
+}
+
 /* The same line for the log that the caller reads and for the person at the terminal. */
 static void report(const struct err *e, bool to_log)
 {
+	char number[16];
 	char text[sizeof(e->msg) + sizeof(e->field) + 160];
 
 	err_text(e, text, sizeof(text));
 	if (to_log) {
-		log_error(text);
+		snprintf(number, sizeof(number), "%d", e->errnum);
+		log_error(text, "reason", reason_of(e), "code", err_codes[e->code].name, "errno",
+			  number);
 	}
 	fprintf(stderr, "holm-oci: %s\n", text);
 }

@@ -154,9 +154,10 @@ int adopt_all(struct node *n, struct err *e)
 	if (r < 0) {
 		return r;
 	}
-	bool rebooted = !str_eq0(boot_id, n->boot_id);
+	/* Not known: a store of before it was kept there, or a new one. */
+	bool rebooted = boot_id && !str_eq(boot_id, n->boot_id);
 
-	if (rebooted && boot_id) {
+	if (rebooted) {
 		drop_run_time(n);
 	}
 	renew_pins(n);
@@ -175,5 +176,5 @@ int adopt_all(struct node *n, struct err *e)
 	if (!run || !state) {
 		adopt_sweep_later(n);
 	}
-	return rebooted ? rstore_meta_put(n->rstore, "boot-id", n->boot_id, e) : 0;
+	return rebooted || !boot_id ? rstore_meta_put(n->rstore, "boot-id", n->boot_id, e) : 0;
 }

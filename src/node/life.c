@@ -216,11 +216,9 @@ static void on_idle(struct instance *i, const struct shim_status *st)
 static void on_failed(struct instance *i, const struct shim_status *st)
 {
 	struct err e = ERR_INIT;
-	bool command = st->exit_code == 126 || st->exit_code == 127;
 
-	ignore_result(err_set(&e, ENOEXEC, command ? ERR_INVALID : ERR_UNAVAILABLE, "%s",
-			      st->error ? st->error : "it did not start")); /* kept by it */
-	start_failed(i, st->exit_code ? st->exit_code : 125, &e);
+	shim_status_err(st, &e);
+	start_failed(i, shim_exit_code(st->reason, st->exit_code), &e);
 }
 
 void life_on_status(struct instance *i, const struct shim_status *st)
@@ -396,7 +394,7 @@ static void on_started(struct instance *i, const struct shim_reply *r, const str
 		return; /* our predecessor's order came through after all */
 	}
 	if (shim_reply_err(r, &why) < 0) {
-		start_failed(i, r->exit_code ? r->exit_code : 125, &why);
+		start_failed(i, shim_exit_code(r->reason, r->exit_code), &why);
 	}
 }
 

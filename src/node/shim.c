@@ -232,6 +232,11 @@ static int on_welcome(struct shim *s, const struct shim_welcome *w, struct err *
 	struct instance *i = s->instance;
 	int r = 0;
 
+	if (w->version < SHIM_PROTO_OLDEST || w->version > SHIM_PROTO_VERSION) {
+		return err_set(e, EPROTO, ERR_UNSUPPORTED,
+			       "the instance's shim speaks version %u, this daemon %d to %d", w->version,
+			       SHIM_PROTO_OLDEST, SHIM_PROTO_VERSION);
+	}
 	s->conn.version = (uint16_t)w->version;
 	loop_timer_stop(s->timer);
 	if (!s->child) {
@@ -369,6 +374,29 @@ int shim_reply_err(const struct shim_reply *r, struct err *e)
 		       r->message ? r->message : "the instance's shim refused");
 }
 
+void shim_status_err(const struct shim_status *st, struct err *e)
+{
+	const char *text = st->error ? st->error : "it did not start";
+	bool command = st->exit_code == 126 || st->exit_code == 127;
+	enum err_code code = st->code > ERR_NONE && st->code < ERR__COUNT ?
+			     (enum err_code)st->code : command ? ERR_INVALID : ERR_UNAVAILABLE;
+	/* Of the host's errors err_text() appends the number's text, and this has it already. */
+	size_t len = strlen(text);
+	auto_free char *tail = code == ERR_HOST ? str_printf(": %s", strerror((int)st->errnum)) : NULL;
+
+	len -= tail && str_ends(text, tail) ? strlen(tail) : 0;
+	ignore_result(err_set(e, st->errnum ? (int)st->errnum : ENOEXEC, code, "%.*s", (int)len,
+			      text)); /* it is what is wanted */
+}
+
+uint32_t shim_exit_code(uint32_t reason, uint32_t told)
+{
+	if (reason == SHIM_REASON_NONE) { /* version 1: it says the code itself */
+		return told ? told : 125;
+	}
+	return shim_reason_exit_code((enum shim_reason)reason);
+}
+
 static int send_hello(struct shim *s, struct err *e)
 {
 	struct shim_hello hello = {
@@ -388,7 +416,7 @@ static struct shim *shim_new(struct instance *i, struct err *e)
 		s->instance = i;
 		list_init(&s->requests);
 		loop_post_init(&s->fail_post, on_fail_post, s);
-		wire_conn_init(&s->conn, -1, SHIM_PROTO_VERSION);
+		wire_conn_init(&s->conn, -1, SHIM_PROTO_OLDEST);
 		if (loop_timer_new(i->node->loop, on_welcome_timeout, s, &s->timer) < 0) {
 			free(s);
 			s = NULL;
@@ -409,7 +437,7 @@ static int connect_to(struct shim *s, int dir_fd, struct err *e)
 		return err_set(e, -fd, fd == -ENOENT || fd == -ECONNREFUSED ? ERR_NOT_FOUND :
 			       ERR_HOST, "connect to the shim of instance %.12s", s->instance->id);
 	}
-	wire_conn_init(&s->conn, fd, SHIM_PROTO_VERSION);
+	wire_conn_init(&s->conn, fd, SHIM_PROTO_OLDEST); /* until the welcome */
 	int r = loop_fd_new(s->instance->node->loop, fd, LOOP_IN, on_conn, s, &s->src);
 
 	return r < 0 ? err_set(e, -r, ERR_HOST, "watch the shim's connection") : 0;

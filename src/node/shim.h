@@ -36,6 +36,12 @@ int shim_request(struct instance *i, enum shim_msg_type type, const void *msg, s
 /* An error as the shim's reply gives it. */
 int shim_reply_err(const struct shim_reply *r, struct err *e) must_check;
 
+/* Why it failed, as a status of SHIM_FAILED gives it, of whatever version. */
+void shim_status_err(const struct shim_status *st, struct err *e);
+
+/* The exit status of a failed start: by its reason, or what a shim of version 1 told. */
+uint32_t shim_exit_code(uint32_t reason, uint32_t told);
+
 /* The last status, or NULL before the first. */
 const struct shim_status *shim_status(const struct shim *s);
 

@@ -54,7 +54,11 @@ void conn_send(struct conn *c, enum shim_msg_type type, uint32_t serial, const v
 	if (c->closing) {
 		return;
 	}
-	if (wire_conn_send(&c->wire, &shim_msgs[type], serial, msg) < 0) {
+	union shim_any m;
+
+	memcpy(&m, msg, shim_msgs[type].size);
+	shim_msg_for_version(type, c->wire.version, &m);
+	if (wire_conn_send(&c->wire, &shim_msgs[type], serial, &m) < 0) {
 		c->closing = true; /* gone, or it does not read: it finds us again */
 	}
 	watch(c);
@@ -70,12 +74,12 @@ void conn_broadcast(struct shim *s, enum shim_msg_type type, const void *msg)
 }
 
 void conn_reply_with(struct shim *s, uint32_t conn, uint32_t serial, const struct err *e,
-		     const char *text, uint64_t value, uint32_t exit_code)
+		     const char *text, uint64_t value, enum shim_reason reason)
 {
 	struct conn *c = conn_find(s, conn);
 	struct shim_reply m = { .errnum = (uint32_t)e->errnum, .code = e->code, .value = value,
 				.message = e->errnum ? (char *)(uintptr_t)e->msg : NULL,
-				.text = (char *)(uintptr_t)text, .exit_code = exit_code };
+				.text = (char *)(uintptr_t)text, .reason = reason };
 
 	if (c) {
 		conn_send(c, SHIM_REPLY, serial, &m);
@@ -84,7 +88,7 @@ void conn_reply_with(struct shim *s, uint32_t conn, uint32_t serial, const struc
 
 void conn_reply(struct shim *s, uint32_t conn, uint32_t serial, const struct err *e)
 {
-	conn_reply_with(s, conn, serial, e, NULL, 0, 0);
+	conn_reply_with(s, conn, serial, e, NULL, 0, SHIM_REASON_NONE);
 }
 
 void conn_close_older(struct shim *s, uint64_t epoch)
@@ -208,7 +212,7 @@ static void on_accept(struct ev_fd *ev, uint32_t events)
 	c->shim = s;
 	c->id = ++s->next_conn;
 	c->ev.fn = on_conn;
-	wire_conn_init(&c->wire, take_fd(&fd), SHIM_PROTO_VERSION);
+	wire_conn_init(&c->wire, take_fd(&fd), SHIM_PROTO_OLDEST); /* until the hello */
 	list_add_tail(&s->conns, &c->link);
 	s->n_conns++;
 	ev_timer_stop(&s->idle);

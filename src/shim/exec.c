@@ -37,12 +37,12 @@ static void remove_files(struct session *x)
 	}
 }
 
-static void exec_failed(struct session *x, const struct err *e, uint32_t exit_code)
+static void exec_failed(struct session *x, const struct err *e, enum shim_reason reason)
 {
 	struct shim *s = x->shim;
 
-	session_fail(x, e->msg, exit_code);
-	conn_reply_with(s, x->exec_conn, x->exec_serial, e, NULL, 0, exit_code);
+	session_fail(x, e->msg, reason);
+	conn_reply_with(s, x->exec_conn, x->exec_serial, e, NULL, 0, reason);
 	x->exit.done = true;
 	x->acked = true; /* its start was never reported, so nobody will */
 	shim_collect(s);
@@ -54,7 +54,8 @@ static void exec_done(struct job *j, int status)
 	struct shim *s = j->shim;
 	struct err e = ERR_INIT;
 	pid_t pid = 0;
-	int r = status == 0 ? 0 : job_error(j, status, "exec", &e);
+	enum shim_reason reason = SHIM_REASON_SHIM;
+	int r = status == 0 ? 0 : job_error(j, status, "exec", &reason, &e);
 
 	r = r < 0 ? r : shim_read_pid(s, file_name(x, "pid").text, &pid, &e);
 	if (r == 0 && x->terminal) {
@@ -62,11 +63,12 @@ static void exec_done(struct job *j, int status)
 	}
 	remove_files(x);
 	if (r < 0) {
-		exec_failed(x, &e, status == 0 ? 125 : job_exit_code(&e));
+		exec_failed(x, &e, reason);
 		return;
 	}
 	session_started(x, pid);
-	conn_reply_with(s, x->exec_conn, x->exec_serial, &e, NULL, (uint64_t)pid, 0);
+	conn_reply_with(s, x->exec_conn, x->exec_serial, &e, NULL, (uint64_t)pid,
+			SHIM_REASON_NONE);
 	shim_tell_exec(s, x, NULL);
 	shim_claim_orphan(s, x);
 }
@@ -171,7 +173,7 @@ int order_exec(struct conn *c, uint32_t serial, struct shim_exec *m, struct err 
 	r = r < 0 ? r : run(x, m->process, e);
 	if (r < 0) {
 		remove_files(x);
-		exec_failed(x, e, 125);
+		exec_failed(x, e, SHIM_REASON_SHIM);
 	}
 	return 0; /* answered */
 }

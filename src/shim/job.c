@@ -196,16 +196,17 @@ bool job_reaped(struct shim *s, pid_t pid, int status)
 	return false;
 }
 
-/* The text of the last "msg" in JSON lines, unescaped as far as a person needs. */
-static bool last_msg(const char *text, char *out, size_t out_bytes)
+/* The value of "key" in a line of JSON, unescaped as far as a person needs. */
+static bool json_text_of(const char *line, const char *key, char *out, size_t out_bytes)
 {
-	const char *at = NULL;
+	char mark[32];
 	size_t n = 0;
 
-	for (const char *p = strstr(text, "\"msg\":\""); p; p = strstr(p + 1, "\"msg\":\"")) {
-		at = p + strlen("\"msg\":\"");
-	}
-	for (; at && *at && *at != '"' && n + 1 < out_bytes; at++) {
+	(void)snprintf(mark, sizeof(mark), "\"%s\":\"", key);
+	/* Inside a text its quotes are escaped, so this finds no text that looks like it. */
+	const char *at = strstr(line, mark);
+
+	for (at = at ? at + strlen(mark) : NULL; at && *at && *at != '"' && n + 1 < out_bytes; at++) {
 		char c = *at;
 
 		if (c == '\\' && at[1]) {
@@ -221,18 +222,98 @@ static bool last_msg(const char *text, char *out, size_t out_bytes)
 	return n > 0;
 }
 
-int job_error(struct job *j, int status, const char *what, struct err *e)
+/* The last line of the runtime's log that says something. */
+static const char *last_line(const char *log)
+{
+	const char *line = log, *found = NULL;
+
+	for (; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, "{", 1) == 0) {
+			found = line;
+		}
+	}
+	return found;
+}
+
+/* A runtime other than ours tells the kind of its failure by well-known words alone. */
+static enum shim_reason reason_of_words(const char *msg)
+{
+	if (strstr(msg, "not found") || strstr(msg, "no such file") || strstr(msg, "No such file")) {
+		return SHIM_REASON_NOT_FOUND;
+	}
+	if (strstr(msg, "ermission denied") || strstr(msg, "xec format") ||
+	    strstr(msg, "s a directory")) {
+		return SHIM_REASON_NOT_EXECUTABLE;
+	}
+	return SHIM_REASON_RUNTIME;
+}
+
+static enum shim_reason reason_of_word(const char *word)
+{
+	return str_eq(word, shim_reason_names[SHIM_REASON_NOT_FOUND]) ? SHIM_REASON_NOT_FOUND :
+	       str_eq(word, shim_reason_names[SHIM_REASON_NOT_EXECUTABLE]) ?
+								 SHIM_REASON_NOT_EXECUTABLE :
+								 SHIM_REASON_RUNTIME;
+}
+
+/*
+ * What the runtime wrote (docs/formats/runtime-log.md). What is wrong with the command, or not
+ * there, is the mistake of who asked; of the host it is only where the runtime says so.
+ */
+static int runtime_error(const char *line, const char *what, const char *msg,
+			 enum shim_reason *ret_reason, struct err *e)
+{
+	char word[40], code_name[24], number[16];
+	uint64_t errnum = 0;
+
+	if (!line || !json_text_of(line, "reason", word, sizeof(word))) {
+		*ret_reason = reason_of_words(msg);
+		return err_set(e, *ret_reason == SHIM_REASON_NOT_FOUND ? ENOENT :
+			       *ret_reason == SHIM_REASON_NOT_EXECUTABLE ? EACCES : ECANCELED,
+			       ERR_INVALID, "%s: %s", what, msg);
+	}
+	*ret_reason = reason_of_word(word);
+
+	enum err_code code = json_text_of(line, "code", code_name, sizeof(code_name)) ?
+			     err_code_parse(code_name) : ERR_INVALID;
+
+	if (!json_text_of(line, "errno", number, sizeof(number)) ||
+	    parse_u64(number, 4095, &errnum) < 0) {
+		errnum = ECANCELED;
+	}
+	if (*ret_reason != SHIM_REASON_RUNTIME || code == ERR_NOT_FOUND || code == ERR_DENIED ||
+	    code == ERR_CONFLICT || code == ERR_NONE || code == ERR__COUNT) {
+		code = ERR_INVALID;
+	}
+	size_t len = strlen(msg), tail = 0;
+
+	if (code == ERR_HOST) { /* err_text() says it again */
+		auto_free char *text = str_printf(": %s", strerror((int)errnum));
+
+		tail = text && str_ends(msg, text) ? strlen(text) : 0;
+	}
+	return err_set(e, (int)errnum, code, "%s: %.*s", what, (int)(len - tail), msg);
+}
+
+int job_error(struct job *j, int status, const char *what, enum shim_reason *ret_reason,
+	      struct err *e)
 {
 	auto_buf struct buf log = BUF_INIT;
+	enum shim_reason reason;
 	char msg[400];
 
+	ret_reason = ret_reason ? ret_reason : &reason;
 	if (j->timed_out) {
+		*ret_reason = SHIM_REASON_TIMEOUT;
 		return err_set(e, ETIMEDOUT, ERR_HOST, "%s took too long and was ended", what);
 	}
 	if (j->log_name) {
 		ignore_result(sys_read_file(j->shim->dir_fd, j->log_name, 65536, &log)); /* or "" */
 	}
-	if (!last_msg(buf_str(&log), msg, sizeof(msg))) {
+	const char *line = last_line(buf_str(&log));
+
+	if (!line || !json_text_of(line, "msg", msg, sizeof(msg))) {
 		/* The last line of what it printed. */
 		const char *out = buf_str(&j->out);
 		size_t len = strlen(out);
@@ -250,19 +331,5 @@ int job_error(struct job *j, int status, const char *what, struct err *e)
 	} else if (!msg[0]) {
 		(void)snprintf(msg, sizeof(msg), "ended with status %d", WEXITSTATUS(status));
 	}
-	/* What went wrong with the command is the caller's mistake, the rest the host's. */
-	if (strstr(msg, "not found") || strstr(msg, "no such file") ||
-	    strstr(msg, "No such file")) {
-		return err_set(e, ENOENT, ERR_INVALID, "%s: %s", what, msg);
-	}
-	if (strstr(msg, "ermission denied") || strstr(msg, "xec format") ||
-	    strstr(msg, "s a directory")) {
-		return err_set(e, EACCES, ERR_INVALID, "%s: %s", what, msg);
-	}
-	return err_set(e, ECANCELED, ERR_INVALID, "%s: %s", what, msg);
-}
-
-uint32_t job_exit_code(const struct err *e)
-{
-	return e->errnum == ENOENT ? 127 : e->errnum == EACCES ? 126 : 125;
+	return runtime_error(line, what, msg, ret_reason, e);
 }

@@ -100,9 +100,10 @@ static void job_done(struct job *j, int status)
 	struct err e = ERR_INIT;
 
 	if (status != 0) {
-		ignore_result(job_error(j, status, "the runtime", &e)); /* e is what counts */
+		ignore_result(job_error(j, status, "the runtime", NULL, &e)); /* e is what counts */
 	}
-	conn_reply_with(j->shim, j->conn, j->serial, &e, j->out.len ? buf_str(&j->out) : NULL, 0, 0);
+	conn_reply_with(j->shim, j->conn, j->serial, &e, j->out.len ? buf_str(&j->out) : NULL, 0,
+			SHIM_REASON_NONE);
 }
 
 static int run_job(struct conn *c, uint32_t serial, const char *const *args, job_fn done,
@@ -253,7 +254,7 @@ static int do_attach(struct conn *c, uint32_t serial, union shim_any *m, struct 
 
 	r = r < 0 ? r : client_add(x, &m->attach, &id, e);
 	if (r == 0) {
-		conn_reply_with(c->shim, c->id, serial, &fine, NULL, id, 0);
+		conn_reply_with(c->shim, c->id, serial, &fine, NULL, id, SHIM_REASON_NONE);
 	}
 	return r;
 }

@@ -35,7 +35,7 @@ int record_write(struct shim *s)
 		   "\"signal\":%u,\"oom\":%s,\"started_ns\":%llu,\"exited_ns\":%llu,"
 		   "\"log_lost_records\":%llu,\"log_lost_bytes\":%llu,\"error\":\"",
 		   s->conf.id, (unsigned long long)s->epoch,
-		   s->error[0] ? s->start_exit_code : x->code, x->signal,
+		   x->code, x->signal,
 		   s->oom ? "true" : "false", (unsigned long long)s->main.started_ns,
 		   (unsigned long long)(x->exited_ns ? x->exited_ns : clock_wall_ns()),
 		   (unsigned long long)s->log.lost_records, (unsigned long long)s->log.lost_bytes);

@@ -283,7 +283,7 @@ void session_exited(struct session *x, int wait_status)
 	maybe_ended(x);
 }
 
-void session_fail(struct session *x, const char *message, uint32_t exit_code)
+void session_fail(struct session *x, const char *message, enum shim_reason reason)
 {
 	close_theirs(x);
 	fd_close(&x->console_fd);
@@ -292,9 +292,9 @@ void session_fail(struct session *x, const char *message, uint32_t exit_code)
 	chan_close(&x->err);
 	ring_reset(&x->in_ring);
 	x->ended = true;
-	x->exit.code = exit_code;
+	x->exit.code = shim_reason_exit_code(reason);
 	client_message(x, message);
-	client_end(x, (int32_t)exit_code);
+	client_end(x, (int32_t)x->exit.code);
 }
 
 void session_fini(struct session *x)

@@ -43,7 +43,9 @@ void shim_tell_status(struct shim *s, struct conn *only)
 	const struct session *x = &s->main;
 	struct shim_status m = {
 		.state = s->state, .pid = shim_alive(s) ? (uint32_t)x->pid : 0,
-		.exit_code = s->state == SHIM_FAILED ? s->start_exit_code : x->exit.code,
+		.exit_code = x->exit.code,
+		.reason = s->start_reason, .errnum = (uint32_t)s->start_errnum,
+		.code = s->start_code,
 		.signal = x->exit.signal, .oom = s->oom, .started_ns = x->started_ns,
 		.exited_ns = x->exit.exited_ns, .error = s->error[0] ? s->error : NULL,
 		.log_lost_records = s->log.lost_records, .log_lost_bytes = s->log.lost_bytes,
@@ -164,7 +166,7 @@ static void delete_done(struct job *j, int status)
 	struct err e = ERR_INIT;
 
 	if (status != 0) {
-		ignore_result(job_error(j, status, "delete", &e)); /* e is what counts */
+		ignore_result(job_error(j, status, "delete", NULL, &e)); /* e is what counts */
 		log_err(LOG_LEVEL_WARN, &e);
 	}
 	if (s->state == SHIM_CREATING) {
@@ -211,14 +213,16 @@ static uint64_t start_left(const struct shim *s)
 	return s->start_until_ns > s->loop.now_ns ? s->start_until_ns - s->loop.now_ns : 1;
 }
 
-static void start_failed(struct shim *s, const struct err *e, uint32_t exit_code)
+static void start_failed(struct shim *s, const struct err *e, enum shim_reason reason)
 {
 	err_text(e, s->error, sizeof(s->error));
-	s->start_exit_code = exit_code;
-	session_fail(&s->main, s->error, exit_code);
+	s->start_reason = reason;
+	s->start_errnum = e->errnum;
+	s->start_code = e->code;
+	session_fail(&s->main, s->error, reason);
 	stop_network(s);
 	fd_close(&s->memory_fd);
-	conn_reply_with(s, s->start_conn, s->start_serial, e, NULL, 0, exit_code);
+	conn_reply_with(s, s->start_conn, s->start_serial, e, NULL, 0, reason);
 	run_delete(s);
 }
 
@@ -228,7 +232,8 @@ static void started(struct shim *s)
 
 	session_started(&s->main, s->main.pid);
 	shim_set_state(s, SHIM_RUNNING);
-	conn_reply_with(s, s->start_conn, s->start_serial, &e, NULL, (uint64_t)s->main.pid, 0);
+	conn_reply_with(s, s->start_conn, s->start_serial, &e, NULL, (uint64_t)s->main.pid,
+			SHIM_REASON_NONE);
 	if (s->early) {
 		main_exited(s, s->early_status);
 	}
@@ -237,11 +242,12 @@ static void started(struct shim *s)
 static void start_done(struct job *j, int status)
 {
 	struct shim *s = j->shim;
+	enum shim_reason reason = SHIM_REASON_NONE;
 	struct err e = ERR_INIT;
 
 	if (status != 0) {
-		ignore_result(job_error(j, status, "start", &e)); /* e is what counts */
-		start_failed(s, &e, job_exit_code(&e));
+		ignore_result(job_error(j, status, "start", &reason, &e)); /* e is what counts */
+		start_failed(s, &e, reason);
 		return;
 	}
 	started(s);
@@ -253,18 +259,19 @@ static void run_start(struct shim *s)
 	struct err e = ERR_INIT;
 
 	if (!job_runtime(s, args, NULL, start_left(s), start_done, &e)) {
-		start_failed(s, &e, 125);
+		start_failed(s, &e, SHIM_REASON_SHIM);
 	}
 }
 
 static void network_done(struct job *j, int status)
 {
 	struct shim *s = j->shim;
+	enum shim_reason reason = SHIM_REASON_NONE;
 	struct err e = ERR_INIT;
 
 	if (status != 0) {
-		ignore_result(job_error(j, status, "network", &e)); /* e is what counts */
-		start_failed(s, &e, 125);
+		ignore_result(job_error(j, status, "network", &reason, &e)); /* e is what counts */
+		start_failed(s, &e, reason == SHIM_REASON_TIMEOUT ? reason : SHIM_REASON_NETWORK);
 		return;
 	}
 	if (shim_read_pid(s, "net.pid", &s->network_pid, &e) < 0) {
@@ -306,13 +313,13 @@ static void run_network(struct shim *s)
 
 	if (network_argv(s, &argv) < 0) {
 		ignore_result(err_nomem(&e)); /* e is what counts */
-		start_failed(s, &e, 125);
+		start_failed(s, &e, SHIM_REASON_SHIM);
 		return;
 	}
 	struct job *j = job_start(s, &argv, NULL, start_left(s), network_done, &e);
 
 	if (!j) {
-		start_failed(s, &e, 125);
+		start_failed(s, &e, SHIM_REASON_SHIM);
 		return;
 	}
 	j->creates = true; /* it goes to the background as a child of ours */
@@ -341,8 +348,8 @@ static void create_done(struct job *j, int status)
 {
 	struct shim *s = j->shim;
 	struct err e = ERR_INIT;
-	int r = status == 0 ? 0 : job_error(j, status, "start", &e);
-	uint32_t exit_code = status == 0 ? 125 : job_exit_code(&e);
+	enum shim_reason reason = SHIM_REASON_SHIM;
+	int r = status == 0 ? 0 : job_error(j, status, "start", &reason, &e);
 
 	r = r < 0 ? r : shim_read_pid(s, "init.pid", &s->main.pid, &e);
 	if (r == 0 && s->main.terminal) {
@@ -350,7 +357,7 @@ static void create_done(struct job *j, int status)
 		ignore_result(sys_unlinkat(s->dir_fd, "console.sock", 0)); /* of no more use */
 	}
 	if (r < 0) {
-		start_failed(s, &e, exit_code);
+		start_failed(s, &e, reason);
 		return;
 	}
 	record_watch_memory(s, s->main.pid);
@@ -374,11 +381,11 @@ void shim_start(struct shim *s)
 	ev_timer_stop(&s->idle);
 	if (!pid || !sock) {
 		ignore_result(err_nomem(&e)); /* e is what counts */
-		start_failed(s, &e, 125);
+		start_failed(s, &e, SHIM_REASON_SHIM);
 		return;
 	}
 	if (session_open(&s->main, "console.sock", &e) < 0) {
-		start_failed(s, &e, 125);
+		start_failed(s, &e, SHIM_REASON_SHIM);
 		return;
 	}
 	args[n++] = s->network.n > 0 ? "create" : "run";
@@ -396,7 +403,7 @@ void shim_start(struct shim *s)
 	struct job *j = job_runtime(s, args, s->main.theirs, start_left(s), create_done, &e);
 
 	if (!j) {
-		start_failed(s, &e, 125);
+		start_failed(s, &e, SHIM_REASON_SHIM);
 		return;
 	}
 	j->creates = true;

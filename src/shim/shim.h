@@ -196,7 +196,9 @@ struct shim {
 	int              fatal;       /* -errno that ends it before it was of use */
 	char             error[1024];
 	uint32_t         start_conn, start_serial, start_rows, start_cols;
-	uint32_t         start_exit_code;
+	enum shim_reason start_reason;   /* of SHIM_FAILED, as the two next */
+	int              start_errnum;
+	enum err_code    start_code;
 	uint64_t         start_until_ns;
 };
 
@@ -230,7 +232,7 @@ void session_resume_output(struct session *x);
 void session_input(struct session *x, const void *data, size_t n); /* n <= room of in_ring */
 void session_close_input(struct session *x);
 int  session_resize(struct session *x, uint32_t rows, uint32_t cols) must_check;
-void session_fail(struct session *x, const char *message, uint32_t exit_code);
+void session_fail(struct session *x, const char *message, enum shim_reason reason);
 void session_fini(struct session *x);
 
 /* client.c */
@@ -249,10 +251,12 @@ struct job *job_start(struct shim *s, const struct strv *argv, const int stdio[3
 struct job *job_runtime(struct shim *s, const char *const *args, const int stdio[3],
 			uint64_t timeout_ns, job_fn done, struct err *e) must_check;
 bool job_reaped(struct shim *s, pid_t pid, int status);
-/* Why a job of the runtime failed, from its log or its output; fills e. */
-int  job_error(struct job *j, int status, const char *what, struct err *e) must_check;
-/* What `run` and `exec` exit with after such an error. */
-uint32_t job_exit_code(const struct err *e);
+/*
+ * Why a job of the runtime (or another one) failed, from its log or its output: fills e. Its
+ * kind is in *ret_reason (may be NULL).
+ */
+int  job_error(struct job *j, int status, const char *what, enum shim_reason *ret_reason,
+	       struct err *e) must_check;
 
 /* conn.c */
 int  conn_listen(struct shim *s) must_check;
@@ -261,7 +265,7 @@ void conn_send(struct conn *c, enum shim_msg_type type, uint32_t serial, const v
 void conn_broadcast(struct shim *s, enum shim_msg_type type, const void *msg);
 void conn_reply(struct shim *s, uint32_t conn, uint32_t serial, const struct err *e);
 void conn_reply_with(struct shim *s, uint32_t conn, uint32_t serial, const struct err *e,
-		     const char *text, uint64_t value, uint32_t exit_code);
+		     const char *text, uint64_t value, enum shim_reason reason);
 void conn_close_older(struct shim *s, uint64_t epoch);
 void conn_drop_all(struct shim *s);
 

@@ -11,6 +11,40 @@ const char *const shim_state_names[SHIM_STATE__COUNT] = {
 	[SHIM_FAILED]   = "failed",
 };
 
+const char *const shim_reason_names[SHIM_REASON__COUNT + 1] = {
+	[SHIM_REASON_NONE]           = "none",
+	[SHIM_REASON_NOT_FOUND]      = "command-not-found",
+	[SHIM_REASON_NOT_EXECUTABLE] = "command-not-executable",
+	[SHIM_REASON_RUNTIME]        = "runtime",
+	[SHIM_REASON_NETWORK]        = "network",
+	[SHIM_REASON_TIMEOUT]        = "timeout",
+	[SHIM_REASON_SHIM]           = "shim",
+};
+
+uint32_t shim_reason_exit_code(enum shim_reason reason)
+{
+	return reason == SHIM_REASON_NOT_FOUND ? 127 :
+	       reason == SHIM_REASON_NOT_EXECUTABLE ? 126 : 125;
+}
+
+void shim_msg_for_version(unsigned type, uint16_t version, void *msg)
+{
+	if (type == SHIM_REPLY) {
+		struct shim_reply *m = msg;
+		uint32_t reason = m->reason;
+
+		m->exit_code = 0;
+		if (version < 2) {
+			m->reason = 0;
+			m->exit_code = reason ? shim_reason_exit_code((enum shim_reason)reason) : 0;
+		}
+	} else if (type == SHIM_STATUS && version < 2) {
+		struct shim_status *m = msg;
+
+		m->reason = m->errnum = m->code = 0;
+	}
+}
+
 enum { ROWS_MAX = 65535, MESSAGE_MAX = 4096, JSON_MAX = 512 * 1024, ID_MAX = 128 };
 
 #define REQ WIRE_REQUIRED
@@ -41,7 +75,8 @@ static const struct wire_field reply_fields[] = {
 	{ 3, "message", WIRE_STR, IN(message), 0, 0, MESSAGE_MAX, "what failed, for a person" },
 	{ 4, "text", WIRE_STR, IN(text), 0, 0, JSON_MAX, "result" },
 	{ 5, "value", WIRE_U64, IN(value), 0, 0, 0, "result" },
-	{ 6, "exit_code", WIRE_U32, IN(exit_code), 0, 0, 255, "for run and exec: 125, 126, 127" },
+	{ 6, "exit_code", WIRE_U32, IN(exit_code), 0, 0, 255, "version 1: 125, 126 or 127" },
+	{ 7, "reason", WIRE_U32, IN(reason), 0, 0, UINT16_MAX, "version 2: enum shim_reason" },
 };
 #undef IN
 
@@ -60,6 +95,9 @@ static const struct wire_field status_fields[] = {
 	{ 10, "log_lost_bytes", WIRE_U64, IN(log_lost_bytes), 0, 0, 0, "not taken by the disk" },
 	{ 11, "attached", WIRE_U32, IN(attached), 0, 0, 0, "clients now" },
 	{ 12, "dropped", WIRE_U32, IN(dropped), 0, 0, 0, "clients that did not read" },
+	{ 13, "reason", WIRE_U32, IN(reason), 0, 0, UINT16_MAX, "version 2: why it failed" },
+	{ 14, "errnum", WIRE_U32, IN(errnum), 0, 0, 4095, "version 2: of that" },
+	{ 15, "code", WIRE_U32, IN(code), 0, 0, ERR__COUNT - 1, "version 2: of that" },
 };
 #undef IN
 

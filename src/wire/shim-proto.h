@@ -26,7 +26,7 @@
 #include "wire/wire.h"
 
 enum {
-	SHIM_PROTO_VERSION = 1,    /* what we speak */
+	SHIM_PROTO_VERSION = 2,    /* what we speak */
 	SHIM_PROTO_OLDEST  = 1,    /* what we still understand */
 	SHIM_SESSION_MAX   = 64,   /* bytes of an exec session's name */
 };
@@ -75,6 +75,24 @@ enum shim_state {
 /* "idle", "creating", "running", ... */
 extern const char *const shim_state_names[SHIM_STATE__COUNT];
 
+/* Why a START or an EXEC failed. */
+enum shim_reason {
+	SHIM_REASON_NONE,
+	SHIM_REASON_NOT_FOUND,      /* there is no such command */
+	SHIM_REASON_NOT_EXECUTABLE, /* it is there and cannot be run */
+	SHIM_REASON_RUNTIME,        /* the runtime failed otherwise */
+	SHIM_REASON_NETWORK,        /* the network helper failed */
+	SHIM_REASON_TIMEOUT,        /* it took too long and was ended */
+	SHIM_REASON_SHIM,           /* the shim itself could not do it */
+	SHIM_REASON__COUNT,
+};
+
+/* "", "command-not-found", "command-not-executable", "runtime", ... */
+extern const char *const shim_reason_names[SHIM_REASON__COUNT + 1];
+
+/* What `run` and `exec` end with: 127, 126, or 125 for all else. */
+uint32_t shim_reason_exit_code(enum shim_reason reason);
+
 enum {
 	SHIM_STDIN  = 1,
 	SHIM_STDOUT = 2,
@@ -108,8 +126,9 @@ struct shim_reply {
 	char    *message;      /* for a person */
 	char    *text;         /* result of STATS, PIDS */
 	uint64_t value;        /* result of EXEC, ATTACH */
-	uint32_t exit_code;    /* of a failed START or EXEC: 127 no such command, 126 cannot be
-				* run, 125 anything else; for `holm run` and `holm exec` */
+	uint32_t exit_code;    /* version 1 only: of a failed START or EXEC, 127 no such command,
+				* 126 cannot be run, 125 anything else */
+	uint32_t reason;       /* since version 2: enum shim_reason */
 };
 
 struct shim_status {
@@ -125,6 +144,9 @@ struct shim_status {
 	uint64_t log_lost_bytes;
 	uint32_t attached;          /* clients now */
 	uint32_t dropped;           /* clients dropped because they did not read */
+	uint32_t reason;            /* since version 2, of SHIM_FAILED: enum shim_reason, */
+	uint32_t errnum;            /* its errno, */
+	uint32_t code;              /* its enum err_code */
 };
 
 struct shim_empty {
@@ -223,6 +245,12 @@ union shim_any {
 
 /* Indexed by enum shim_msg_type; [SHIM_NONE] is empty. */
 extern const struct wire_msg shim_msgs[SHIM_MSG__COUNT];
+
+/*
+ * Take out of a message what a peer of an older version is not told, and put in what it needs
+ * instead. `msg` is one of type's structs, changed in place.
+ */
+void shim_msg_for_version(unsigned type, uint16_t version, void *msg);
 
 /* The table of a type from the wire, or NULL. */
 const struct wire_msg *shim_msg(uint16_t type);

@@ -21,11 +21,12 @@ MESSAGES = {
     "welcome": (2, {1: ("version", U32), 2: ("epoch", U64), 3: ("instance", STR),
                     4: ("pid", U32), 5: ("program", STR)}),
     "reply": (3, {1: ("errnum", U32), 2: ("code", U32), 3: ("message", STR), 4: ("text", STR),
-                  5: ("value", U64), 6: ("exit_code", U32)}),
+                  5: ("value", U64), 6: ("exit_code", U32), 7: ("reason", U32)}),
     "status": (4, {1: ("state", U32), 2: ("pid", U32), 3: ("exit_code", U32),
                    4: ("signal", U32), 5: ("oom", BOOL), 6: ("started_ns", U64),
                    7: ("exited_ns", U64), 8: ("error", STR), 9: ("log_lost_records", U64),
-                   10: ("log_lost_bytes", U64), 11: ("attached", U32), 12: ("dropped", U32)}),
+                   10: ("log_lost_bytes", U64), 11: ("attached", U32), 12: ("dropped", U32),
+                   13: ("reason", U32), 14: ("errnum", U32), 15: ("code", U32)}),
     "get-status": (5, {}),
     "start": (6, {1: ("rows", U32), 2: ("cols", U32), 3: ("network", STRV),
                   4: ("timeout_ms", U32)}),
@@ -52,6 +53,8 @@ MESSAGES = {
     "shutdown": (20, {1: ("kill", BOOL)}),
 }
 NAMES = {number: name for name, (number, _) in MESSAGES.items()}
+REASONS = ["none", "command-not-found", "command-not-executable", "runtime", "network", "timeout",
+           "shim"]
 STATES = ["idle", "creating", "running", "paused", "exited", "gone", "failed"]
 DEFAULTS = {U32: 0, U64: 0, STR: None, BYTES: b"", STRV: [], BOOL: False, FD: None}
 
@@ -136,7 +139,7 @@ class Peer:
 class Connection:
     """One connection of a daemon. Events are kept in order in .events."""
 
-    def __init__(self, folder, instance, epoch=1, hello=True, versions=(1, 1)):
+    def __init__(self, folder, instance, epoch=1, hello=True, versions=(1, 2)):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         fd = os.open(folder, os.O_PATH)
         try:
@@ -144,16 +147,18 @@ class Connection:
         finally:
             os.close(fd)
         self.serial, self.buffer, self.events, self.replies = 0, b"", [], {}
+        self.version = versions[1]
         if hello:
             self.welcome = self.call("hello", version_min=versions[0], version_max=versions[1],
                                      epoch=epoch, instance=instance)
+            self.version = self.welcome["version"]
 
     def close(self):
         self.sock.close()
 
     def send(self, name, **fields):
         self.serial += 1
-        data, fds = encode(name, self.serial, fields)
+        data, fds = encode(name, self.serial, fields, self.version)
         anc = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         sent = self.sock.sendmsg([data], anc)
         if sent < len(data):

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from lib.shim import STATES, Client, Connection, Shim, ShimError, alive
+from lib.shim import REASONS, STATES, Client, Connection, Shim, ShimError, alive
 from lib.wait import wait_for
 
 
@@ -33,6 +33,42 @@ def make(programs, busybox_rootfs, tmp_path):
     yield build
     for s in made:
         s.clean()
+
+
+def add_mount(config):
+    config["mounts"].append({"destination": "/x", "type": "bind", "options": ["bind"],
+                             "source": "/no/such/folder, permission denied"})
+
+
+def test_words_are_no_reason(make):
+    """What the runtime says for people does not decide the exit status."""
+    shim = make(["true"], change=add_mount)
+    conn = shim.connect()
+    client = conn.attach(streams=6)
+    with pytest.raises(ShimError) as error:
+        conn.call("start")
+    assert "permission denied" in error.value.reply["message"]
+    assert REASONS[error.value.reply["reason"]] == "runtime"
+    assert client.all()[3] == 125
+    conn.wait_state("failed")
+    assert shim.record()["exit_code"] == 125
+    conn.call("ack")
+    shim.wait_left()
+
+
+def test_daemon_of_version_1(make):
+    """It is told what that version has, and nothing else."""
+    shim = make(["nosuchprogram"])
+    conn = shim.connect(versions=(1, 1))
+    assert conn.welcome["version"] == 1
+    with pytest.raises(ShimError) as error:
+        conn.call("start")
+    assert (error.value.reply["exit_code"], error.value.reply["reason"]) == (127, 0)
+    failed = conn.wait_state("failed")
+    assert failed["exit_code"] == 127 and failed["error"]
+    assert (failed["reason"], failed["errnum"], failed["code"]) == (0, 0, 0)
+    conn.call("ack")
+    shim.wait_left()
 
 
 def finish(shim, conn):
@@ -175,11 +211,15 @@ def test_start_fails(make, args, code):
     client = conn.attach(streams=6)
     with pytest.raises(ShimError) as error:
         conn.call("start")
-    assert error.value.reply["exit_code"] == code
-    assert error.value.reply["message"]
+    reason = "command-not-found" if code == 127 else "command-not-executable"
+    assert REASONS[error.value.reply["reason"]] == reason
+    assert error.value.reply["exit_code"] == 0 and error.value.reply["message"]
     out, err, messages, status = client.all()
     assert status == code and messages
-    assert conn.wait_state("failed")["error"]
+    failed = conn.wait_state("failed")
+    assert failed["error"] and REASONS[failed["reason"]] == reason
+    assert (failed["errnum"], failed["code"]) == (error.value.errnum, error.value.reply["code"])
+    assert failed["exit_code"] == code
     assert shim.record()["exit_code"] == code and shim.record()["error"]
     conn.call("ack")
     shim.wait_left()
@@ -349,13 +389,14 @@ def test_exec_fails(make):
     shim = make(["sleep", "1000"])
     conn = shim.connect()
     conn.call("start")
-    for args, code in ((["nosuchprogram"], 127), (["/etc"], 126)):
+    for args, code, reason in ((["nosuchprogram"], 127, "command-not-found"),
+                               (["/etc"], 126, "command-not-executable")):
         ours, theirs = socket.socketpair()
         with pytest.raises(ShimError) as error:
             conn.call("exec", exec="bad", connection=theirs.fileno(), streams=6,
                       process=shim.process(args))
         theirs.close()
-        assert error.value.reply["exit_code"] == code, error.value
+        assert REASONS[error.value.reply["reason"]] == reason, error.value
         assert Client(ours).all()[3] == code
     wait_for("its files to go", lambda: not [n for n in os.listdir(shim.dir)
                                              if n.startswith(("x-", "rt-"))])
@@ -443,11 +484,11 @@ def test_protocol_errors(make):
     with pytest.raises((EOFError, ConnectionResetError)):
         conn.receive()
     with pytest.raises(ShimError) as error:
-        shim.connect(versions=(2, 9))
+        shim.connect(versions=(3, 9))
     assert error.value.errnum == errno.EPROTO
     # A newer daemon that also speaks our version is welcome.
     conn = shim.connect(versions=(1, 9))
-    assert conn.welcome["version"] == 1
+    assert conn.welcome["version"] == 2
     # Garbage ends its own connection and nothing else.
     bad = socket.socket(socket.AF_UNIX)
     bad.connect(os.path.join(shim.dir, "shim.sock"))
@@ -600,7 +641,7 @@ def test_network_helper_fails(make, tmp_path):
     with pytest.raises(ShimError) as error:
         conn.call("start", network=[str(script), "{pid}"])
     assert "no network today" in error.value.reply["message"]
-    assert error.value.reply["exit_code"] == 125
+    assert REASONS[error.value.reply["reason"]] == "network"
     finish(shim, conn)
 
 
