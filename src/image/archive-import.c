@@ -400,8 +400,10 @@ static int build(struct import *i, struct arena *a, struct err *e)
 
 	struct oci_desc layer_desc = {
 		.media_type = i->kind == OCI_KIND_LAYER_ZSTD ? OCI_MEDIA_LAYER_ZSTD :
-			      i->kind == OCI_KIND_LAYER_GZIP ? OCI_MEDIA_LAYER_GZIP : OCI_MEDIA_LAYER,
-		.digest = layer_info.digest, .size = layer_info.size,
+			      i->kind == OCI_KIND_LAYER_GZIP ? OCI_MEDIA_LAYER_GZIP :
+							       OCI_MEDIA_LAYER,
+		.digest = layer_info.digest,
+		.size = layer_info.size,
 	};
 	struct oci_desc config_desc = { .media_type = OCI_MEDIA_CONFIG,
 					.digest = config_info.digest, .size = config_info.size };

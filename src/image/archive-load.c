@@ -466,8 +466,10 @@ static int docker_image(struct load *l, const struct layout_docker *img, struct 
 	int r = oci_image_config_parse(en->doc, en->doc_len, OCI_MEDIA_CONFIG, &l->arena, &config,
 				       e);
 
-	r = r < 0 ? err_wrap(e, "entry \"%s\"", en->name) : docker_layers(l, img, &config, layers, e);
-	r = r < 0 ? r : worker_blob_put(l->w, NULL, "config", en->doc, en->doc_len, &config_info, e);
+	r = r < 0 ? err_wrap(e, "entry \"%s\"", en->name) :
+		    docker_layers(l, img, &config, layers, e);
+	r = r < 0 ? r :
+		    worker_blob_put(l->w, NULL, "config", en->doc, en->doc_len, &config_info, e);
 	if (r < 0) {
 		return r;
 	}
@@ -501,7 +503,7 @@ static int load_tar(struct load *l, struct err *e)
 	if (!docker || docker->kind != ENTRY_DOC) {
 		return err_set(e, EINVAL, ERR_INVALID,
 			       "not an archive of images: neither index.json with oci-layout nor "
-			       "manifest.json is in it (a root file system is taken by \"import\")");
+			       "manifest.json is in it (a root file system is for \"import\")");
 	}
 
 	struct layout_dockers images;
@@ -529,7 +531,8 @@ static int read_doc(struct load *l, const char *name, const char **ret_text, siz
 	int r = sys_read_fd(fd, ARCHIVE__DOC_MAX, &b);
 
 	if (r < 0) {
-		return err_set(e, -r, r == -EFBIG ? ERR_LIMIT : ERR_HOST, "%s cannot be read", name);
+		return err_set(e, -r, r == -EFBIG ? ERR_LIMIT : ERR_HOST, "%s cannot be read",
+			       name);
 	}
 	l->doc_bytes += b.len;
 	if (l->doc_bytes > ARCHIVE__DOCS_MAX) {
@@ -593,7 +596,8 @@ static int dir_blob(struct layout_source *src, const struct oci_desc *d, const c
 		ssize_t n = sys_read(fd, buf, ARCHIVE__BLOCK);
 
 		if (n <= 0) {
-			r = n < 0 ? err_set(e, (int)-n, ERR_HOST, "%s cannot be read", d->digest) : 0;
+			r = n < 0 ? err_set(e, (int)-n, ERR_HOST, "%s cannot be read", d->digest) :
+				    0;
 			break;
 		}
 		r = worker_blob_data(l->w, blob, buf, (size_t)n, e);

@@ -138,7 +138,8 @@ static int out_blob(struct tar_out *t, const char *name, const struct save_blob 
 		ssize_t n = sys_read(fd, t->buf, ARCHIVE__BLOCK);
 
 		if (n <= 0) {
-			r = n < 0 ? err_set(e, (int)-n, ERR_HOST, "%s cannot be read", b->digest) : 0;
+			r = n < 0 ? err_set(e, (int)-n, ERR_HOST, "%s cannot be read", b->digest) :
+				    0;
 			break;
 		}
 		digest_add(d, t->buf, (size_t)n);

@@ -105,7 +105,8 @@ int archive__next(struct archive *ar, struct archive_entry **ret, const char **r
 		return 0;
 	}
 
-	const char *name = r == ARCHIVE_OK || r == ARCHIVE_WARN ? archive_entry_pathname(*ret) : NULL;
+	const char *name = r == ARCHIVE_OK || r == ARCHIVE_WARN ? archive_entry_pathname(*ret) :
+								  NULL;
 
 	if (r != ARCHIVE_OK) {
 		return archive__fault(ar, name, e);

@@ -68,7 +68,8 @@ static int take_suite(const struct bootstrap *b, char *suite, size_t n, bool *re
 	*ret_given = rest && *rest == ':';
 	if (!rest || (*rest != '\0' && *rest != ':')) {
 		return err_set(e, EINVAL, ERR_UNSUPPORTED,
-			       "\"%.100s\" cannot be made here: only debian or debian:SUITE", b->what);
+			       "\"%.100s\" cannot be made here: only debian or debian:SUITE",
+			       b->what);
 	}
 	if (*ret_given) {
 		snprintf(suite, n, "%s", rest + 1);
@@ -76,7 +77,8 @@ static int take_suite(const struct bootstrap *b, char *suite, size_t n, bool *re
 		host_suite(suite, n);
 	}
 	if (!name_valid(suite) || !package_valid(suite)) {
-		return err_set(e, EINVAL, ERR_INVALID, "\"%.100s\" is not the name of a suite", suite);
+		return err_set(e, EINVAL, ERR_INVALID, "\"%.100s\" is not the name of a suite",
+			       suite);
 	}
 	return 0;
 }
@@ -87,8 +89,9 @@ static int debian_arch(const char *platform, const char **ret, struct err *e)
 	static const struct {
 		const char *go, *debian;
 	} table[] = {
-		{ "linux/amd64", "amd64" }, { "linux/arm64", "arm64" }, { "linux/386", "i386" },
-		{ "linux/arm/v7", "armhf" }, { "linux/arm/v5", "armel" }, { "linux/riscv64", "riscv64" },
+		{ "linux/amd64", "amd64" },     { "linux/arm64", "arm64" },
+		{ "linux/386", "i386" },        { "linux/arm/v7", "armhf" },
+		{ "linux/arm/v5", "armel" },    { "linux/riscv64", "riscv64" },
 		{ "linux/ppc64le", "ppc64el" }, { "linux/s390x", "s390x" },
 	};
 
@@ -137,8 +140,10 @@ static int make_argv(const struct bootstrap *b, const char *suite, struct progre
 		known = known || str_eq(variant, variants[i]);
 	}
 	if (!known) {
-		return err_set(e, EINVAL, ERR_INVALID, "there is no variant \"%.60s\": minbase, apt, "
-			       "essential, required, buildd, important, standard", variant);
+		return err_set(e, EINVAL, ERR_INVALID,
+			       "there is no variant \"%.60s\": minbase, apt, "
+			       "essential, required, buildd, important, standard",
+			       variant);
 	}
 
 	int r = debian_arch(b->platform ? b->platform : oci_platform_host(), &arch, e);
@@ -262,7 +267,8 @@ static int start(struct run *run, const struct strv *argv, int *ret_fd, struct e
 
 	r = r < 0 ? r : sys_pipe2(words, 0);
 	r = r < 0 ? err_set(e, -r, ERR_HOST, "mmdebstrap") :
-		    helper_start((const char *const *)argv->v, env, -1, out[1], words[1], &run->pid, e);
+		    helper_start((const char *const *)argv->v, env, -1, out[1], words[1], &run->pid,
+				 e);
 	fd_close(&out[1]);
 	fd_close(&words[1]);
 	if (r < 0) {

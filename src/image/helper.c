@@ -100,7 +100,8 @@ int helper_start(const char *const argv[], const char *const env[], int in_fd, i
 	char prog[PATH_MAX];
 
 	if (find_program(argv[0], prog) < 0) {
-		return err_set(e, ENOPKG, ERR_UNSUPPORTED, "the program %s is not installed", argv[0]);
+		return err_set(e, ENOPKG, ERR_UNSUPPORTED, "the program %s is not installed",
+			       argv[0]);
 	}
 	if (null < 0) {
 		return err_set(e, -null, ERR_HOST, "/dev/null");

@@ -75,7 +75,8 @@ int http_req_header(struct http_req *q, const char *fmt, ...)
 	buf_vprintf(&b, fmt, ap);
 	va_end(ap);
 
-	struct curl_slist *more = buf_failed(&b) ? NULL : curl_slist_append(q->headers, buf_str(&b));
+	struct curl_slist *more = buf_failed(&b) ? NULL :
+						   curl_slist_append(q->headers, buf_str(&b));
 
 	if (!more) {
 		return -ENOMEM;
@@ -108,7 +109,8 @@ static const char *value_of(const char *line, size_t n, const char *name, size_t
 	while (v < end && (*v == ' ' || *v == '\t')) {
 		v++;
 	}
-	while (end > v && (end[-1] == '\r' || end[-1] == '\n' || end[-1] == ' ' || end[-1] == '\t')) {
+	while (end > v &&
+	       (end[-1] == '\r' || end[-1] == '\n' || end[-1] == ' ' || end[-1] == '\t')) {
 		end--;
 	}
 	*ret_len = (size_t)(end - v);

@@ -45,7 +45,7 @@ static int fs_error(int fs_fd, int r, const char *what, struct err *e)
 		       buf_str(&text));
 }
 
-/* --- layers by descriptor ------------------------------------------------------------- */
+/* --- layers by descriptor --- */
 
 static int add_fd(int fs_fd, const char *key, int fd)
 {
@@ -113,8 +113,8 @@ static int mount_by_fd(const struct overlay *o, bool *ret_old, struct err *e)
 	if (r == -EINVAL && o->top_fd >= 0) {
 		r = fs_error(fs_fd, r, "mount", e);
 		e->code = ERR_UNSUPPORTED;
-		return err_wrap(e, "the file system here may not carry layers (an overlay itself cannot; "
-				"ext4, xfs, btrfs and tmpfs can)");
+		return err_wrap(e, "the file system here may not carry layers (an overlay itself "
+				   "cannot; ext4, xfs, btrfs and tmpfs can)");
 	}
 	if (r < 0) {
 		return fs_error(fs_fd, r, "mount", e);
@@ -123,7 +123,7 @@ static int mount_by_fd(const struct overlay *o, bool *ret_old, struct err *e)
 	return r < 0 ? fs_error(fs_fd, r, "mount", e) : r;
 }
 
-/* --- layers by name ------------------------------------------------------------------- */
+/* --- layers by name --- */
 
 /* Compatibility: kernels before 6.13. Retire it with them. */
 
@@ -198,7 +198,7 @@ static int mount_by_name(const struct overlay *o, struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_HOST, "overlay of %zu layers", o->n_lower) : r;
 }
 
-/* --- both ----------------------------------------------------------------------------- */
+/* --- both --- */
 
 static int mount_either(const struct overlay *o, struct err *e)
 {

@@ -179,7 +179,8 @@ static void add_bars(struct progress *p, struct buf *b)
 		room = ws.ws_row - 2u;
 	}
 	for (size_t k = p->first; k < p->n && p->bars < room; k++) {
-		if (p->items[k].state == PROGRESS_ACTIVE || p->items[k].state == PROGRESS_RETRYING) {
+		if (p->items[k].state == PROGRESS_ACTIVE ||
+		    p->items[k].state == PROGRESS_RETRYING) {
 			add_bar(b, &p->items[k]);
 			p->bars++;
 		}

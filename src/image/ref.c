@@ -166,8 +166,9 @@ static int take_version(const char *text, char *work, struct ref *ret, struct er
 	if (colon) {
 		*colon = '\0';
 		if (!ref_tag_valid(colon + 1)) {
-			return bad(e, text, "a tag has up to 128 letters, digits, '_', '.' and '-', "
-					    "and begins with none of '.' and '-'");
+			return bad(e, text,
+				   "a tag has up to 128 letters, digits, '_', '.' and '-', "
+				   "and begins with none of '.' and '-'");
 		}
 		snprintf(ret->tag, sizeof(ret->tag), "%s", colon + 1);
 	} else if (!at) {

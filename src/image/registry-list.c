@@ -47,7 +47,8 @@ static int list_all(struct registry *g, struct err *e)
 		/* A page elsewhere would be asked without our rights. */
 		if (!next || !http_same_origin(next, g->base)) {
 			free(next);
-			return err_set(e, EBADMSG, ERR_HOST, "%s: the list goes on nowhere", g->host);
+			return err_set(e, EBADMSG, ERR_HOST, "%s: the list goes on nowhere",
+				       g->host);
 		}
 		free(url);
 		url = next;
@@ -140,7 +141,8 @@ int registry_login(const char *host, const struct credential *cred,
 		credential_fini(&job.cred);
 		job.cred.username = cred->username ? str_dup(cred->username) : NULL;
 		job.cred.password = cred->password ? str_dup(cred->password) : NULL;
-		job.cred.identity_token = cred->identity_token ? str_dup(cred->identity_token) : NULL;
+		job.cred.identity_token = cred->identity_token ? str_dup(cred->identity_token) :
+								 NULL;
 		r = run_simple(&job, login_main, NULL, e);
 	}
 	registry__job_fini(&job);

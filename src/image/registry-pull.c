@@ -313,9 +313,10 @@ static int fetch_manifest(struct pull *p, const char *version, const char *diges
 	if (r == -ENOENT) {
 		struct ref_text repo = ref_repository(&p->g->job->ref);
 
-		return err_set(e, ENOENT, ERR_NOT_FOUND, "%s: no such image at %s: check name and tag "
-			       "(\"holm-image tags %s\" lists the tags)", name.text, p->g->host,
-			       repo.text);
+		return err_set(e, ENOENT, ERR_NOT_FOUND,
+			       "%s: no such image at %s: check name and tag "
+			       "(\"holm-image tags %s\" lists the tags)",
+			       name.text, p->g->host, repo.text);
 	}
 	if (r < 0) {
 		return r;
@@ -333,8 +334,8 @@ static int fetch_manifest(struct pull *p, const char *version, const char *diges
 			   strncmp(q->digest, "sha256:", 7) == 0 ? q->digest : is.text;
 
 	if (!str_eq(is.text, want)) {
-		return err_set(e, EBADMSG, ERR_INVALID, "%s: the manifest from %s has another digest "
-			       "than %s", name.text, p->g->host, want);
+		return err_set(e, EBADMSG, ERR_INVALID,
+			       "%s: the manifest from %s has another digest than %s", name.text, p->g->host, want);
 	}
 
 	char *copy = arena_alloc(&p->arena, q->body.len + 1, 1);
@@ -403,8 +404,8 @@ static int choose_manifest(struct pull *p, struct worker_image *image, const cha
 		r = fetch_manifest(p, chosen->digest, chosen->digest, media_type, is, ret_text,
 				   ret_len, e);
 		if (r == 0 && *ret_len != chosen->size) {
-			r = err_set(e, EBADMSG, ERR_INVALID, "manifest %s: not of the size that the "
-				    "index says", is);
+			r = err_set(e, EBADMSG, ERR_INVALID,
+				    "manifest %s: not of the size that the index says", is);
 		}
 		snprintf(media_type, sizeof(media_type), "%s", chosen->media_type);
 	}
@@ -467,7 +468,8 @@ static int check_digest(const struct ref *ref, const struct worker_images *image
 	if (images->n != 1 || (ref->digest[0] != '\0' &&
 			       !str_eq(images->v[0].manifest, ref->digest) &&
 			       !str_eq(images->v[0].source, ref->digest))) {
-		return err_set(e, EBADMSG, ERR_INVALID, "%s: something else came", ref_format(ref).text);
+		return err_set(e, EBADMSG, ERR_INVALID, "%s: something else came",
+			       ref_format(ref).text);
 	}
 	return 0;
 }
@@ -498,9 +500,11 @@ int registry_pull(struct store *s, const struct ref *ref, const char *platform,
 	r = r < 0 ? r : check_digest(ref, &images, e);
 	if (r == 0) {
 		struct ref_text name = ref->tag[0] ? ref_name(ref) : ref_format(ref);
-		struct store_put put = { .name = name.text, .manifest = images.v[0].manifest,
+		struct store_put put = { .name = name.text,
+					 .manifest = images.v[0].manifest,
 					 .media_type = images.v[0].media_type,
-					 .source = images.v[0].source[0] ? images.v[0].source : NULL };
+					 .source = images.v[0].source[0] ? images.v[0].source :
+									   NULL };
 
 		r = store_image_put(s, &put, e);
 		if (r == 0) {

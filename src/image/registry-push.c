@@ -40,7 +40,8 @@ struct upload {
 };
 
 /* The reply's Location as the next address. */
-static int take_location(struct upload *u, const struct http_req *q, const char *base, struct err *e)
+static int take_location(struct upload *u, const struct http_req *q, const char *base,
+			 struct err *e)
 {
 	char *next = q->location[0] ? http_resolve(base, q->location) : NULL;
 
@@ -116,7 +117,8 @@ static int ask_offset(struct upload *u, uint64_t *ret, struct err *e)
 	if (r < 0) {
 		return r;
 	}
-	if (sscanf(q->range, "0-%llu", &last) != 1 && sscanf(q->range, "bytes=0-%llu", &last) != 1) {
+	if (sscanf(q->range, "0-%llu", &last) != 1 &&
+	    sscanf(q->range, "bytes=0-%llu", &last) != 1) {
 		last = 0;
 	}
 	*ret = last > 0 ? last + 1 : 0;

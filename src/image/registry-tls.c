@@ -64,7 +64,8 @@ static int add_dir(const char *path, struct buf *ca, struct buf *cert, struct bu
 		if (str_ends(name, ".crt")) {
 			r = add_file(dir_fd, name, ca, e);
 		} else if (str_ends(name, ".cert") && cert->len == 0) {
-			snprintf(key_name, sizeof(key_name), "%.*s.key", (int)strlen(name) - 5, name);
+			snprintf(key_name, sizeof(key_name), "%.*s.key", (int)strlen(name) - 5,
+				 name);
 			r = add_file(dir_fd, name, cert, e);
 			r = r < 0 ? r : add_file(dir_fd, key_name, key, e);
 		}
@@ -99,7 +100,8 @@ static int gather(const char *host, const struct registry_conf *conf, struct buf
 	}
 	if (r == 0 && sys_read_file(AT_FDCWD, system_bundle, CERTS_MAX, ca) < 0 && ca->len == 0 &&
 	    !conf->no_verify) {
-		return err_set(e, ENOENT, ERR_UNAVAILABLE, "there are no certificates of CAs at %s: "
+		return err_set(e, ENOENT, ERR_UNAVAILABLE,
+			       "there are no certificates of CAs at %s: "
 			       "install ca-certificates, or give the registry's CA with --cacert",
 			       system_bundle);
 	}

@@ -160,13 +160,13 @@ static int tls_fault(struct registry *g, const struct http_req *q, const char *w
 	}
 	if (q->result == CURLE_SSL_CERTPROBLEM) {
 		return err_set(e, EKEYREJECTED, ERR_UNAVAILABLE,
-			       "%s: the client certificate for %s is of no use: %.120s", what, g->host,
-			       words);
+			       "%s: the client certificate for %s is of no use: %.120s", what,
+			       g->host, words);
 	}
 	return err_set(e, EKEYREJECTED, ERR_UNAVAILABLE,
 		       "%s: TLS with %s failed: %.140s; put its CA's certificate into "
-		       "/etc/docker/certs.d/%s/ca.crt or give it with --cacert", what, g->host, words,
-		       g->job->ref.host);
+		       "/etc/docker/certs.d/%s/ca.crt or give it with --cacert",
+		       what, g->host, words, g->job->ref.host);
 }
 
 static int connection_fault(struct registry *g, const struct http_req *q, const char *what,
@@ -207,8 +207,8 @@ static int denied(struct registry *g, const char *what, const char *words, struc
 			       g->job->ref.host);
 	}
 	return err_set(e, EACCES, ERR_DENIED,
-		       "%s: unauthorised%s: the image does not exist, or needs \"holm login %s\"", what,
-		       words, g->job->ref.host);
+		       "%s: unauthorised%s: the image does not exist, or needs \"holm login %s\"",
+		       what, words, g->job->ref.host);
 }
 
 int registry__fault(struct registry *g, struct http_req *q, const char *what, struct err *e)
@@ -231,8 +231,9 @@ int registry__fault(struct registry *g, struct http_req *q, const char *what, st
 		return err_set(e, ENOENT, ERR_NOT_FOUND, "%s: %s does not have it%s", what, g->host,
 			       words);
 	case 429:
-		return err_set(e, EBUSY, ERR_LIMIT, "%s: %s wants fewer requests%s: wait, or log in",
-			       what, g->host, words);
+		return err_set(e, EBUSY, ERR_LIMIT,
+			       "%s: %s wants fewer requests%s: wait, or log in", what, g->host,
+			       words);
 	default:
 		break;
 	}
@@ -292,8 +293,9 @@ static enum registry__verdict redirect(struct http_req *q, struct registry__trie
 		return REG_FAILED;
 	}
 	if (http_is_plain(next) && !http_is_plain(*url)) {
-		ignore_result(err_set(e, EPROTO, ERR_DENIED, "%s: the registry redirects from TLS to "
-				      "an unencrypted address", what)); /* as above */
+		ignore_result(err_set(e, EPROTO, ERR_DENIED,
+				      "%s: the registry redirects from TLS to an unencrypted "
+				      "address", what)); /* as above */
 		return REG_FAILED;
 	}
 	free(*url);

@@ -30,7 +30,8 @@ static void parts_fini(struct parts *p)
 static int clone_error(int r, const struct rootfs_opts *o, const char *what, struct err *e)
 {
 	if (o->ids.count && (r == -EINVAL || r == -EOPNOTSUPP || r == -EPERM)) {
-		return err_set(e, -r, ERR_UNSUPPORTED, "%s: this file system or kernel cannot map ids; "
+		return err_set(e, -r, ERR_UNSUPPORTED,
+			       "%s: this file system or kernel cannot map ids; "
 			       "keep the images on ext4, xfs or btrfs, or run with --userns host",
 			       what);
 	}
@@ -74,7 +75,8 @@ static int copy_root_mode(const int *layer_fds, size_t n, const struct rootfs_op
 	if (n == 0 || sys_fstat(layer_fds[n - 1], &st) < 0) {
 		return 0;
 	}
-	auto_close int fd = sys_openat(o->upper_fd, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	auto_close int fd = sys_openat(o->upper_fd, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
+				       0);
 
 	if (fd < 0) {
 		return fd;
@@ -106,7 +108,8 @@ static int mount_single(const struct parts *p, const int *layer_fds, size_t n,
 	int from = n ? layer_fds[0] : -1;
 
 	if (n == 0) {
-		from = upper = sys_openat(o->upper_fd, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+		from = upper = sys_openat(o->upper_fd, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW,
+					  0);
 	}
 	int fd = from < 0 ? from : idmap_clone(from, p->userns, attrs);
 
@@ -117,7 +120,8 @@ static int mount_parts(struct parts *p, const int *layer_fds, size_t n,
 		       const struct rootfs_opts *o, struct err *e)
 {
 	/* With a range of ids no device of the image is one; then none shall ever be. */
-	uint64_t attrs = (o->read_only ? MOUNT_ATTR_RDONLY : 0) | (o->ids.count ? MOUNT_ATTR_NODEV : 0);
+	uint64_t attrs = (o->read_only ? MOUNT_ATTR_RDONLY : 0) |
+			 (o->ids.count ? MOUNT_ATTR_NODEV : 0);
 	int r = 0;
 
 	if (o->ids.count) {

@@ -147,7 +147,8 @@ uint64_t blob_writer_offset(const struct blob_writer *w)
 int blob_writer_write(struct blob_writer *w, const void *data, size_t n, struct err *e)
 {
 	if (w->size != UINT64_MAX && n > w->size - w->offset) {
-		return err_set(e, EBADMSG, ERR_INVALID, "%s is longer than the %llu bytes announced",
+		return err_set(e, EBADMSG, ERR_INVALID,
+			       "%s is longer than the %llu bytes announced",
 			       w->want[0] ? w->want : "the blob", (unsigned long long)w->size);
 	}
 	int r = sys_write_full(w->fd, data, n);

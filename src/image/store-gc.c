@@ -220,14 +220,16 @@ static int discard(struct store *s, const char *path, struct err *e)
 		return r;
 	}
 	r = sys_renameat2(s->dir_fd, path, s->dir_fd, to.text, 0);
-	return r < 0 && r != -ENOENT ? err_set(e, -r, ERR_HOST, "image store: removing %s", path) : 0;
+	return r < 0 && r != -ENOENT ? err_set(e, -r, ERR_HOST, "image store: removing %s", path) :
+				       0;
 }
 
 static uint64_t file_bytes(const struct store *s, const char *path)
 {
 	struct stat st;
 
-	return sys_fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
+	return sys_fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size :
+									     0;
 }
 
 static int sweep_blobs(struct marks *m, const char *alg, struct store_gc_result *ret)
@@ -351,7 +353,7 @@ static int mark_and_sweep(struct store *s, unsigned flags, struct store_gc_resul
 	int r = mark_all(&m);
 
 	if (r == 0) {
-		/* Or a pin that was taken away could come back after a cut, and find half an image. */
+		/* Or a pin that was taken away could come back after a cut: to half an image. */
 		r = store__sync_folder(s, "pins", e);
 	}
 	if (r == 0) {

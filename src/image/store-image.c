@@ -95,7 +95,8 @@ static int media_type_of(struct store *s, const char *manifest, struct arena *a,
 
 	r = store_blob_read(s, manifest, json_limits_document.bytes, &text, e);
 	if (r == 0) {
-		r = json_parse(buf_str(&text), text.len, &json_limits_document, "manifest", &doc, e);
+		r = json_parse(buf_str(&text), text.len, &json_limits_document, "manifest", &doc,
+			       e);
 	}
 	if (r < 0) {
 		return r;

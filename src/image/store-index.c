@@ -135,7 +135,8 @@ int store__index_write(struct store *s, const struct store_entries *entries, str
 		return err_nomem(e);
 	}
 	if (strlen(text) > INDEX_BYTES_MAX) {
-		return err_set(e, E2BIG, ERR_LIMIT, "the image store has too many names; remove some");
+		return err_set(e, E2BIG, ERR_LIMIT,
+			       "the image store has too many names; remove some");
 	}
 	return store__write_file(s, "index.json", text, strlen(text), e);
 }
@@ -327,7 +328,8 @@ static int add_entry(struct store *s, const struct store_entry *entry, struct er
 		return r;
 	}
 	for (size_t i = 0; i < all.n; i++) {
-		if (str_eq0(all.v[i].name, entry->name) && str_eq(all.v[i].manifest, entry->manifest) &&
+		if (str_eq0(all.v[i].name, entry->name) &&
+		    str_eq(all.v[i].manifest, entry->manifest) &&
 		    str_eq0(all.v[i].source, entry->source)) {
 			return 0; /* nothing new */
 		}
@@ -354,7 +356,8 @@ static int check_blobs(struct store *s, const struct store_image *img, struct er
 
 		if (!store_blob_has(s, d->digest, d->size)) {
 			return err_set(e, ENOENT, ERR_NOT_FOUND,
-				       "layer %zu of the image (%s) is not in the store", i, d->digest);
+				       "layer %zu of the image (%s) is not in the store", i,
+				       d->digest);
 		}
 	}
 	return 0;
@@ -363,7 +366,8 @@ static int check_blobs(struct store *s, const struct store_image *img, struct er
 /* The renames that put the blobs in place have to be on disk before a name leads to them. */
 static int sync_blobs(struct store *s, const struct store_image *img, struct err *e)
 {
-	bool sha512 = str_after(img->digest, "sha512") || str_after(img->manifest.config.digest, "sha512");
+	bool sha512 = str_after(img->digest, "sha512") ||
+		      str_after(img->manifest.config.digest, "sha512");
 
 	for (size_t i = 0; i < img->n_layers; i++) {
 		sha512 |= str_after(oci_layer(&img->manifest, i)->digest, "sha512") != NULL;

@@ -150,7 +150,8 @@ static int ensure_file(struct store *s, const char *name, const char *text, stru
 static int make_folders(struct store *s, struct err *e)
 {
 	static const char *const folders[] = {
-		"blobs", "blobs/sha256", "blobs/sha512", "partial", "layers", "pins", "tmp", "trash",
+		"blobs",  "blobs/sha256", "blobs/sha512", "partial",
+		"layers", "pins",         "tmp",          "trash",
 	};
 
 	bool fresh = false;
@@ -236,16 +237,19 @@ static int check_empty(struct store *s, const char *path, struct err *e)
 
 	for (size_t i = 0; r == 0 && i < names.n; i++) {
 		/* What a start that broke off left, and what a new file system has. */
-		static const char *const ours[] = { "blobs", "partial", "layers", "pins", "tmp", "trash",
-						    "lock", "oci-layout", "lost+found" };
+		static const char *const ours[] = { "blobs", "partial",    "layers",
+						    "pins",  "tmp",        "trash",
+						    "lock",  "oci-layout", "lost+found" };
 		bool known = false;
 
 		for (size_t k = 0; k < ARRAY_LEN(ours); k++) {
 			known |= str_eq(names.v[i], ours[k]);
 		}
 		if (!known) {
-			return err_set(e, ENOTEMPTY, ERR_CONFLICT, "%s is no image store, and not empty "
-				       "(%.60s); choose another folder", path, names.v[i]);
+			return err_set(e, ENOTEMPTY, ERR_CONFLICT,
+				       "%s is no image store, and not empty "
+				       "(%.60s); choose another folder",
+				       path, names.v[i]);
 		}
 	}
 	return r;

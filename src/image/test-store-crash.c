@@ -148,7 +148,7 @@ static void on_change(const struct sys_change *c, void *ud)
 	}
 }
 
-/* --- a disk -------------------------------------------------------------------------------- */
+/* --- a disk --- */
 
 struct dirent_model {
 	int  dir, node;
@@ -241,8 +241,9 @@ static bool is_synced(const struct record *r, int i, int n)
 			continue;
 		}
 		/* A sync of either folder writes out the whole rename. */
-		if (is_name_op(o) ? s->node == o->dir || (o->kind == OP_RENAME && s->node == o->dir2) :
-				    s->node == o->node) {
+		if (is_name_op(o) ?
+			    s->node == o->dir || (o->kind == OP_RENAME && s->node == o->dir2) :
+			    s->node == o->node) {
 			return true;
 		}
 	}
@@ -290,7 +291,7 @@ static void apply(struct disk *d, const struct record *r, int n, enum mix mix, i
 
 		if (!survives(r, i, n, mix, chosen)) {
 			if (o->kind == OP_WRITE) {
-				/* A length without its data: zeros, as after a delayed allocation. */
+				/* A length without its data: zeros, allocated late. */
 				if (mix == MIX_RANDOM && coin()) {
 					for (size_t k = 0; k < o->len; k++) {
 						buf_add_char(&d->data[o->node], '\0');
@@ -340,7 +341,8 @@ static void build(const struct record *r, const struct disk *d, int dir, int at_
 
 			build(r, d, e->node, fd, depth + 1);
 		} else {
-			auto_close int fd = openat(at_fd, e->name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+			auto_close int fd = openat(at_fd, e->name, O_WRONLY | O_CREAT | O_EXCL,
+						   0600);
 			const struct buf *b = &d->data[e->node];
 
 			assert_true(fd >= 0);
@@ -349,7 +351,7 @@ static void build(const struct record *r, const struct disk *d, int dir, int at_
 	}
 }
 
-/* --- the test ---------------------------------------------------------------------------------- */
+/* --- the test --- */
 
 static struct record *rec;
 static int root_node;

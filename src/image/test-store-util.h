@@ -51,15 +51,19 @@ static inline int test_image_blobs(struct store *s, const char *text, int n,
 			   "\"size\":%zu}", i ? "," : "", ret->layers[i], strlen(layer));
 		buf_printf(&ids, "%s\"%s\"", i ? "," : "", ret->layers[i]);
 	}
-	buf_printf(&doc, "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Cmd\":[\"%s\"]},"
-		   "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[%s]}}", text, buf_str(&ids));
+	buf_printf(&doc,
+		   "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Cmd\":[\"%s\"]},"
+		   "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[%s]}}",
+		   text, buf_str(&ids));
 	size_t config_size = doc.len;
 
 	r = r ? r : test_blob(s, buf_str(&doc), ret->config, e);
 	buf_reset(&doc);
-	buf_printf(&doc, "{\"schemaVersion\":2,\"mediaType\":\"" OCI_MEDIA_MANIFEST "\",\"config\":{"
+	buf_printf(&doc,
+		   "{\"schemaVersion\":2,\"mediaType\":\"" OCI_MEDIA_MANIFEST "\",\"config\":{"
 		   "\"mediaType\":\"" OCI_MEDIA_CONFIG "\",\"digest\":\"%s\",\"size\":%zu},"
-		   "\"layers\":[%s]}", ret->config, config_size, buf_str(&layers));
+		   "\"layers\":[%s]}",
+		   ret->config, config_size, buf_str(&layers));
 	return r ? r : test_blob(s, buf_str(&doc), ret->manifest, e);
 }
 

@@ -329,8 +329,8 @@ static void test_gc(void **state)
 	test_image_make(f->s, "one", 2, &one);
 	test_image_make(f->s, "two", 2, &two); /* never put */
 	assert_int_equal(test_image_put(f->s, &one, NULL, &f->e), 0);
-	auto_close int fd = sys_openat(store_dir_fd(f->s), "blobs/sha256/README", O_CREAT | O_WRONLY,
-				       0600);
+	auto_close int fd = sys_openat(store_dir_fd(f->s), "blobs/sha256/README",
+				       O_CREAT | O_WRONLY, 0600);
 
 	assert_true(fd >= 0);
 	assert_int_equal(store_open(f->path, 0, &other, &f->e), 0);
@@ -402,7 +402,7 @@ static void test_gc_spares_what_it_cannot_read(void **state)
 	assert_int_equal(store_names(f->s, "blobs/sha256"), 0);
 }
 
-/* Every call that may fail, one after the other: an error comes out, and nothing half-made stays. */
+/* Every call that may fail, one by one: an error comes out, and nothing half-made stays. */
 static void test_failing_calls(void **state)
 {
 	struct fixture *f = *state;

@@ -111,7 +111,8 @@ int main(int argc, char **argv)
 
 	job.blob_digest = getenv("BLOB_DIGEST") ? getenv("BLOB_DIGEST") : digest.text;
 	if (unpack_layer(&job, &done, &e) < 0) {
-		fprintf(stderr, "%s: %s\n", err_codes[e.code].name, err_text(&e, text, sizeof(text)));
+		fprintf(stderr, "%s: %s\n", err_codes[e.code].name,
+			err_text(&e, text, sizeof(text)));
 		return err_codes[e.code].exit_code;
 	}
 	printf("entries=%llu bytes=%llu devices=%llu ids=%s diff=%s\n",

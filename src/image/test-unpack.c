@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unpacking under failures and on lesser hosts. What archives do is in tests/image/test_unpack.py. */
+/*
+ * Unpacking under failures and on lesser hosts. What archives do is in
+ * tests/image/test_unpack.py.
+ */
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>

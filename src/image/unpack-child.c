@@ -62,7 +62,7 @@ static int close_others(int *a, int *b, int *c)
 	return sys_close_range(3, UINT32_MAX, 0);
 }
 
-/* --- decompressing -------------------------------------------------------------------------- */
+/* --- decompressing --- */
 
 /* zstd's largest usual window is 128 MiB. */
 enum { MEMORY_BYTES = 256 << 20, FILES = 64 };
@@ -90,7 +90,7 @@ void unpack__inflate_main(const struct inflate_child *child)
 	finish(c.report_fd, &rep, &e);
 }
 
-/* --- the mount that is written through -------------------------------------------------------- */
+/* --- the mount that is written through --- */
 
 enum { MOUNT_ATTRS = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID };
 
@@ -129,7 +129,8 @@ static int clone_all(struct view *v, const struct tar_child *c, const struct unp
 	/* Without layers below, the folder itself is what is written to. */
 	auto_close int root = sys_openat(job->dir_fd, "root", O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
 
-	v->top = root < 0 ? root : idmap_clone(job->n_lower ? job->dir_fd : root, map_fd, MOUNT_ATTRS);
+	v->top = root < 0 ? root :
+			    idmap_clone(job->n_lower ? job->dir_fd : root, map_fd, MOUNT_ATTRS);
 	return v->top < 0 ? err_set(e, -v->top, ERR_HOST, "unpacking: the new layer") : 0;
 }
 
@@ -228,8 +229,12 @@ static int mount_view(struct view *v, const struct tar_child *c, struct err *e)
 		return take_fd(&v->top);
 	}
 	const struct overlay o = {
-		.lower_fds = v->lower, .n_lower = v->n_lower, .top_fd = v->top, .upper_name = "root",
-		.owner = c->ids == UNPACK_IDS_MAPPED ? UNPACK_BASE : 0, .attrs = MOUNT_ATTRS,
+		.lower_fds = v->lower,
+		.n_lower = v->n_lower,
+		.top_fd = v->top,
+		.upper_name = "root",
+		.owner = c->ids == UNPACK_IDS_MAPPED ? UNPACK_BASE : 0,
+		.attrs = MOUNT_ATTRS,
 	};
 
 	return overlay_mount(&o, e);
@@ -267,7 +272,7 @@ static int enter_view(const struct tar_child *c, struct err *e)
 	return r < 0 ? r : move_root(mount_fd, e);
 }
 
-/* --- giving up rights ------------------------------------------------------------------------- */
+/* --- giving up rights --- */
 
 static const int calls[] = {
 	/* Memory, time, the end. */

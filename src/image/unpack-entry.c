@@ -43,15 +43,17 @@ int unpack__over_limit(struct unpack_run *u, const char *what, uint64_t limit)
 int unpack__failed(struct unpack_run *u, int r, const char *what)
 {
 	if (r == -ENOSPC || r == -EDQUOT) {
-		return err_set(u->e, -r, ERR_LIMIT, "entry \"%s\": no space left where the images are "
+		return err_set(u->e, -r, ERR_LIMIT,
+			       "entry \"%s\": no space left where the images are "
 			       "kept; remove images (holm image prune) or make room",
 			       unpack__show(u->name).text);
 	}
 	if (r == -ENOMEM || r == -EIO || r == -EMFILE || r == -ENFILE || r == -EROFS) {
-		return err_set(u->e, -r, ERR_HOST, "entry \"%s\": %s", unpack__show(u->name).text, what);
+		return err_set(u->e, -r, ERR_HOST, "entry \"%s\": %s", unpack__show(u->name).text,
+			       what);
 	}
-	return err_set(u->e, -r, ERR_INVALID, "entry \"%s\": %s: %s", unpack__show(u->name).text, what,
-		       strerror(-r));
+	return err_set(u->e, -r, ERR_INVALID, "entry \"%s\": %s: %s", unpack__show(u->name).text,
+		       what, strerror(-r));
 }
 
 int unpack__clean(const char *name, const struct unpack_limits *limits, char ret[4096])
@@ -106,7 +108,7 @@ int unpack__clean_name(struct unpack_run *u, const char *name, char *ret)
 	return r < 0 ? unpack__over_limit(u, "its path is too long", u->t->limits->path_bytes) : 0;
 }
 
-/* --- what every kind of entry has --------------------------------------------------------- */
+/* --- what every kind of entry has --- */
 
 static int owner(struct unpack_run *u, uid_t *ret_uid, gid_t *ret_gid)
 {
@@ -187,15 +189,18 @@ static int set_xattrs(struct unpack_run *u, int fd)
 	archive_entry_xattr_reset(u->entry);
 	while (archive_entry_xattr_next(u->entry, &name, &value, &size) == ARCHIVE_OK) {
 		if (!name || ++n > l->xattrs) {
-			return unpack__over_limit(u, "it has too many extended attributes", l->xattrs);
+			return unpack__over_limit(u, "it has too many extended attributes",
+						  l->xattrs);
 		}
 		if (size > l->xattr_bytes || strlen(name) > 255) {
-			return unpack__over_limit(u, "an extended attribute is too large", l->xattr_bytes);
+			return unpack__over_limit(u, "an extended attribute is too large",
+						  l->xattr_bytes);
 		}
 		enum xattr_use use = xattr_use(name);
 
 		if (use == XATTR_REFUSE) {
-			return unpack__refuse(u, "it has an extended attribute that no image may have");
+			return unpack__refuse(u, "it has an extended attribute that no image may "
+						 "have");
 		}
 		int r = use == XATTR_SET ? sys_fsetxattr(fd, name, value, size) : 0;
 
@@ -218,7 +223,7 @@ static int finish(struct unpack_run *u, int fd)
 	return r < 0 ? r : set_xattrs(u, fd);
 }
 
-/* --- the kinds of entries ------------------------------------------------------------------ */
+/* --- the kinds of entries --- */
 
 static int write_block(struct unpack_run *u, int fd, const char *data, size_t n, int64_t off)
 {

@@ -15,7 +15,7 @@
 struct unpack_tar {
 	int                         in_fd;
 	int                         root_fd;     /* readable folder */
-	bool                        below;       /* there are layers below: whiteouts mean something */
+	bool                        below;       /* there are layers below, to be hidden */
 	bool                        squash;      /* there is one owner only */
 	const struct unpack_limits *limits;
 	uint64_t                    entries;     /* out */

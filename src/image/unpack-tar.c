@@ -20,7 +20,7 @@ enum { IN_BYTES = 128 * 1024 };
 #define WHITEOUT_OPAQUE ".wh..wh..opq"
 #define WHITEOUT_OTHER  ".wh..wh."
 
-/* --- folders that lead to an entry -------------------------------------------------------- */
+/* --- folders that lead to an entry --- */
 
 static void forget_parent(struct unpack_run *u)
 {
@@ -121,7 +121,7 @@ static int open_parent(struct unpack_run *u, const char **ret_name)
 	return r < 0 ? unpack__failed(u, r, "the folder it is in") : 0;
 }
 
-/* --- whiteouts ------------------------------------------------------------------------------- */
+/* --- whiteouts --- */
 
 static int whiteout(struct unpack_run *u, const char *name)
 {
@@ -150,7 +150,7 @@ static bool whiteout_on_the_way(const char *path)
 	return slash && (str_after(path, WHITEOUT) || (deeper && deeper < slash));
 }
 
-/* --- one entry --------------------------------------------------------------------------------- */
+/* --- one entry --- */
 
 /* Make room for an entry. 1: a folder is there and stays, 0: nothing is there. */
 static int clear_way(struct unpack_run *u, const char *name, bool folder)
@@ -183,7 +183,8 @@ static int root_entry(struct unpack_run *u)
 static int one_entry(struct unpack_run *u)
 {
 	const char *name;
-	bool folder = archive_entry_filetype(u->entry) == AE_IFDIR && !archive_entry_hardlink(u->entry);
+	bool folder = archive_entry_filetype(u->entry) == AE_IFDIR &&
+		      !archive_entry_hardlink(u->entry);
 	int r = unpack__clean_name(u, u->name, u->path);
 
 	if (r < 0) {
@@ -211,7 +212,7 @@ static int one_entry(struct unpack_run *u)
 	return r;
 }
 
-/* --- the archive ---------------------------------------------------------------------------------- */
+/* --- the archive --- */
 
 static la_ssize_t on_read(struct archive *ar, void *ud, const void **ret)
 {
@@ -242,7 +243,8 @@ static int broken(struct unpack_run *u)
 		return err_set(u->e, u->read_error, ERR_HOST, "reading the layer");
 	}
 	if (archive_errno(u->ar) == ENOMEM) {
-		return err_set(u->e, ENOMEM, ERR_LIMIT, "the archive needs more memory than it is given");
+		return err_set(u->e, ENOMEM, ERR_LIMIT,
+			       "the archive needs more memory than it is given");
 	}
 	return unpack__refuse(u, why ? why : "malformed");
 }
@@ -274,8 +276,10 @@ static int read_to_end(struct unpack_run *u)
 	}
 	if (u->last_nonzero > end) {
 		u->name = "";
-		return err_set(u->e, EBADMSG, ERR_INVALID, "there is something behind the end of the "
-			       "archive, at byte %llu", (unsigned long long)end);
+		return err_set(u->e, EBADMSG, ERR_INVALID,
+			       "there is something behind the end of the "
+			       "archive, at byte %llu",
+			       (unsigned long long)end);
 	}
 	return 0;
 }

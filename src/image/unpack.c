@@ -72,7 +72,7 @@ struct work {
 	size_t          n_stages;     /* 1: the blob is a plain tar */
 };
 
-/* --- how owners get on disk --------------------------------------------------------------- */
+/* --- how owners get on disk --- */
 
 static void announce(const char *text)
 {
@@ -158,7 +158,7 @@ static int choose_ids(struct work *w, struct err *e)
 	return idmap_userns(&plain, &w->userns_fd, e);
 }
 
-/* --- children ------------------------------------------------------------------------------ */
+/* --- children --- */
 
 static void end_child(struct child *c)
 {
@@ -271,7 +271,7 @@ static int start_children(struct work *w, struct err *e)
 	return r;
 }
 
-/* --- moving bytes ---------------------------------------------------------------------------- */
+/* --- moving bytes --- */
 
 static int stage_init(struct stage *s, const char *algorithm, struct err *e)
 {
@@ -371,7 +371,8 @@ static int pump(struct work *w, struct err *e)
 
 			p[2 * i] = (struct pollfd){ .fd = empty && !s->eof ? s->from : -1,
 						    .events = POLLIN };
-			p[2 * i + 1] = (struct pollfd){ .fd = empty ? -1 : s->to, .events = POLLOUT };
+			p[2 * i + 1] = (struct pollfd){ .fd = empty ? -1 : s->to,
+							.events = POLLOUT };
 			done = done && s->eof && s->to < 0;
 		}
 		if (done) {
@@ -391,7 +392,7 @@ static int pump(struct work *w, struct err *e)
 	}
 }
 
-/* --- the end ------------------------------------------------------------------------------------ */
+/* --- the end --- */
 
 /* What a child said, made harmless. -ENODATA: it died without a word. */
 static int read_report(struct child *c, struct unpack_report *ret)
@@ -429,8 +430,10 @@ static int child_error(const struct unpack_report *rep, int r, const char *what,
 	if (r < 0) {
 		return err_set(e, EBADMSG, ERR_INVALID, "the %s died over the layer", what);
 	}
-	return rep->errnum ? err_set(e, rep->errnum, (enum err_code)(rep->code ? rep->code : ERR_HOST),
-				     "%s", rep->msg) : 0;
+	return rep->errnum ?
+		       err_set(e, rep->errnum, (enum err_code)(rep->code ? rep->code : ERR_HOST),
+			       "%s", rep->msg) :
+		       0;
 }
 
 /* After the pump: how did it end? `pumped` is what pump() returned. */
@@ -468,9 +471,12 @@ static int judge(struct work *w, int pumped, struct unpack_result *ret, struct e
 		return err_set(e, EPIPE, ERR_HOST, "the layer was not read to its end");
 	}
 	if (tar.missing | inflate.missing) {
-		announce("this kernel lacks Landlock or seccomp: images are unpacked with less of a wall");
+		announce("this kernel lacks Landlock or seccomp: images are unpacked with less of "
+			 "a wall");
 	}
-	*ret = (struct unpack_result){ .entries = tar.entries, .devices = tar.devices, .ids = w->ids,
+	*ret = (struct unpack_result){ .entries = tar.entries,
+				       .devices = tar.devices,
+				       .ids = w->ids,
 				       .bytes = w->stages[w->n_stages - 1].bytes };
 	return 0;
 }
@@ -484,7 +490,8 @@ static int check_digests(struct work *w, struct unpack_result *ret, struct err *
 	struct digest_text diff = digest_end(last->diff ? last->diff : last->hash);
 
 	if (!str_eq(blob.text, job->blob_digest)) {
-		return err_set(e, EBADMSG, ERR_HOST, "the blob is damaged on disk: it is %s", blob.text);
+		return err_set(e, EBADMSG, ERR_HOST, "the blob is damaged on disk: it is %s",
+			       blob.text);
 	}
 	if (job->diff_id && !str_eq(diff.text, job->diff_id)) {
 		return err_set(e, EBADMSG, ERR_INVALID, "the layer is not the one that the image's "
@@ -515,7 +522,8 @@ static int run(struct work *w, struct unpack_result *ret, struct err *e)
 	}
 	if (r == 0) {
 		w->stages[0].from = sys_dup(job->blob_fd);
-		r = w->stages[0].from < 0 ? err_set(e, -w->stages[0].from, ERR_HOST, "the blob") : 0;
+		r = w->stages[0].from < 0 ? err_set(e, -w->stages[0].from, ERR_HOST, "the blob") :
+					    0;
 	}
 	if (r < 0) {
 		return r;
