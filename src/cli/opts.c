@@ -8,18 +8,19 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "cli/opts-private.h"
 #include "sys/file.h"
 
 const char *const pull_names[] = { "missing", "always", "never", NULL };
 
 enum { LIST_FILE_MAX = 1 << 20 };
 
-static int bad(struct err *e, const char *option, const char *value, const char *want)
+int opts__bad(struct err *e, const char *option, const char *value, const char *want)
 {
 	return err_set(e, EINVAL, ERR_INVALID, "--%s: '%.200s' is not %s", option, value, want);
 }
 
-static int put(json_t *obj, const char *key, json_t *own_value, struct err *e)
+int opts__put(json_t *obj, const char *key, json_t *own_value, struct err *e)
 {
 	return json_put(obj, key, own_value) < 0 ? err_nomem(e) : 0;
 }
@@ -27,17 +28,17 @@ static int put(json_t *obj, const char *key, json_t *own_value, struct err *e)
 /* A string that was given. */
 static int put_str(json_t *obj, const char *key, const char *value, struct err *e)
 {
-	return value ? put(obj, key, json_string(value), e) : 0;
+	return value ? opts__put(obj, key, json_string(value), e) : 0;
 }
 
 static int put_true(json_t *obj, const char *key, bool value, struct err *e)
 {
-	return value ? put(obj, key, json_true(), e) : 0;
+	return value ? opts__put(obj, key, json_true(), e) : 0;
 }
 
 static int put_number(json_t *obj, const char *key, uint64_t value, struct err *e)
 {
-	return value ? put(obj, key, json_big(value), e) : 0;
+	return value ? opts__put(obj, key, json_big(value), e) : 0;
 }
 
 static int put_list(json_t *obj, const char *key, const struct strv *v, struct err *e)
@@ -50,11 +51,10 @@ static int put_list(json_t *obj, const char *key, const struct strv *v, struct e
 			return err_nomem(e);
 		}
 	}
-	return v->n ? put(obj, key, list, e) : 0;
+	return v->n ? opts__put(obj, key, list, e) : 0;
 }
 
-/* The value of "key=value" in a text of len bytes if the key is `name`, else NULL. */
-static const char *value_of(const char *s, size_t len, const char *name, size_t *ret_len)
+const char *opts__value(const char *s, size_t len, const char *name, size_t *ret_len)
 {
 	size_t n = strlen(name);
 
@@ -108,7 +108,7 @@ static int add_env(const char *text, void *ud, struct err *e)
 	auto_free char *whole = value ? str_printf("%s=%s", text, value) : str_dup(text);
 
 	if (!*text || *text == '=') {
-		return bad(e, "env", text, "KEY or KEY=VALUE");
+		return opts__bad(e, "env", text, "KEY or KEY=VALUE");
 	}
 	if (!value && !strchr(text, '=')) {
 		return 0;
@@ -134,7 +134,7 @@ int spec_env(const struct spec_opts *o, json_t *spec, struct err *e)
 		json_decref(list);
 		return r;
 	}
-	return put(spec, "env", list, e);
+	return opts__put(spec, "env", list, e);
 }
 
 static int add_pair(const char *text, json_t *obj, const char *option, struct err *e)
@@ -143,7 +143,7 @@ static int add_pair(const char *text, json_t *obj, const char *option, struct er
 	auto_free char *key = eq ? str_ndup(text, (size_t)(eq - text)) : str_dup(text);
 
 	if (key && !*key) {
-		return bad(e, option, text, "KEY=VALUE");
+		return opts__bad(e, option, text, "KEY=VALUE");
 	}
 	if (!key || json_object_set_new(obj, key, json_string(eq ? eq + 1 : "")) < 0) {
 		return err_nomem(e);
@@ -176,7 +176,7 @@ static int put_pairs(json_t *spec, const char *key, const struct strv *list, con
 		json_decref(obj);
 		return r;
 	}
-	return put(spec, key, obj, e);
+	return opts__put(spec, key, obj, e);
 }
 
 static int put_labels(const struct spec_opts *o, json_t *spec, struct err *e)
@@ -192,265 +192,7 @@ static int put_labels(const struct spec_opts *o, json_t *spec, struct err *e)
 		json_decref(obj);
 		return r;
 	}
-	return put(spec, "labels", obj, e);
-}
-
-/* A source on the host, made absolute. */
-static int host_path(const char *option, const char *s, size_t len, char **ret, struct err *e)
-{
-	auto_free char *path = str_ndup(s, len);
-	char cwd[PATH_MAX];
-
-	if (!path) {
-		return err_nomem(e);
-	}
-	if (path[0] == '/') {
-		*ret = take_ptr(&path);
-		return 0;
-	}
-	if (path[0] != '.') {
-		return err_set(e, EINVAL, ERR_INVALID,
-			       "--%s: '%.100s' is no path; named volumes are not there yet: give an "
-			       "absolute path, or one that begins with './'", option, path);
-	}
-	if (!getcwd(cwd, sizeof(cwd))) {
-		return err_set(e, errno, ERR_HOST, "cannot tell the working folder");
-	}
-	*ret = str_printf("%s/%s", cwd, path);
-	return *ret ? 0 : err_nomem(e);
-}
-
-static json_t *mount_new(json_t *list, const char *type)
-{
-	json_t *m = json_pack("{s:s}", "type", type);
-
-	if (m && json_array_append_new(list, m) < 0) {
-		return NULL;
-	}
-	return m; /* borrowed from the list */
-}
-
-static bool is_propagation(const char *s, size_t len)
-{
-	static const char *const names[] = { "private", "rprivate", "shared", "rshared", "slave",
-					     "rslave" };
-
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if (strlen(names[i]) == len && memcmp(names[i], s, len) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static bool is_word(const char *s, size_t len, const char *word)
-{
-	return strlen(word) == len && memcmp(s, word, len) == 0;
-}
-
-static int volume_option(const char *s, size_t len, json_t *m, const char *whole, struct err *e)
-{
-	if (is_word(s, len, "ro")) {
-		return put(m, "read_only", json_true(), e);
-	}
-	if (is_word(s, len, "rw") || is_word(s, len, "z") || is_word(s, len, "Z")) {
-		return 0;
-	}
-	if (is_propagation(s, len)) {
-		return put(m, "propagation", json_stringn(s, len), e);
-	}
-	return bad(e, "volume", whole, "SOURCE:TARGET[:OPTIONS] with options ro, rw or a propagation");
-}
-
-/* SOURCE:TARGET[:OPTIONS] */
-static int add_volume(const char *text, json_t *list, struct err *e)
-{
-	const char *colon = strchr(text, ':');
-	const char *target = colon ? colon + 1 : NULL;
-	const char *options = target ? strchr(target, ':') : NULL, *part;
-	auto_free char *source = NULL;
-	size_t len;
-
-	if (!target || colon == text || *target != '/') {
-		return bad(e, "volume", text, "SOURCE:TARGET[:OPTIONS] with an absolute TARGET");
-	}
-	int r = host_path("volume", text, (size_t)(colon - text), &source, e);
-
-	if (r < 0) {
-		return r;
-	}
-	json_t *m = mount_new(list, "bind");
-	size_t target_len = options ? (size_t)(options - target) : strlen(target);
-
-	r = m ? put(m, "source", json_string(source), e) : err_nomem(e);
-	r = r < 0 ? r : put(m, "target", json_stringn(target, target_len), e);
-	options = options ? options + 1 : NULL;
-	while (r == 0 && str_split(&options, ',', &part, &len)) {
-		r = volume_option(part, len, m, text, e);
-	}
-	return r;
-}
-
-static int put_size(json_t *m, const char *option, const char *s, size_t len, struct err *e)
-{
-	auto_free char *text = str_ndup(s, len);
-	uint64_t bytes;
-
-	if (!text) {
-		return err_nomem(e);
-	}
-	if (parse_size(text, &bytes) < 0) {
-		return bad(e, option, text, "a size such as 64m");
-	}
-	return put(m, "size", json_big(bytes), e);
-}
-
-static int put_mode(json_t *m, const char *option, const char *s, size_t len, struct err *e)
-{
-	auto_free char *text = str_ndup(s, len);
-	uint64_t mode;
-
-	if (!text) {
-		return err_nomem(e);
-	}
-	if (parse_u64_base(text, 8, 07777, &mode) < 0) {
-		return bad(e, option, text, "a mode such as 1777");
-	}
-	return put(m, "mode", json_integer((json_int_t)mode), e);
-}
-
-static int add_option(json_t *m, const char *s, size_t len, struct err *e)
-{
-	json_t *list = json_object_get(m, "options");
-
-	if (!list) {
-		list = json_array();
-		int r = put(m, "options", list, e);
-
-		if (r < 0) {
-			return r;
-		}
-	}
-	return json_array_append_new(list, json_stringn(s, len)) < 0 ? err_nomem(e) : 0;
-}
-
-/* TARGET[:OPTIONS] */
-static int add_tmpfs(const char *text, json_t *list, struct err *e)
-{
-	const char *options = strchr(text, ':'), *part, *v;
-	size_t len, v_len;
-
-	if (*text != '/') {
-		return bad(e, "tmpfs", text, "TARGET[:OPTIONS] with an absolute TARGET");
-	}
-	json_t *m = mount_new(list, "tmpfs");
-	size_t target_len = options ? (size_t)(options - text) : strlen(text);
-	int r = m ? put(m, "target", json_stringn(text, target_len), e) : err_nomem(e);
-
-	options = options ? options + 1 : NULL;
-	while (r == 0 && str_split(&options, ',', &part, &len)) {
-		if ((v = value_of(part, len, "size", &v_len))) {
-			r = put_size(m, "tmpfs", v, v_len, e);
-		} else if ((v = value_of(part, len, "mode", &v_len))) {
-			r = put_mode(m, "tmpfs", v, v_len, e);
-		} else if (is_word(part, len, "ro")) {
-			r = put(m, "read_only", json_true(), e);
-		} else if (len > 0) {
-			r = add_option(m, part, len, e);
-		}
-	}
-	return r;
-}
-
-static bool truth(const char *v, size_t len)
-{
-	return len == 0 || is_word(v, len, "true") || is_word(v, len, "1");
-}
-
-/* One "key=value" of --mount into the mount. */
-static int mount_part(const char *s, size_t len, json_t *m, struct err *e)
-{
-	auto_free char *path = NULL;
-	const char *v;
-	size_t n;
-	int r;
-
-	if ((v = value_of(s, len, "type", &n))) {
-		return 0; /* read before */
-	}
-	if ((v = value_of(s, len, "source", &n)) || (v = value_of(s, len, "src", &n))) {
-		r = host_path("mount", v, n, &path, e);
-		return r < 0 ? r : put(m, "source", json_string(path), e);
-	}
-	if ((v = value_of(s, len, "target", &n)) || (v = value_of(s, len, "destination", &n)) ||
-	    (v = value_of(s, len, "dst", &n))) {
-		return put(m, "target", json_stringn(v, n), e);
-	}
-	if ((v = value_of(s, len, "readonly", &n)) || (v = value_of(s, len, "ro", &n))) {
-		return put(m, "read_only", json_boolean(truth(v, n)), e);
-	}
-	if ((v = value_of(s, len, "bind-propagation", &n))) {
-		return put(m, "propagation", json_stringn(v, n), e);
-	}
-	if ((v = value_of(s, len, "bind-nonrecursive", &n))) {
-		return put(m, "non_recursive", json_boolean(truth(v, n)), e);
-	}
-	if ((v = value_of(s, len, "tmpfs-size", &n))) {
-		return put_size(m, "mount", v, n, e);
-	}
-	if ((v = value_of(s, len, "tmpfs-mode", &n))) {
-		return put_mode(m, "mount", v, n, e);
-	}
-	return err_set(e, EINVAL, ERR_INVALID, "--mount: unknown key in '%.*s'", (int)len, s);
-}
-
-static int add_mount(const char *text, json_t *list, struct err *e)
-{
-	const char *cursor = text, *part, *v, *type = "";
-	size_t len, n, type_len = 0;
-
-	while (str_split(&cursor, ',', &part, &len)) {
-		v = value_of(part, len, "type", &n);
-		if (v) {
-			type = v;
-			type_len = n;
-		}
-	}
-	if (!is_word(type, type_len, "bind") && !is_word(type, type_len, "tmpfs")) {
-		return bad(e, "mount", text, "a mount with type=bind or type=tmpfs");
-	}
-	json_t *m = mount_new(list, type_len == 4 ? "bind" : "tmpfs");
-	int r = m ? 0 : err_nomem(e);
-
-	cursor = text;
-	while (r == 0 && str_split(&cursor, ',', &part, &len)) {
-		r = mount_part(part, len, m, e);
-	}
-	if (r == 0 && !json_object_get(m, "target")) {
-		r = bad(e, "mount", text, "complete: target= is missing");
-	}
-	return r;
-}
-
-static int put_mounts(const struct spec_opts *o, json_t *spec, struct err *e)
-{
-	json_t *list = json_array();
-	int r = list ? 0 : err_nomem(e);
-
-	for (size_t i = 0; r == 0 && i < o->volume.n; i++) {
-		r = add_volume(o->volume.v[i], list, e);
-	}
-	for (size_t i = 0; r == 0 && i < o->mount.n; i++) {
-		r = add_mount(o->mount.v[i], list, e);
-	}
-	for (size_t i = 0; r == 0 && i < o->tmpfs.n; i++) {
-		r = add_tmpfs(o->tmpfs.v[i], list, e);
-	}
-	if (r < 0 || json_array_size(list) == 0) {
-		json_decref(list);
-		return r;
-	}
-	return put(spec, "mounts", list, e);
+	return opts__put(spec, "labels", obj, e);
 }
 
 /* "-1" and "unlimited" are -1. */
@@ -474,14 +216,14 @@ static int add_ulimit(const char *text, json_t *list, struct err *e)
 	int64_t soft_value, hard_value;
 
 	if (!eq) {
-		return bad(e, "ulimit", text, "NAME=SOFT[:HARD]");
+		return opts__bad(e, "ulimit", text, "NAME=SOFT[:HARD]");
 	}
 	if (!name || !soft) {
 		return err_nomem(e);
 	}
 	if (parse_limit(soft, &soft_value) < 0 ||
 	    parse_limit(colon ? colon + 1 : soft, &hard_value) < 0) {
-		return bad(e, "ulimit", text, "NAME=SOFT[:HARD] with whole numbers, -1 or unlimited");
+		return opts__bad(e, "ulimit", text, "NAME=SOFT[:HARD] with whole numbers, -1 or unlimited");
 	}
 	json_t *u = json_pack("{s:s, s:I, s:I}", "name", name, "soft", (json_int_t)soft_value, "hard",
 			      (json_int_t)hard_value);
@@ -501,7 +243,7 @@ static int put_ulimits(const struct spec_opts *o, json_t *spec, struct err *e)
 		json_decref(list);
 		return r;
 	}
-	return o->ulimit.n ? put(spec, "ulimits", list, e) : 0;
+	return o->ulimit.n ? opts__put(spec, "ulimits", list, e) : 0;
 }
 
 int spec_restart(const char *text, json_t *spec, struct err *e)
@@ -514,7 +256,7 @@ int spec_restart(const char *text, json_t *spec, struct err *e)
 		return err_nomem(e);
 	}
 	if (colon && (!str_eq(policy, "on-failure") || parse_u64(colon + 1, 1000000, &times) < 0)) {
-		return bad(e, "restart", text, "no, on-failure[:TIMES], always or unless-stopped");
+		return opts__bad(e, "restart", text, "no, on-failure[:TIMES], always or unless-stopped");
 	}
 	json_t *restart = json_pack("{s:s}", "policy", policy);
 	int r = restart ? put_number(restart, "max_retries", times, e) : err_nomem(e);
@@ -523,7 +265,7 @@ int spec_restart(const char *text, json_t *spec, struct err *e)
 		json_decref(restart);
 		return r;
 	}
-	return put(spec, "restart", restart, e);
+	return opts__put(spec, "restart", restart, e);
 }
 
 static int put_cpus(const char *text, json_t *obj, struct err *e)
@@ -535,9 +277,9 @@ static int put_cpus(const char *text, json_t *obj, struct err *e)
 		return 0;
 	}
 	if (end == text || *end || !(cpus > 0) || cpus > 1e6) {
-		return bad(e, "cpus", text, "a number of processors such as 1.5");
+		return opts__bad(e, "cpus", text, "a number of processors such as 1.5");
 	}
-	return put(obj, "cpus", json_real(cpus), e);
+	return opts__put(obj, "cpus", json_real(cpus), e);
 }
 
 static int put_pids(const char *text, json_t *obj, struct err *e)
@@ -548,9 +290,9 @@ static int put_pids(const char *text, json_t *obj, struct err *e)
 		return 0;
 	}
 	if (parse_limit(text, &limit) < 0) {
-		return bad(e, "pids-limit", text, "a whole number or -1");
+		return opts__bad(e, "pids-limit", text, "a whole number or -1");
 	}
-	return put(obj, "pids_limit", json_integer(limit), e);
+	return opts__put(obj, "pids_limit", json_integer(limit), e);
 }
 
 static int put_swap(const char *text, json_t *obj, struct err *e)
@@ -561,12 +303,12 @@ static int put_swap(const char *text, json_t *obj, struct err *e)
 		return 0;
 	}
 	if (str_eq(text, "-1")) {
-		return put(obj, "memory_swap", json_integer(-1), e);
+		return opts__put(obj, "memory_swap", json_integer(-1), e);
 	}
 	if (parse_size(text, &bytes) < 0) {
-		return bad(e, "memory-swap", text, "a size such as 1g, or -1");
+		return opts__bad(e, "memory-swap", text, "a size such as 1g, or -1");
 	}
-	return put(obj, "memory_swap", json_big(bytes), e);
+	return opts__put(obj, "memory_swap", json_big(bytes), e);
 }
 
 int spec_resources(const struct spec_opts *o, json_t **ret, struct err *e)
@@ -597,7 +339,7 @@ static int put_resources(const struct spec_opts *o, json_t *spec, struct err *e)
 		json_decref(obj);
 		return r;
 	}
-	return put(spec, "resources", obj, e);
+	return opts__put(spec, "resources", obj, e);
 }
 
 /* max-size=10m, max-file=3 */
@@ -612,18 +354,18 @@ static int put_log(const struct spec_opts *o, json_t *spec, struct err *e)
 		uint64_t v;
 
 		if (size && parse_size(size, &v) == 0) {
-			r = put(log, "max_size", json_big(v), e);
+			r = opts__put(log, "max_size", json_big(v), e);
 		} else if (files && parse_u64(files, 100, &v) == 0) {
-			r = put(log, "max_files", json_big(v), e);
+			r = opts__put(log, "max_files", json_big(v), e);
 		} else {
-			r = bad(e, "log-opt", o->log_opt.v[i], "max-size=SIZE or max-file=N");
+			r = opts__bad(e, "log-opt", o->log_opt.v[i], "max-size=SIZE or max-file=N");
 		}
 	}
 	if (r < 0) {
 		json_decref(log);
 		return r;
 	}
-	return log ? put(spec, "log", log, e) : 0;
+	return log ? opts__put(spec, "log", log, e) : 0;
 }
 
 /* "" is an empty entrypoint: that of the image does not count. */
@@ -635,7 +377,7 @@ static int put_entrypoint(const char *text, json_t *spec, struct err *e)
 		json_decref(list);
 		return err_nomem(e);
 	}
-	return text ? put(spec, "entrypoint", list, e) : 0;
+	return text ? opts__put(spec, "entrypoint", list, e) : 0;
 }
 
 static int put_command(char *const *command, size_t n, json_t *spec, struct err *e)
@@ -648,7 +390,7 @@ static int put_command(char *const *command, size_t n, json_t *spec, struct err 
 			return err_set(e, EINVAL, ERR_INVALID, "argument %zu is not valid UTF-8", i + 1);
 		}
 	}
-	return n ? put(spec, "command", list, e) : 0;
+	return n ? opts__put(spec, "command", list, e) : 0;
 }
 
 static int put_texts(const struct spec_opts *o, const char *image, json_t *spec, struct err *e)
@@ -686,10 +428,10 @@ static int put_numbers(const struct spec_opts *o, json_t *spec, struct err *e)
 	int r = put_number(spec, "shm_size", o->shm_size, e);
 
 	if (r == 0 && o->stop_timeout != UINT64_MAX) {
-		r = put(spec, "stop_timeout", json_big(o->stop_timeout), e);
+		r = opts__put(spec, "stop_timeout", json_big(o->stop_timeout), e);
 	}
 	if (r == 0 && o->oom_score_adj != 0) {
-		r = put(spec, "oom_score_adj", json_integer(o->oom_score_adj), e);
+		r = opts__put(spec, "oom_score_adj", json_integer(o->oom_score_adj), e);
 	}
 	return r;
 }
@@ -716,7 +458,7 @@ int spec_from_opts(const struct spec_opts *o, const char *image, char *const *co
 	r = r < 0 ? r : put_labels(o, spec, e);
 	r = r < 0 ? r : put_pairs(spec, "sysctls", &o->sysctl, "sysctl", e);
 	r = r < 0 ? r : put_pairs(spec, "annotations", &o->annotation, "annotation", e);
-	r = r < 0 ? r : put_mounts(o, spec, e);
+	r = r < 0 ? r : opts__put_mounts(o, spec, e);
 	r = r < 0 ? r : put_ulimits(o, spec, e);
 	r = r < 0 ? r : put_resources(o, spec, e);
 	r = r < 0 ? r : put_log(o, spec, e);
