@@ -6,10 +6,9 @@
  * comes, documents are kept in memory, and at the end of the archive its own documents say
  * which of the blobs make an image. Blobs that none needs are garbage to the store.
  *
- * A folder is read from its index.json downwards; the parent opens the files.
+ * A folder is read by archive-load-dir.c.
  */
 #include <errno.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -485,18 +484,10 @@ static int docker_image(struct load *l, const struct layout_docker *img, struct 
 	return r < 0 ? r : docker_names(l, img, manifest_info.digest, e);
 }
 
-static int load_tar(struct load *l, struct err *e)
+static int load_entries(struct load *l, struct err *e)
 {
-	int r = read_tar(l, e);
-
-	if (r < 0) {
-		return r;
-	}
-
 	struct entry *index = find(l, "index.json"), *docker = find(l, "manifest.json");
 
-	l->src.doc = tar_doc;
-	l->src.blob = tar_blob;
 	if (index && index->kind == ENTRY_DOC && find(l, "oci-layout")) {
 		return layout_oci(&l->src, index->doc, index->doc_len, e);
 	}
@@ -507,117 +498,26 @@ static int load_tar(struct load *l, struct err *e)
 	}
 
 	struct layout_dockers images;
-
-	r = layout_docker_parse(docker->doc, docker->doc_len, &l->arena, &images, e);
+	int r = layout_docker_parse(docker->doc, docker->doc_len, &l->arena, &images, e);
 	for (size_t i = 0; r >= 0 && i < images.n; i++) {
 		r = docker_image(l, &images.v[i], e);
 	}
 	return r;
 }
 
-/* Callbacks of the layout, over a folder. */
-
-static int read_doc(struct load *l, const char *name, const char **ret_text, size_t *ret_len,
-		    struct err *e)
+static int load_tar(struct worker *w, const struct archive_load *job, struct err *e)
 {
-	auto_buf struct buf b = BUF_INIT;
-	uint64_t size;
-	auto_close int fd = worker_open(l->w, name, &size, e);
+	struct load l = { .w = w, .job = job,
+			  .src = { .doc = tar_doc, .blob = tar_blob, .image = announce,
+				   .platform = job->platform } };
 
-	if (fd < 0) {
-		return fd;
-	}
+	l.src.arena = &l.arena;
 
-	int r = sys_read_fd(fd, ARCHIVE__DOC_MAX, &b);
+	int r = read_tar(&l, e);
 
-	if (r < 0) {
-		return err_set(e, -r, r == -EFBIG ? ERR_LIMIT : ERR_HOST, "%s cannot be read",
-			       name);
-	}
-	l->doc_bytes += b.len;
-	if (l->doc_bytes > ARCHIVE__DOCS_MAX) {
-		return err_set(e, E2BIG, ERR_LIMIT, "%s: more than 64 MiB of documents", name);
-	}
-
-	char *copy = arena_alloc(&l->arena, b.len + 1, 1);
-
-	if (!copy) {
-		return err_nomem(e);
-	}
-	memcpy(copy, buf_str(&b), b.len);
-	*ret_text = copy;
-	*ret_len = b.len;
-	return 0;
-}
-
-static int dir_doc(struct layout_source *src, const char *digest, const char **ret_text,
-		   size_t *ret_len, struct err *e)
-{
-	struct load *l = container_of(src, struct load, src);
-	auto_digest struct digest *d = digest_new(digest);
-	int r = read_doc(l, digest, ret_text, ret_len, e);
-
-	if (r < 0) {
-		return r;
-	}
-	if (!d) {
-		return err_nomem(e);
-	}
-	digest_add(d, *ret_text, *ret_len);
-	return str_eq(digest_end(d).text, digest) ? 0 :
-		err_set(e, EBADMSG, ERR_INVALID, "%s in the folder has another digest", digest);
-}
-
-static int dir_blob(struct layout_source *src, const struct oci_desc *d, const char *what,
-		    struct err *e)
-{
-	struct load *l = container_of(src, struct load, src);
-	auto_free uint8_t *buf = mem_calloc(1, ARCHIVE__BLOCK);
-	uint64_t offset, size;
-	uint32_t blob;
-	int r = worker_blob_begin(l->w, d->digest, d->size, what, &blob, &offset, e);
-
-	if (r != 0) {
-		return r < 0 ? r : 0;
-	}
-	if (!buf) {
-		return err_nomem(e);
-	}
-
-	auto_close int fd = worker_open(l->w, d->digest, &size, e);
-
-	if (fd < 0) {
-		return fd;
-	}
-	if (offset > 0) {
-		r = worker_blob_restart(l->w, blob, e);
-	}
-	while (r == 0) {
-		ssize_t n = sys_read(fd, buf, ARCHIVE__BLOCK);
-
-		if (n <= 0) {
-			r = n < 0 ? err_set(e, (int)-n, ERR_HOST, "%s cannot be read", d->digest) :
-				    0;
-			break;
-		}
-		r = worker_blob_data(l->w, blob, buf, (size_t)n, e);
-	}
-	return r < 0 ? r : worker_blob_end(l->w, blob, NULL, e);
-}
-
-static int load_dir(struct load *l, struct err *e)
-{
-	const char *text;
-	size_t len;
-	int r = read_doc(l, "oci-layout", &text, &len, e);
-
-	if (r < 0) {
-		return err_wrap(e, "not an OCI layout");
-	}
-	r = read_doc(l, "index.json", &text, &len, e);
-	l->src.doc = dir_doc;
-	l->src.blob = dir_blob;
-	return r < 0 ? r : layout_oci(&l->src, text, len, e);
+	r = r < 0 ? r : load_entries(&l, e);
+	arena_fini(&l.arena);
+	return r;
 }
 
 struct load_job {
@@ -628,46 +528,9 @@ struct load_job {
 static int load_main(struct worker *w, void *job_, struct err *e)
 {
 	const struct load_job *job = job_;
-	auto_arena struct arena arena = ARENA_INIT;
-	struct load l = { .w = w, .job = job->load,
-			  .src = { .image = announce, .platform = job->load->platform } };
+	int r = job->dir ? archive__load_dir(w, job->load->platform, e) : load_tar(w, job->load, e);
 
-	l.src.arena = &l.arena;
-
-	int r = job->dir ? load_dir(&l, e) : load_tar(&l, e);
-
-	arena = l.arena;
 	return r < 0 ? err_wrap(e, "%s", job->load->file) : 0;
-}
-
-/* The parent: open a file of the folder for the child. */
-static int open_in_layout(const char *name, uint64_t *ret_size, void *ud, struct err *e)
-{
-	const struct archive_load *l = ud;
-	char path[256];
-	struct stat st;
-
-	if (oci_digest_valid(name)) {
-		snprintf(path, sizeof(path), "blobs/%.6s/%s", name, digest_hex(name));
-	} else if (str_eq(name, "index.json") || str_eq(name, "oci-layout")) {
-		snprintf(path, sizeof(path), "%s", name);
-	} else {
-		return err_set(e, EINVAL, ERR_INVALID, "no such name");
-	}
-
-	/* A file of the caller's own folder; a pipe or device there must not block us. */
-	struct open_how how = { .flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
-	auto_close int fd = sys_openat2(l->fd, path, &how);
-
-	if (fd < 0) {
-		return err_set(e, -fd, ERR_NOT_FOUND, "%s has no readable %s", l->file, path);
-	}
-	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		return err_set(e, EINVAL, ERR_INVALID, "%s is not a file", path);
-	}
-	*ret_size = (uint64_t)st.st_size;
-	return take_fd(&fd);
 }
 
 int archive_load(struct store *s, const struct archive_load *load, struct progress *p,
@@ -689,7 +552,7 @@ int archive_load(struct store *s, const struct archive_load *load, struct progre
 
 	struct worker_run run = {
 		.store = s, .progress = p, .confine = &archive__confine, .main = load_main,
-		.job = &job, .open = job.dir ? open_in_layout : NULL,
+		.job = &job, .open = job.dir ? archive__open_in_layout : NULL,
 		.ud = (void *)(uintptr_t)load,
 		.keep_fds = &load->fd, .n_keep_fds = job.dir ? 0 : 1,
 	};

@@ -54,4 +54,11 @@ int archive__put_images(struct store *s, const struct worker_images *in, const c
 			struct progress *p, struct arena *a, struct archive_images *ret,
 			struct err *e) must_check;
 
+/* In the child: load from the folder whose files archive__open_in_layout() opens. */
+int archive__load_dir(struct worker *w, const char *platform, struct err *e) must_check;
+
+/* In the parent: open a file of the folder `ud`, a struct archive_load, for the child. */
+int archive__open_in_layout(const char *name, uint64_t *ret_size, void *ud,
+			    struct err *e) must_check;
+
 #endif
