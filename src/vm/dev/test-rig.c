@@ -336,9 +336,3 @@ int rig_file(uint64_t bytes)
 	assert_int_equal(sys_ftruncate(fd, (int64_t)bytes), 0);
 	return fd;
 }
-
-/* Tests put functions on no bus. */
-int pci_add(struct pci_bus *b unused_arg, struct pci_function *f unused_arg, struct err *e)
-{
-	return err_set(e, ENOSYS, ERR_UNSUPPORTED, "no bus");
-}

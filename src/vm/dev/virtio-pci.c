@@ -659,6 +659,7 @@ int virtio_pci_new(struct machine *m, struct pci_bus *bus, struct vdev *own_dev,
 	if (r < 0) {
 		return r;
 	}
+	p->bus = bus;
 	*ret = take_ptr(&p);
 	return 0;
 }
@@ -666,6 +667,9 @@ int virtio_pci_new(struct machine *m, struct pci_bus *bus, struct vdev *own_dev,
 struct virtio_pci *virtio_pci_free(struct virtio_pci *p)
 {
 	if (p) {
+		if (p->bus) {
+			pci_remove(p->bus, &p->fn);
+		}
 		unroute(p);
 		p->dev = vdev_free(p->dev);
 		free(p);

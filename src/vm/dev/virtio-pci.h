@@ -38,6 +38,7 @@ struct virtio_pci {
 	struct pci_function fn;
 	struct vdev        *dev;             /* owned */
 	struct machine     *machine;
+	struct pci_bus     *bus;             /* NULL: on none */
 	unsigned            msix_cap;        /* offset in config space */
 	unsigned            window_cap;      /* of the configuration access capability */
 
@@ -61,7 +62,7 @@ struct virtio_pci {
 int virtio_pci_new(struct machine *m, struct pci_bus *bus, struct vdev *own_dev,
 		   struct virtio_pci **ret, struct err *e) must_check;
 
-/* As vdev_free(), with no vCPU running; the bus forgot the function before. Returns NULL. */
+/* Off the bus, and as vdev_free(). No vCPU runs. NULL is fine; returns NULL. */
 struct virtio_pci *virtio_pci_free(struct virtio_pci *p);
 AUTO_PTR(struct virtio_pci, virtio_pci_free)
 

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-vsock: stream connections between the guest and unix sockets of the host.
+ *
+ * Host to guest: whoever connects to the listening socket writes "CONNECT <port>\n" and, once
+ * the guest accepted, reads "OK <host port>\n"; from there on the socket is the connection. It
+ * is closed without a word if nobody listens in the guest.
+ *
+ * Guest to host: the device holds no path and makes no socket. It asks its owner, by a port
+ * and a ticket, and is given a connected socket, or none, by vsock_answer().
+ *
+ * The guest is promised VSOCK_BUF bytes of buffer a connection, and what it sends beyond ends
+ * the connection; what the host sends waits in its socket until the guest has room. Memory is
+ * bounded: VSOCK_CONNS_MAX connections of VSOCK_BUF bytes, taken only while a peer is slow.
+ *
+ * A snapshot holds no connections: after a restore the guest is told that all of them are gone.
+ * Pausing and resuming keeps them.
+ *
+ * Spec: virtio 1.2, 5.10 Socket Device.
+ */
+#ifndef VM_DEV_VSOCK_H
+#define VM_DEV_VSOCK_H
+
+#include "vm/dev/vdev.h"
+
+enum {
+	VSOCK_RX = 0, VSOCK_TX = 1, VSOCK_EVENT = 2,
+	VSOCK_HOST_CID = 2,
+	VSOCK_CONNS_MAX = 512,
+	VSOCK_BUF = 64 << 10,
+};
+
+struct vsock_conf {
+	uint32_t guest_cid;       /* 3 and up */
+	int      listen_fd;       /* taken; a listening unix stream socket; -1: none */
+	/*
+	 * The guest wants to connect to a port of the host. The answer may come at once, from
+	 * in here, or later. On the loop's thread, with the device's lock held. NULL: all are
+	 * refused.
+	 */
+	void   (*ask)(void *ctx, uint32_t port, uint64_t ticket);
+	void    *ctx;
+};
+
+extern const struct vdev_desc vdev_vsock;
+
+/*
+ * The answer to ask(): a connected stream socket, owned from here on, or -1. A ticket that is
+ * not known (the guest gave up meanwhile) closes it.
+ * Context: the loop's thread; _locked from within ask(), else without the lock.
+ */
+void vsock_answer(struct vdev *d, uint64_t ticket, int own_fd);
+void vsock_answer_locked(struct vdev *d, uint64_t ticket, int own_fd);
+
+/* Connections there are, in whatever state. */
+unsigned vsock_connections(struct vdev *d);
+
+#endif
