@@ -3,7 +3,7 @@
  * Functions that this project does not use, turned into compile errors. Included by the
  * compiler's command line into every file. What to use instead stands behind each name.
  */
-#ifndef BASE_BANNED_H
+#if !defined(BASE_BANNED_H) && !defined(__ASSEMBLER__)
 #define BASE_BANNED_H
 
 #include <stdio.h>

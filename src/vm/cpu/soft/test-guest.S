@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest programs for test-soft.c. Each is copied to GUEST_BASE and entered at its first byte.
+ * Port 0xe9 takes a value (EAX) for the log, port 0xf4 ends the run. An exception logs 0x1000 +
+ * vector, error code, low half of CR2 if it is a page fault, then goes on at the address in R15
+ * (long mode).
+ */
+	.section .rodata
+	.equ BASE, 0x8000
+
+	.macro prog name
+	.balign 16
+	.globl guest_\name
+guest_\name:
+	.endm
+	.macro done name
+	.globl guest_\name\()_end
+guest_\name\()_end:
+	.endm
+	.macro log value
+	mov $\value, %eax
+	out %eax, $0xe9
+	.endm
+	.macro stop
+	out %al, $0xf4
+	.endm
+
+/* --- Long mode: exception stubs, at their own place --- */
+	.code64
+	prog stubs
+	vector = 0
+	.rept 256
+	.balign 16
+	.if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
+	nop
+	nop
+	.else
+	push $0
+	.endif
+	push $vector
+	jmp stub_common
+	vector = vector + 1
+	.endr
+stub_common:
+	push %rax
+	mov 8(%rsp), %rax
+	add $0x1000, %eax
+	out %eax, $0xe9
+	cmpl $32, 8(%rsp)
+	jae 2f
+	mov 16(%rsp), %rax
+	out %eax, $0xe9
+	cmpl $14, 8(%rsp)
+	jne 1f
+	mov %cr2, %rax
+	out %eax, $0xe9
+1:	mov %r15, 24(%rsp)
+	pop %rax
+	add $16, %rsp
+	iretq
+2:	/* An interrupt: end of interrupt by MSR, back to where it was. */
+	push %rcx
+	push %rdx
+	mov $0x80b, %ecx
+	xor %eax, %eax
+	xor %edx, %edx
+	wrmsr
+	pop %rdx
+	pop %rcx
+	pop %rax
+	add $16, %rsp
+	iretq
+	done stubs
+
+/* --- Long mode --- */
+	prog hello
+	log 0x1234
+	stop
+	done hello
+
+	/* Faults of one instruction each; R15 is where it goes on. */
+	.macro faulting insn:vararg
+	lea 9f(%rip), %r15
+	\insn
+	log 0xdead
+9:
+	.endm
+	prog faults
+	xor %edx, %edx
+	xor %ecx, %ecx
+	faulting div %ecx
+	faulting ud2
+	mov $0x8000000000000000, %rbx
+	faulting mov (%rbx), %eax
+	mov $0x8000000000000000, %rbp
+	faulting mov (%rbp), %eax
+	mov $0x600000, %ebx                /* not present */
+	faulting mov (%rbx), %eax
+	faulting mov %eax, (%rbx)
+	mov $0x601000, %ebx                /* read only */
+	mov (%rbx), %eax
+	faulting mov %eax, (%rbx)
+	faulting lock incl (%rbx)
+	faulting cmpxchg %eax, (%rbx)
+	mov $0x602000, %ebx                /* no execution */
+	faulting jmp *%rbx
+	mov $0x603000, %ebx                /* reserved bit */
+	faulting mov (%rbx), %eax
+	mov $0x600ffc, %ebx                /* two pages: the first is absent */
+	faulting mov (%rbx), %rax
+	mov $0x5ffffc, %ebx                /* the second is */
+	faulting mov (%rbx), %rax
+	faulting mov %rax, (%rbx)
+	mov $0x77, %ecx
+	faulting rdmsr                     /* no such MSR */
+	mov $0x1b8, %eax                   /* beyond the table */
+	faulting mov %eax, %ds
+	faulting int $0x81                 /* gate not present */
+	faulting int3
+	stop
+	done faults
+
+	/* Accessed and dirty bits of the page at 0x604000: its entry is at 0x5020 (see test-soft.c). */
+	prog ad_bits
+	mov $0x604000, %ebx
+	mov $0x5020, %esi
+	mov (%rsi), %eax
+	and $0x60, %eax
+	out %eax, $0xe9
+	mov (%rbx), %eax
+	mov (%rsi), %eax
+	and $0x60, %eax
+	out %eax, $0xe9
+	movl $1, (%rbx)
+	mov (%rsi), %eax
+	and $0x60, %eax
+	out %eax, $0xe9
+	/* Cleared and flushed, it is set again. */
+	andl $~0x60, (%rsi)
+	invlpg (%rbx)
+	movl $2, (%rbx)
+	mov (%rsi), %eax
+	and $0x60, %eax
+	out %eax, $0xe9
+	stop
+	done ad_bits
+
+	/* A translation changes: the old one may stay until INVLPG, then not. */
+	prog invlpg
+	mov $0x604000, %ebx
+	mov $0x5020, %esi
+	movl $0x11, (%rbx)
+	mov (%rsi), %rdx
+	movl $0x22, 0x605000
+	mov 0x5028, %rcx                   /* the next page's entry */
+	mov %rcx, (%rsi)
+	invlpg (%rbx)
+	mov (%rbx), %eax
+	out %eax, $0xe9
+	mov %rdx, (%rsi)
+	mov %cr3, %rax
+	mov %rax, %cr3
+	mov (%rbx), %eax
+	out %eax, $0xe9
+	stop
+	done invlpg
+
+	/* PCIDs: what one address space knows the other does not; no flush with bit 63. */
+	prog pcid
+	mov $0x604000, %ebx
+	mov $0x5020, %esi
+	mov %cr4, %rax
+	bts $17, %rax
+	mov %rax, %cr4
+	mov %cr3, %r8                      /* PCID 0 */
+	mov %r8, %r9
+	or $5, %r9
+	movl $0x11, (%rbx)
+	movl $0x22, 0x605000
+	mov %r9, %cr3                      /* PCID 5 */
+	mov (%rbx), %eax
+	out %eax, $0xe9
+	mov (%rsi), %rdx
+	mov 0x5028, %rcx
+	mov %rcx, (%rsi)
+	bts $63, %r8
+	mov %r8, %cr3                      /* back to 0, nothing flushed */
+	xor %ecx, %ecx
+	sub $16, %rsp
+	movq $5, (%rsp)                    /* INVPCID type 1: all of PCID 5 */
+	movq $0, 8(%rsp)
+	mov $1, %ecx
+	invpcid (%rsp), %rcx
+	bts $63, %r9
+	mov %r9, %cr3                      /* PCID 5 without a flush: was emptied, so new */
+	mov (%rbx), %eax
+	out %eax, $0xe9
+	mov %rdx, (%rsi)
+	btr $63, %r8
+	mov %r8, %cr3
+	mov (%rbx), %eax
+	out %eax, $0xe9
+	stop
+	done pcid
+
+	/* The next instruction of the same block is overwritten. */
+	prog smc
+	mov $3, %ecx
+1:	lea 2f(%rip), %rbx
+	mov %cl, 1(%rbx)
+2:	mov $0x55, %al
+	movzbl %al, %eax
+	out %eax, $0xe9
+	dec %ecx
+	jnz 1b
+	/* Through another virtual address, in a loop that was decoded before. */
+	lea 3f(%rip), %rbx
+	add $0x40000000, %rbx
+	mov $2, %ecx
+3:	mov $0x66, %al
+	movzbl %al, %eax
+	out %eax, $0xe9
+	movb $0x77, 1(%rbx)
+	dec %ecx
+	jnz 3b
+	stop
+	done smc
+
+	/* An interrupt waits for the instruction after STI; a second STI changes nothing. */
+	prog sti
+	mov $0x80b, %ecx
+	mov $0x1b, %ecx
+	rdmsr
+	or $0xc00, %eax                    /* x2APIC */
+	wrmsr
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax                   /* spurious vector, enabled */
+	xor %edx, %edx
+	wrmsr
+	mov $0x83f, %ecx
+	mov $0x40, %eax                    /* to ourselves */
+	wrmsr
+	log 1
+	sti
+	log 2                              /* first the mov, then the interrupt */
+	log 3
+	cli
+	mov $0x83f, %ecx
+	mov $0x41, %eax
+	wrmsr
+	sti
+	hlt
+	log 4
+	stop
+	done sti
+
+	/* Single step: a trap after each instruction. */
+	prog step
+	pushf
+	orl $0x100, (%rsp)
+	lea 1f(%rip), %r15
+	popf
+	nop                                /* the trap comes after this one */
+	log 0xdead
+1:	lea 3f(%rip), %r15                 /* TF is still set: after this one, too */
+	log 0xdead
+3:	stop
+	done step
+
+	/* Strings. */
+	prog strings
+	mov $0x604000, %edi
+	mov $0x1ffe, %ecx                  /* over a page boundary */
+	mov $0xab, %al
+	rep stosb
+	mov %edi, %eax
+	out %eax, $0xe9
+	mov $0x604001, %edi
+	mov $0x604000, %esi
+	movb $0x5a, (%rsi)
+	mov $0x100, %ecx
+	rep movsb                          /* overlapping: fills */
+	movzbl 0x604100, %eax
+	out %eax, $0xe9
+	mov $0x604000, %edi
+	mov $0x5a, %al
+	mov $-1, %rcx
+	repe scasb
+	mov %edi, %eax
+	out %eax, $0xe9
+	/* A fault in the middle leaves the registers there. */
+	mov $0x5ffff0, %edi
+	mov $0x20, %ecx
+	lea 1f(%rip), %r15
+	rep stosb
+	log 0xdead
+1:	mov %ecx, %eax
+	out %eax, $0xe9
+	mov %edi, %eax
+	out %eax, $0xe9
+	xor %ecx, %ecx
+	mov $-1, %rcx
+	xor %ecx, %ecx
+	bts $40, %rcx
+	addr32 rep stosb                   /* ECX is 0: RCX becomes it */
+	shr $32, %rcx
+	mov %ecx, %eax
+	out %eax, $0xe9
+	stop
+	done strings
+
+	/* To CPL 3 by IRET, a system call, back by SYSRET, faults there. */
+	prog user
+	mov $0xc0000080, %ecx
+	rdmsr
+	or $1, %eax
+	wrmsr
+	mov $0xc0000081, %ecx              /* STAR */
+	xor %eax, %eax
+	mov $0x00130008, %edx
+	wrmsr
+	mov $0xc0000082, %ecx              /* LSTAR */
+	lea 5f(%rip), %rax
+	mov %rax, %rdx
+	shr $32, %rdx
+	wrmsr
+	mov $0xc0000084, %ecx
+	mov $0x200, %eax
+	xor %edx, %edx
+	wrmsr
+	push $0x1b                         /* SS */
+	push $0x606800
+	push $0x3002                       /* IOPL 3: it may log */
+	push $0x23                         /* CS */
+	lea 1f(%rip), %rax
+	push %rax
+	iretq
+1:	mov %cs, %eax
+	out %eax, $0xe9
+	syscall
+	log 0x33
+	mov $0x604000, %ebx                /* the kernel's page */
+	faulting mov (%rbx), %eax
+	faulting mov %eax, (%rbx)
+	faulting hlt
+	faulting mov %cr0, %rax
+	stop
+5:	mov %cs, %eax
+	out %eax, $0xe9
+	sysretq
+	done user
+
+	/* SMEP and SMAP. */
+	prog smap
+	mov %cr4, %rax
+	or $0x300000, %eax
+	mov %rax, %cr4
+	mov $0x606000, %ebx                /* a user's page */
+	faulting mov (%rbx), %eax
+	stac
+	movb $0xc3, (%rbx)
+	mov (%rbx), %al
+	clac
+	faulting mov (%rbx), %eax
+	lea 9f(%rip), %r15
+	jmp *%rbx
+9:	stop
+	done smap
+
+	/* A double fault: #NP while a #GP is delivered; then shutdown. */
+	prog triple
+	lidt 1f(%rip)
+	ud2
+1:	.word 0
+	.quad 0
+	done triple
+
+	/* Compare and exchange on two pages, alone. */
+	prog split
+	mov $0x605ffc, %ebx
+	movq $0, (%rbx)
+	mov $5, %ecx
+1:	lock incq (%rbx)
+	dec %ecx
+	jnz 1b
+	mov (%rbx), %rax
+	out %eax, $0xe9
+	stop
+	done split
+
+/* --- SMP: the boot processor starts another in real mode --- */
+	prog smp
+	mov $0x1b, %ecx
+	rdmsr
+	or $0xc00, %eax
+	wrmsr
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax
+	xor %edx, %edx
+	wrmsr
+	movl $0, 0x700
+	mov $0x830, %ecx
+	mov $1, %edx
+	mov $0x4500, %eax                  /* INIT */
+	wrmsr
+	mov $0x4609, %eax                  /* SIPI to 0x9000 */
+	wrmsr
+1:	pause
+	cmpl $0x1234, 0x700
+	jne 1b
+	log 0x51
+	/* Both count with LOCK; the other ends first or second, the sum is the same. */
+	mov $200000, %ecx
+2:	lock incl 0x704
+	dec %ecx
+	jnz 2b
+3:	pause
+	cmpl $1, 0x708
+	jne 3b
+	mov 0x704, %eax
+	out %eax, $0xe9
+	stop
+	done smp
+
+	.code16
+	prog smp_ap
+	cli
+	xor %ax, %ax
+	mov %ax, %ds
+	movl $0x1234, 0x700
+	mov $200000, %ecx
+1:	lock incl 0x704
+	dec %ecx
+	jnz 1b
+	movl $1, 0x708
+2:	hlt
+	jmp 2b
+	done smp_ap
+
+/* --- Real mode --- */
+	prog real
+	xor %ax, %ax
+	mov %ax, %ds
+	mov %ax, %ss
+	mov $0x7000, %sp
+	/* INT 0x40 goes to our handler at BASE + (1f - start). */
+	movw $(BASE + real_int - guest_real), 0x100
+	movw $0, 0x102
+	int $0x40
+	mov $0x11, %eax
+	out %eax, $0xe9
+	/* A far call, and back. */
+	lcall $0x0800, $(real_far - guest_real)
+	mov %sp, %ax
+	movzwl %ax, %eax
+	out %eax, $0xe9
+	/* Offsets wrap at 64 KiB: an access over the end is #GP (13). */
+	movw $(BASE + real_gp - guest_real), 0x34
+	movw $0, 0x36
+	mov $0xffff, %bx
+	mov (%bx), %ax
+real_back:
+	mov $0x44, %eax
+	out %eax, $0xe9
+	/* BCD and loops run, too. */
+	mov $5, %cx
+	xor %eax, %eax
+1:	inc %ax
+	loop 1b
+	out %eax, $0xe9
+	out %al, $0xf4
+real_int:
+	mov $0x22, %eax
+	out %eax, $0xe9
+	iret
+real_far:
+	mov $0x33, %eax
+	out %eax, $0xe9
+	lret
+real_gp:
+	mov $0xdd, %eax
+	out %eax, $0xe9
+	add $6, %sp
+	mov $(BASE + real_back - guest_real), %ax
+	jmp *%ax
+	done real
+
+	.code64
+	/* Counts in counted time, with a timer that interrupts it: for the replay. */
+	prog replay
+	mov $0x1b, %ecx
+	rdmsr
+	or $0xc00, %eax
+	wrmsr
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax
+	xor %edx, %edx
+	wrmsr
+	mov $0x832, %ecx
+	mov $0x20050, %eax                 /* periodic, vector 0x50 */
+	wrmsr
+	mov $0x83e, %ecx
+	mov $0xb, %eax                     /* divide by 1 */
+	wrmsr
+	mov $0x838, %ecx
+	mov $20000, %eax
+	wrmsr
+	sti
+	mov $100000, %ecx
+	xor %ebx, %ebx
+1:	rdtsc
+	add %eax, %ebx
+	dec %ecx
+	jnz 1b
+	mov %ebx, %eax
+	out %eax, $0xe9
+	stop
+	done replay
+
+	.section .note.GNU-stack, "", @progbits

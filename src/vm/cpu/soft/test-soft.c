@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The software engine with guests of our own (test-guest.S): each runs on a small machine and
+ * leaves a log of 32-bit values, which is compared with what a processor gives.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "base/test.h"
+#include "vm/cpu/soft/priv.h"
+
+enum {
+	MEM_BYTES = 8 << 20,
+	BASE = 0x8000, STUBS = 0x20000, AP = 0x9000,
+	PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x5000, GDT = 0x6000, IDT = 0x10000,
+	TSS = 0x6800, STACK = 0x80000, STACK0 = 0x90000,
+	LOG_MAX = 4096, DATA = 0x600000,
+};
+
+#define GUESTS(X) \
+	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
+	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay)
+#define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
+GUESTS(DECLARE)
+
+struct machine_log {
+	uint32_t v[LOG_MAX];
+	atomic_uint n;
+	atomic_bool stopped;
+};
+
+struct vm {
+	struct gmem mem;
+	struct engine *eng;
+	struct vcpu *cpu[4];
+	unsigned n_cpus;
+	struct machine_log log;
+	enum vcpu_stop stop;
+};
+
+static void mmio_read(void *ctx, gpa_t at, void *ret, unsigned bytes)
+{
+	(void)ctx;
+	(void)at;
+	memset(ret, 0xff, bytes);
+}
+
+static void mmio_write(void *ctx, gpa_t at, const void *data, unsigned bytes)
+{
+	(void)ctx;
+	(void)at;
+	(void)data;
+	(void)bytes;
+}
+
+static void pio_read(void *ctx, uint16_t port, void *ret, unsigned bytes)
+{
+	(void)ctx;
+	(void)port;
+	memset(ret, 0xff, bytes);
+}
+
+static void pio_write(void *ctx, uint16_t port, const void *data, unsigned bytes)
+{
+	struct vm *vm = ctx;
+
+	if (port == 0xe9 && vm->log.n < LOG_MAX) {
+		uint32_t v = 0;
+
+		memcpy(&v, data, bytes);
+		vm->log.v[vm->log.n++] = v;
+	} else if (port == 0xf4) {
+		vm->log.stopped = true;
+		for (unsigned i = 0; i < vm->n_cpus; i++) {
+			engine_soft.vcpu_kick(vm->cpu[i]);
+		}
+	}
+}
+
+static void put(struct vm *vm, uint64_t at, const void *data, size_t n)
+{
+	assert_int_equal(gmem_write(&vm->mem, GPA(at), data, n), 0);
+}
+
+static void put64(struct vm *vm, uint64_t at, uint64_t v)
+{
+	put(vm, at, &v, sizeof(v));
+}
+
+static uint64_t get64(struct vm *vm, uint64_t at)
+{
+	uint64_t v = 0;
+
+	assert_int_equal(gmem_read(&vm->mem, GPA(at), &v, sizeof(v)), 0);
+	return v;
+}
+
+static struct vm *vm_new(unsigned n_cpus, bool deterministic)
+{
+	static const struct engine_bus ops = { .mmio_read = mmio_read, .mmio_write = mmio_write,
+					       .pio_read = pio_read, .pio_write = pio_write };
+	struct err e = ERR_INIT;
+	struct vm *vm = mem_new(struct vm);
+	struct engine_bus bus = ops;
+
+	assert_non_null(vm);
+	bus.ctx = vm;
+	gmem_init(&vm->mem);
+	assert_int_equal(gmem_add(&vm->mem, GPA(0), MEM_BYTES, -1, 0, false, &e), 0);
+	struct engine_conf conf = { .mem = &vm->mem, .bus = &bus, .n_vcpus = n_cpus,
+				    .deterministic = deterministic };
+
+	assert_int_equal(engine_soft.new_(&conf, &vm->eng, &e), 0);
+	vm->n_cpus = n_cpus;
+	for (unsigned i = 0; i < n_cpus; i++) {
+		assert_int_equal(engine_soft.vcpu_new(vm->eng, i, &vm->cpu[i], &e), 0);
+	}
+	return vm;
+}
+
+static void vm_free(struct vm *vm)
+{
+	engine_soft.free_(vm->eng);
+	gmem_fini(&vm->mem);
+	free(vm);
+}
+
+/* 4 MiB by large pages; from 0x400000 on 4 KiB pages, of which those at DATA are special. The
+ * same again at 0x40000000. */
+static void page_tables(struct vm *vm)
+{
+	put64(vm, PML4, PDPT | 7);
+	put64(vm, PDPT, PD | 7);
+	put64(vm, PDPT + 8, PD | 7);
+	put64(vm, PD, 0x87);
+	put64(vm, PD + 8, 0x200087);
+	put64(vm, PD + 16, 0x4000 | 7);
+	put64(vm, PD + 24, PT | 7);
+	for (unsigned i = 0; i < 512; i++) {
+		put64(vm, 0x4000 + 8 * i, (0x400000 + 4096 * (uint64_t)i) | 7);
+		put64(vm, PT + 8 * i, (DATA + 4096 * (uint64_t)i) | 7);
+	}
+	put64(vm, PT, 0);                                       /* absent */
+	put64(vm, PT + 8, 0x601005);                            /* read only */
+	put64(vm, PT + 16, UINT64_C(0x8000000000602007));       /* no execution */
+	put64(vm, PT + 24, UINT64_C(0x0008000000603007));       /* reserved bit */
+	put64(vm, PT + 32, 0x604003);                           /* supervisor */
+	put64(vm, PT + 40, 0x605003);
+	for (unsigned i = 7; i < 16; i++) {
+		put64(vm, PT + 8 * i, (DATA + 4096 * (uint64_t)i) | 3);
+	}
+}
+
+static void tables(struct vm *vm)
+{
+	/* Null, kernel code and data, user data and code, a TSS. */
+	static const uint64_t gdt[] = {
+		0, UINT64_C(0x00af9b000000ffff), UINT64_C(0x00cf93000000ffff),
+		UINT64_C(0x00cff3000000ffff), UINT64_C(0x00affb000000ffff),
+		UINT64_C(0x00008b0068000067), 0,
+	};
+	uint64_t tss = gdt[5];
+
+	put(vm, GDT, gdt, sizeof(gdt));
+	tss = 0x67 | (uint64_t)TSS << 16 | UINT64_C(0x89) << 40;
+	put64(vm, GDT + 40, tss);
+	put64(vm, TSS + 4, STACK0);
+	for (unsigned i = 0; i < 256; i++) {
+		uint64_t at = STUBS + 16 * (uint64_t)i;
+		uint64_t dpl = i == 3 || i == 0x80 ? 3 : 0, present = i != 0x81;
+
+		put64(vm, IDT + 16 * i, (at & 0xffff) | 8 << 16 |
+					(UINT64_C(0x0e) | dpl << 5 | present << 7) << 40 |
+					(at >> 16) << 48);
+		put64(vm, IDT + 16 * i + 8, 0);
+	}
+}
+
+static void long_mode(struct vm *vm)
+{
+	struct err e = ERR_INIT;
+	struct cpu_state *s = mem_new(struct cpu_state);
+
+	assert_non_null(s);
+	page_tables(vm);
+	tables(vm);
+	put(vm, STUBS, guest_stubs, (size_t)(guest_stubs_end - guest_stubs));
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	s->cr0 = CPU_CR0_PG | CPU_CR0_PE | CPU_CR0_WP | CPU_CR0_ET | CPU_CR0_NE;
+	s->cr3 = PML4;
+	s->cr4 = CPU_CR4_PAE | CPU_CR4_PGE;
+	s->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
+	s->gdt = (struct cpu_table){ GDT, 55 };
+	s->idt = (struct cpu_table){ IDT, 4095 };
+	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x28 };
+	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
+		s->seg[i] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc093, .selector = 0x10 };
+	}
+	s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xa09b, .selector = 8 };
+	s->rip = BASE;
+	s->rflags = CPU_FLAG_1;
+	s->gpr[CPU_RSP] = STACK;
+	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
+	free(s);
+}
+
+static void *run_cpu(void *arg)
+{
+	struct err e = ERR_INIT;
+	enum vcpu_stop stop = VCPU_STOP_FAILED;
+
+	assert_int_equal(engine_soft.vcpu_run(arg, &stop, &e), 0);
+	return NULL;
+}
+
+static void vm_run(struct vm *vm)
+{
+	struct err e = ERR_INIT;
+	pthread_t threads[4];
+
+	for (unsigned i = 1; i < vm->n_cpus; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, run_cpu, vm->cpu[i]), 0);
+	}
+	assert_int_equal(engine_soft.vcpu_run(vm->cpu[0], &vm->stop, &e), 0);
+	for (unsigned i = 1; i < vm->n_cpus; i++) {
+		engine_soft.vcpu_kick(vm->cpu[i]);
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	}
+}
+
+static void expect(const struct vm *vm, const uint32_t *want, size_t n)
+{
+	for (size_t i = 0; i < n && i < vm->log.n; i++) {
+		if (vm->log.v[i] != want[i]) {
+			print_error("entry %zu is 0x%x, not 0x%x\n", i, vm->log.v[i], want[i]);
+		}
+		assert_int_equal(vm->log.v[i], want[i]);
+	}
+	assert_int_equal(vm->log.n, n);
+}
+
+/* Run one in long mode; its log must be that. */
+#define EXPECT(name, ...) \
+	do { \
+		static const uint32_t want_[] = { __VA_ARGS__ }; \
+		struct vm *vm_ = vm_new(1, false); \
+		long_mode(vm_); \
+		put(vm_, BASE, guest_##name, (size_t)(guest_##name##_end - guest_##name)); \
+		vm_run(vm_); \
+		expect(vm_, want_, ARRAY_LEN(want_)); \
+		assert_int_equal(vm_->stop, VCPU_STOP_KICKED); \
+		vm_free(vm_); \
+	} while (0)
+
+static void test_hello(void **state)
+{
+	(void)state;
+	EXPECT(hello, 0x1234);
+}
+
+static void test_faults(void **state)
+{
+	(void)state;
+	EXPECT(faults,
+	       0x1000, 0,                       /* #DE */
+	       0x1006, 0,                       /* #UD */
+	       0x100d, 0,                       /* #GP: not canonical */
+	       0x100c, 0,                       /* #SS: by RBP */
+	       0x100e, 0, 0x600000, 0x100e, 2, 0x600000,
+	       0x100e, 3, 0x601000, 0x100e, 3, 0x601000, 0x100e, 3, 0x601000,
+	       0x100e, 0x11, 0x602000,
+	       0x100e, 9, 0x603000,
+	       0x100e, 0, 0x600ffc,
+	       0x100e, 0, 0x600000, 0x100e, 2, 0x600000,
+	       0x100d, 0,                       /* no such MSR */
+	       0x100d, 0x1b8,
+	       0x100b, 0x81 * 8 + 2,            /* #NP of a gate */
+	       0x1003, 0);
+}
+
+static void test_ad_bits(void **state)
+{
+	(void)state;
+	EXPECT(ad_bits, 0, 0x20, 0x60, 0x60);
+}
+
+static void test_invlpg(void **state)
+{
+	(void)state;
+	EXPECT(invlpg, 0x22, 0x11);
+}
+
+static void test_pcid(void **state)
+{
+	(void)state;
+	EXPECT(pcid, 0x11, 0x22, 0x11);
+}
+
+static void test_smc(void **state)
+{
+	(void)state;
+	EXPECT(smc, 3, 2, 1, 0x66, 0x77);
+}
+
+static void test_sti(void **state)
+{
+	(void)state;
+	EXPECT(sti, 1, 0x1040, 2, 3, 0x1041, 4);
+}
+
+static void test_step(void **state)
+{
+	(void)state;
+	EXPECT(step, 0x1001, 0, 0x1001, 0);
+}
+
+static void test_strings(void **state)
+{
+	(void)state;
+	EXPECT(strings, 0x605ffe, 0x5a, 0x604102, 0x100e, 2, 0x600000, 0x10, 0x600000, 0);
+}
+
+static void test_user(void **state)
+{
+	(void)state;
+	EXPECT(user, 0x23, 8, 0x33, 0x100e, 5, 0x604000, 0x100e, 7, 0x604000, 0x100d, 0, 0x100d, 0);
+}
+
+static void test_smap(void **state)
+{
+	static const uint32_t want[] = { 0x100e, 1, 0x606000, 0x100e, 1, 0x606000,
+					 0x100e, 0x11, 0x606000 };
+	struct vm *vm = vm_new(1, false);
+
+	(void)state;
+	long_mode(vm);
+	put64(vm, PD, 0x83);   /* the code itself is the kernel's here */
+	put(vm, BASE, guest_smap, (size_t)(guest_smap_end - guest_smap));
+	vm_run(vm);
+	expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
+}
+
+static void test_split(void **state)
+{
+	(void)state;
+	EXPECT(split, 5);
+}
+
+static void test_shutdown(void **state)
+{
+	struct vm *vm = vm_new(1, false);
+
+	(void)state;
+	long_mode(vm);
+	put(vm, BASE, guest_triple, (size_t)(guest_triple_end - guest_triple));
+	vm_run(vm);
+	assert_int_equal(vm->stop, VCPU_STOP_SHUTDOWN);
+	vm_free(vm);
+}
+
+static void test_real(void **state)
+{
+	static const uint32_t want[] = { 0x22, 0x11, 0x33, 0x7000, 0xdd, 0x44, 5 };
+	struct vm *vm = vm_new(1, false);
+	struct err e = ERR_INIT;
+	struct cpu_state *s = mem_new(struct cpu_state);
+
+	(void)state;
+	assert_non_null(s);
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	s->seg[CPU_CS].selector = 0;
+	s->seg[CPU_CS].base = 0;
+	s->rip = BASE;
+	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
+	free(s);
+	put(vm, BASE, guest_real, (size_t)(guest_real_end - guest_real));
+	vm_run(vm);
+	expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
+}
+
+static void test_smp(void **state)
+{
+	static const uint32_t want[] = { 0x51, 400000 };
+	struct vm *vm = vm_new(2, false);
+
+	(void)state;
+	long_mode(vm);
+	put(vm, BASE, guest_smp, (size_t)(guest_smp_end - guest_smp));
+	put(vm, AP, guest_smp_ap, (size_t)(guest_smp_ap_end - guest_smp_ap));
+	vm_run(vm);
+	expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
+}
+
+/* Counted time: two runs are equal in everything that the guest can see. */
+static void test_replay(void **state)
+{
+	uint32_t log[2][LOG_MAX];
+	unsigned n[2] = { 0 };
+
+	(void)state;
+	for (unsigned k = 0; k < 2; k++) {
+		struct vm *vm = vm_new(1, true);
+
+		long_mode(vm);
+		put(vm, BASE, guest_replay, (size_t)(guest_replay_end - guest_replay));
+		vm_run(vm);
+		n[k] = vm->log.n;
+		memcpy(log[k], vm->log.v, sizeof(log[k]));
+		vm_free(vm);
+	}
+	assert_true(n[0] > 10);
+	assert_int_equal(n[0], n[1]);
+	assert_memory_equal(log[0], log[1], n[0] * sizeof(log[0][0]));
+}
+
+/* The dirty log: pages written by the guest, its page tables, and nothing else. */
+static void test_dirty_log(void **state)
+{
+	struct vm *vm = vm_new(1, false);
+	struct err e = ERR_INIT;
+	uint64_t bits[MEM_BYTES / 4096 / 64] = { 0 };
+
+	(void)state;
+	long_mode(vm);
+	put(vm, BASE, guest_ad_bits, (size_t)(guest_ad_bits_end - guest_ad_bits));
+	assert_int_equal(gmem_log_start(&vm->mem, &e), 0);
+	assert_int_equal(engine_soft.log(vm->eng, true, &e), 0);
+	vm_run(vm);
+	assert_int_equal(engine_soft.log_sync(vm->eng, &e), 0);
+	gmem_log_take(&vm->mem, 0, bits);
+	assert_true(bits[0x604 / 64] >> (0x604 % 64) & 1);
+	assert_true(bits[PT / 4096 / 64] >> (PT / 4096) & 1);
+	assert_false(bits[0x605 / 64] >> (0x605 % 64) & 1);
+	assert_false(bits[0] >> (BASE / 4096) & 1);
+	gmem_log_stop(&vm->mem);
+	assert_int_equal(get64(vm, 0x604000), 2);
+	vm_free(vm);
+}
+
+/* The debugger's breakpoint and step. */
+static void test_debugger(void **state)
+{
+	struct vm *vm = vm_new(1, false);
+	struct err e = ERR_INIT;
+	struct vcpu_debug d = { .n_breakpoints = 1, .breakpoints = { BASE + 5 } };
+	struct cpu_state *s = mem_new(struct cpu_state);
+	gpa_t at = GPA(0);
+
+	(void)state;
+	assert_non_null(s);
+	long_mode(vm);
+	put(vm, BASE, guest_hello, (size_t)(guest_hello_end - guest_hello));
+	assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
+	vm_run(vm);
+	assert_int_equal(vm->stop, VCPU_STOP_BREAKPOINT);
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	assert_int_equal(s->rip, BASE + 5);
+	assert_int_equal(s->gpr[CPU_RAX], 0x1234);
+	d = (struct vcpu_debug){ .step = true };
+	assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
+	vm_run(vm);
+	assert_int_equal(vm->stop, VCPU_STOP_STEPPED);
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	assert_int_equal(s->rip, BASE + 7);
+	assert_int_equal(engine_soft.vcpu_translate(vm->cpu[0], 0x40601000, &at), 0);
+	assert_int_equal(at.raw, 0x601000);
+	assert_int_equal(engine_soft.vcpu_translate(vm->cpu[0], 0x600000, &at), -EFAULT);
+	d = (struct vcpu_debug){ .step = false };
+	assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
+	vm_run(vm);
+	assert_int_equal(vm->stop, VCPU_STOP_KICKED);
+	free(s);
+	vm_free(vm);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hello), cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_invlpg),
+		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_sti),
+		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),
+		cmocka_unit_test(test_split), cmocka_unit_test(test_shutdown),
+		cmocka_unit_test(test_real), cmocka_unit_test(test_smp),
+		cmocka_unit_test(test_replay), cmocka_unit_test(test_dirty_log),
+		cmocka_unit_test(test_debugger),
+	};
+
+	return TEST_RUN(tests);
+}
