@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "vm/cpu/model.h"
+#include "vm/cpu/soft/native.h"
 #include "vm/cpu/soft/priv.h"
 
 /* Without a rate to keep to: any will do, as the TSC is made from the monotonic clock. */
@@ -135,8 +136,11 @@ static int soft_new(const struct engine_conf *conf, struct engine **ret, struct 
 	pthread_mutex_init(&eng->alone_lock, NULL);
 	irq.tsc_hz = eng->tsc_hz;
 	irq.ctx = eng;
-	int r = irq_new(&irq, &eng->chip);
+	int r = native_init();
 
+	if (r == 0) {
+		r = irq_new(&irq, &eng->chip);
+	}
 	if (r == 0) {
 		r = pages_new(eng);
 	}
@@ -225,6 +229,7 @@ static int vcpu_run(struct vcpu *v, enum vcpu_stop *ret, struct err *e)
 
 	(void)e;
 	soft_run(c);
+	native_fpu_save(c);
 	*ret = c->stop;
 	return 0;
 }

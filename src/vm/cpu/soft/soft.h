@@ -130,6 +130,9 @@ struct soft_cpu {
 	bool             shadow_was;      /* it runs in the shadow of STI or MOV SS */
 	unsigned         slow;            /* SOFT_SLOW_* */
 	atomic_uint      wants;           /* SOFT_WANT_*: what others ask of its loop */
+	bool             fpu_live;        /* x87 registers are in the host's own: native.h */
+	uint16_t         fpu_op;          /* of the last x87 instruction, while it is live: */
+	uint64_t         fpu_ip, fpu_dp;  /* opcode, its address and that of its operand */
 	struct soft_tlb_entry *tlb;       /* of data accesses at this privilege */
 	sigjmp_buf       fault_jump;      /* soft_fault() goes there */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Vector instructions whose elements are reached one by one: masked moves and gathers. */
 #include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/native.h"
 #include "vm/cpu/soft/priv.h"
 
 enum { XMM = 160, YMM = 576, ST = 32, FTW = 4, FSW = 2 };
@@ -95,6 +96,7 @@ void op_maskmovq(struct soft_cpu *c, const struct insn *i)
 	if (c->s.cr0 & CPU_CR0_TS) {
 		soft_fault_no_error(c, CPU_NM);
 	}
+	native_fpu_save(c);
 	if (x[FSW] & 0x80) {
 		soft_fault_no_error(c, CPU_MF);
 	}

@@ -6,6 +6,7 @@
  * Spec: SDM 1, 13 (Managing State Using the XSAVE Feature Set) and 10.5; SDM 1, 8.1.10.
  */
 #include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/native.h"
 #include "vm/cpu/soft/priv.h"
 
 enum {
@@ -43,6 +44,7 @@ static void need_fpu(struct soft_cpu *c, bool em)
 	if ((em && (c->s.cr0 & CPU_CR0_EM)) || (c->s.cr0 & CPU_CR0_TS)) {
 		soft_fault_no_error(c, CPU_NM);
 	}
+	native_fpu_save(c);
 }
 
 static void check_mxcsr(struct soft_cpu *c, uint32_t v)
@@ -371,6 +373,7 @@ static void need_x87(struct soft_cpu *c, bool waits)
 	if (c->s.cr0 & (CPU_CR0_EM | CPU_CR0_TS)) {
 		soft_fault_no_error(c, CPU_NM);
 	}
+	native_fpu_save(c);
 	if (waits && (get16(c->s.xsave + FSW) & 0x80) && (c->s.cr0 & CPU_CR0_NE)) {
 		soft_fault_no_error(c, CPU_MF);
 	}
