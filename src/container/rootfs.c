@@ -202,16 +202,17 @@ static void unescape(char *s)
 
 /*
  * A procfs or sysfs of the host that stays in the namespace, whole and unmasked, would let a
- * user namespace mount another one so. Returns 0 if this line of mountinfo is none of them.
+ * user namespace mount another one so. Returns 0 if this line of mountinfo is none of them;
+ * a part of one, which may be a file and could not be covered, does not count to the kernel.
  */
 static int hide_line(const char *line, const char *root)
 {
-	char at[PATH_MAX], type[32];
+	char part[PATH_MAX], at[PATH_MAX], type[32];
 
 	/* id parent major:minor root at options ... - type */
 	const char *dash = strstr(line, " - ");
 
-	if (!dash || sscanf(line, "%*d %*d %*s %*s %4095s", at) != 1 ||
+	if (!dash || sscanf(line, "%*d %*d %*s %4095s %4095s", part, at) != 2 || !str_eq(part, "/") ||
 	    sscanf(dash, " - %31s", type) != 1 || (!str_eq(type, "proc") && !str_eq(type, "sysfs"))) {
 		return 0;
 	}

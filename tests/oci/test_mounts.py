@@ -338,6 +338,20 @@ def test_no_pivot(box):
     assert box.sh("ls / | grep -c bin; cat /proc/keys | wc -c", options=["--no-pivot"]) == "1\n0"
 
 
+@pytest.fixture
+def proc_file(tmp_path):
+    """A file of procfs, mounted somewhere on the host."""
+    at = tmp_path / "version"
+    at.touch()
+    subprocess.run(["mount", "--bind", "/proc/version", at], check=True)
+    yield at
+    subprocess.run(["umount", "-l", at], check=True)
+
+
+def test_no_pivot_with_a_file_of_procfs_on_the_host(box, proc_file):
+    assert box.sh("echo fine", options=["--no-pivot"]) == "fine"
+
+
 @pytest.mark.parametrize("mount,word", [
     ({"destination": "/x", "source": "/nosuch/thing", "options": ["bind"]}, "/nosuch/thing"),
     ({"destination": "/x", "source": "x", "type": "nosuchfs"}, "nosuchfs"),
