@@ -127,6 +127,8 @@ class Box:
     def close(self):
         for name in self.ids:
             self.call("delete", "--force", name)
+        if self.manager == "systemd":   # which keeps a slice that is empty
+            subprocess.run(["systemctl", "stop", self.top.replace("-", "_") + ".slice"], check=False)
         tops = [at for at, _, _ in os.walk(ROOT) if at.endswith(f"/{self.top}")]
         for at in sorted(self.leftovers(), key=len, reverse=True) + tops:
             try:

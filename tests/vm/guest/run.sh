@@ -39,7 +39,7 @@ while read -r suite; do
 	*)       echo "no suite $suite" ;;
 	esac
 done < /holm/suites
-find /sys/fs/cgroup -name 'holm*' -type d > /run/result/leftovers
+find /sys/fs/cgroup -name 'holm*' ! -name holm-guest.service -type d > /run/result/leftovers
 systemctl list-units --all --plain --no-legend 'holm-*.scope' '*libpod*' >> /run/result/leftovers
 tar -C /run/result -cf /dev/nvme2n1 .
 sync

@@ -44,7 +44,7 @@ def package():
     call("dpkg", "-i", DEB)
     assert active("holmd.socket") == "inactive", "installing has started something"
     yield
-    call("systemctl", "stop", "holmd.socket", "holmd.service", check=False)
+    call("systemctl", "stop", "holmd.socket", "holmd.service", "holm.slice", check=False)
     call("dpkg", "-r", "holm")
     for folder in ("/run/holm", "/var/lib/holm"):
         shutil.rmtree(folder, ignore_errors=True)
