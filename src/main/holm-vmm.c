@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * holm-vmm: runs one virtual machine. This process opens what the command line names, keeps the
+ * terminal, and starts the monitor in a process of its own; again, when the guest resets.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <termios.h>
+
+#include "base/cmd.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "main/vmm.h"
+#include "sys/proc.h"
+
+static const char *const engines[] = { "auto", "kvm", "soft", NULL };
+static const char *const consoles[] = { "serial", "virtio", "none", NULL };
+
+#define IN(m) offsetof(struct vmm_opts, m)
+static const struct cmd_opt opts[] = {
+	{ 'k', "kernel", CMD_STR, IN(kernel), "FILE",
+	  "a Linux bzImage (x86-64), or an ELF file with a PVH entry", .flags = CMD_REQUIRED,
+	  .complete = CMD_COMPLETE_FILE },
+	{ 0, "initrd", CMD_STRV, IN(initrds), "FILE",
+	  "initial RAM file system; several are put one behind another",
+	  .complete = CMD_COMPLETE_FILE },
+	{ 0, "cmdline", CMD_STR, IN(cmdline), "TEXT", "the kernel's command line" },
+	{ 'm', "memory", CMD_SIZE, IN(memory), "BYTES", "of the guest", .dflt = "512m" },
+	{ 'c', "cpus", CMD_UINT, IN(cpus), "N", "virtual CPUs", 1, VM_VCPUS_MAX, .dflt = "1" },
+	{ 'd', "disk", CMD_STRV, IN(disks), "path=FILE[,ro][,serial=NAME]",
+	  "a raw disk: a file or a block device" },
+	{ 0, "serial-file", CMD_STR, IN(serial_file), "FILE",
+	  "the serial port writes there (appending) and reads nothing",
+	  .complete = CMD_COMPLETE_FILE },
+	{ 0, "console", CMD_CHOICE, IN(console), "DEVICE",
+	  "the device that standard input and output belong to", .choices = consoles,
+	  .dflt = "serial" },
+	{ 0, "engine", CMD_CHOICE, IN(engine), "NAME",
+	  "what runs the guest's instructions; auto: kvm where it really works", .choices = engines,
+	  .dflt = "auto" },
+	{ 0, "cache", CMD_STR, IN(cache), "DIR", "unpacked kernels are kept here",
+	  .complete = CMD_COMPLETE_DIR },
+	{ 0, "no-kaslr", CMD_FLAG, IN(no_kaslr), NULL,
+	  "the kernel lies where it was linked, without a change of its command line" },
+	{ 0, "die-with-parent", CMD_FLAG, IN(die_with_parent), NULL,
+	  "the machine ends when the process that started it ends" },
+	{ 0, "no-reboot", CMD_FLAG, IN(no_reboot), NULL, "a reset ends the machine, too" },
+};
+#undef IN
+
+/* --- The terminal --- */
+
+struct terminal {
+	struct termios before;
+	bool           changed;
+};
+
+static void terminal_restore(struct terminal *t)
+{
+	if (t->changed) {
+		t->changed = false;
+		(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &t->before); /* nothing can be done */
+	}
+}
+
+static void terminal_raw(struct terminal *t, const struct vmm_opts *o)
+{
+	struct termios raw;
+
+	if (o->console == VMM_CONSOLE_NONE || tcgetattr(STDIN_FILENO, &t->before) < 0) {
+		return; /* no terminal */
+	}
+	raw = t->before;
+	cfmakeraw(&raw);
+	t->changed = tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
+	if (t->changed) {
+		fprintf(stderr, "holm-vmm: Ctrl-A x ends the machine, Ctrl-A b presses its button\r\n");
+	}
+}
+
+/* --- The monitor's process --- */
+
+/* Wait for it; what asks us to end asks it. */
+static int wait_for(pid_t pid, const sigset_t *signals)
+{
+	siginfo_t si = { 0 };
+
+	for (;;) {
+		int signo = sigwaitinfo(signals, NULL);
+
+		if (signo == SIGCHLD) {
+			int r = sys_waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG);
+
+			if (r < 0 || si.si_pid == pid) {
+				return r < 0 ? r : proc_exit_status(&si);
+			}
+		} else if (signo > 0) {
+			ignore_result(sys_kill(pid, SIGTERM)); /* it may have ended */
+		}
+	}
+}
+
+static int run_once(const struct vmm_opts *o, struct vmm_files *f, const sigset_t *signals,
+		    const sigset_t *before, struct err *e)
+{
+	pid_t keeper = getpid(), pid = sys_fork();
+
+	if (pid < 0) {
+		return err_set(e, -pid, ERR_HOST, "cannot fork");
+	}
+	if (pid > 0) {
+		return wait_for(pid, signals);
+	}
+	sigprocmask(SIG_SETMASK, before, NULL);
+	/* Without a keeper there is nobody to tell how it ended. */
+	if (sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != keeper) {
+		_exit(1);
+	}
+	int r = vmm_monitor(o, f, e);
+
+	if (r < 0) {
+		log_err(LOG_LEVEL_ERROR, e);
+		r = err_codes[e->code].exit_code;
+	}
+	_exit(r);
+}
+
+static int run(const struct cmd_call *call, struct err *e)
+{
+	const struct vmm_opts *o = call->opts;
+	struct vmm_files f = VMM_FILES_INIT;
+	struct terminal t = { 0 };
+	sigset_t signals, before;
+	int r = vmm_open_files(o, &f, e);
+
+	if (r == 0 && o->die_with_parent) {
+		r = sys_prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	}
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, &before);
+	signal(SIGPIPE, SIG_IGN);
+	log_setup("holm-vmm", STDERR_FILENO, LOG_FORMAT_PLAIN,
+		  o->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
+	if (r == 0) {
+		terminal_raw(&t, o);
+		do {
+			/* Each boot reads them from their start. */
+			(void)lseek(f.kernel_fd, 0, SEEK_SET); /* a pipe is found out later */
+			r = run_once(o, &f, &signals, &before, e);
+		} while (r == vm_ends[VM_END_RESET].status && !o->no_reboot);
+		terminal_restore(&t);
+	}
+	vmm_close_files(&f);
+	return r;
+}
+
+static const struct cmd root = {
+	.name = "holm-vmm", .opts = opts, .n_opts = ARRAY_LEN(opts),
+	.opts_size = sizeof(struct vmm_opts), .run = run,
+	.help = "run one virtual machine",
+	.text = "The guest's serial port is standard input and output. On a terminal, Ctrl-A x ends "
+		"the machine and Ctrl-A b presses its power button.\n\n"
+		"The exit status is 0 when the guest switched itself off, 11 when its kernel "
+		"panicked, 12 after a triple fault, 13 when the machine was stopped from outside, and "
+		"with --no-reboot 10 after a reset.",
+	.examples = "holm-vmm --kernel /boot/vmlinuz --initrd initrd.img --cmdline console=ttyS0",
+};
+
+int main(int argc, char **argv)
+{
+	return cmd_main(&root, argc, argv, NULL);
+}

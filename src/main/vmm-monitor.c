@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The monitor's process: everything is open when it begins. It makes the machine, gives up what
+ * it does not need any more, and only then looks at the kernel.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "main/vmm.h"
+#include "sys/file.h"
+#include "vm/dev/blk.h"
+#include "vm/dev/console.h"
+#include "vm/dev/rng.h"
+
+struct monitor {
+	struct vm          *vm;
+	struct loop_signal *term;
+};
+
+static void on_ended(void *ctx, enum vm_end end)
+{
+	struct monitor *m = ctx;
+
+	(void)end;
+	loop_stop(vm_loop(m->vm));
+}
+
+static void on_term(struct loop_signal *s, int signo, void *ud)
+{
+	struct monitor *m = ud;
+
+	(void)s, (void)signo;
+	vm_stop(m->vm, VM_END_STOPPED);
+}
+
+static int pick_engine(const struct vmm_opts *o, const struct engine_ops **ret, struct err *e)
+{
+	if (o->engine == VMM_ENGINE_KVM) {
+		return err_set(e, EOPNOTSUPP, ERR_UNSUPPORTED, "this build has no KVM engine");
+	}
+	*ret = &engine_soft;
+	return engine_soft.probe(e);
+}
+
+/* Descriptors are duplicated: what a device took is there again for the next boot. */
+static int add_disks(struct vm *vm, const struct vmm_files *f, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < f->n_disks && r == 0; i++) {
+		const struct vmm_disk *d = &f->disks[i];
+		struct blk_conf conf = { .disk = { .fd = sys_dup(d->fd), .read_only = d->read_only } };
+		char name[16];
+
+		snprintf(name, sizeof(name), "disk%u", i);
+		snprintf(conf.serial, sizeof(conf.serial), "%s", d->serial);
+		r = conf.disk.fd < 0 ? err_set(e, -conf.disk.fd, ERR_HOST, "%s", name) :
+				       vm_add_device(vm, &vdev_blk, name, &conf, e);
+		fd_close(&conf.disk.fd);
+	}
+	return r;
+}
+
+static int add_entropy(struct vm *vm, struct err *e)
+{
+	struct rng_conf conf = { .fd = sys_openat(AT_FDCWD, "/dev/urandom", O_RDONLY, 0) };
+	int r = conf.fd < 0 ? err_set(e, -conf.fd, ERR_HOST, "/dev/urandom") :
+			      vm_add_device(vm, &vdev_rng, "rng0", &conf, e);
+
+	fd_close(&conf.fd);
+	return r;
+}
+
+static int add_console(struct vm *vm, const struct vmm_opts *o, struct err *e)
+{
+	bool std = o->console == VMM_CONSOLE_VIRTIO;
+	struct console_conf conf = { .in_fd = std ? sys_dup(STDIN_FILENO) : -1,
+				     .out_fd = std ? sys_dup(STDOUT_FILENO) : -1 };
+	int r = vm_add_device(vm, &vdev_console, "console0", &conf, e);
+
+	fd_close(&conf.in_fd);
+	fd_close(&conf.out_fd);
+	return r;
+}
+
+static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm_files *f,
+		   struct err *e)
+{
+	struct vm_conf conf = {
+		.memory_bytes = o->memory & ~(uint64_t)4095, .memory_fd = -1,
+		.n_vcpus = (unsigned)o->cpus, .deterministic = o->deterministic,
+		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
+		.escape_key = f->escape_key, .ended = on_ended, .ctx = m,
+	};
+	int r = pick_engine(o, &conf.engine, e);
+
+	r = r < 0 ? r : vm_new(&conf, &m->vm, e);
+	r = r < 0 ? r : add_console(m->vm, o, e);
+	r = r < 0 ? r : add_disks(m->vm, f, e);
+	return r < 0 ? r : add_entropy(m->vm, e);
+}
+
+static int load(struct monitor *m, const struct vmm_opts *o, const struct vmm_files *f,
+		struct err *e)
+{
+	auto_(kernel_fini) struct kernel k = KERNEL_INIT;
+	struct boot_conf conf = { .cmdline = o->cmdline ? o->cmdline : "",
+				  .initrd_fd = f->initrd_fd, .randomize = !o->no_kaslr };
+	int r = kernel_open(&k, f->kernel_fd, f->cache_fd, e);
+
+	if (r == 0 && getrandom(&conf.seed, sizeof(conf.seed), 0) != sizeof(conf.seed)) {
+		r = err_set(e, errno, ERR_HOST, "random numbers");
+	}
+	return r < 0 ? r : vm_load_kernel(m->vm, &k, &conf, e);
+}
+
+static int report(const struct monitor *m, struct err *e)
+{
+	enum vm_end end = vm_end(m->vm);
+
+	if (end == VM_END_FAILED) {
+		return err_set(e, EIO, ERR_HOST, "%s: %s", vm_ends[end].text, vm_error(m->vm));
+	}
+	if (end != VM_END_OFF && end != VM_END_RESET && end != VM_END_STOPPED) {
+		fprintf(stderr, "holm-vmm: %s\n", vm_ends[end].text);
+	}
+	return vm_ends[end].status;
+}
+
+int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
+{
+	struct monitor m = { 0 };
+	int r = make_vm(&m, o, f, e);
+
+	r = r < 0 ? r : load(&m, o, f, e);
+	if (r == 0) {
+		int s = loop_signal_new(vm_loop(m.vm), SIGTERM, on_term, &m, &m.term);
+
+		r = s < 0 ? err_set(e, -s, ERR_HOST, "signals") : 0;
+	}
+	r = r < 0 ? r : vm_start(m.vm, e);
+	if (r == 0) {
+		int l = loop_run(vm_loop(m.vm));
+
+		r = l < 0 ? err_set(e, -l, ERR_HOST, "event loop") : report(&m, e);
+	}
+	loop_signal_free(m.term);
+	vm_free(m.vm);
+	return r;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of holm-vmm share. */
+#ifndef MAIN_VMM_H
+#define MAIN_VMM_H
+
+#include "base/str.h"
+#include "vm/vm.h"
+
+enum { VMM_ENGINE_AUTO, VMM_ENGINE_KVM, VMM_ENGINE_SOFT };
+enum { VMM_CONSOLE_SERIAL, VMM_CONSOLE_VIRTIO, VMM_CONSOLE_NONE };
+
+struct vmm_opts {
+	const char *kernel, *cmdline, *cache, *serial_file;
+	struct strv initrds, disks;
+	uint64_t    memory, cpus, uid, gid;
+	int         engine, console;
+	bool        unconfined, no_reboot, no_kaslr, debug, die_with_parent;
+	bool        deterministic;
+};
+
+struct vmm_disk {
+	int  fd;
+	bool read_only;
+	char serial[24];
+};
+
+/* Everything that has a name, opened before the monitor begins. */
+struct vmm_files {
+	int    kernel_fd, initrd_fd, cache_fd;
+	int    serial_in_fd, serial_out_fd;
+	bool   escape_key;
+	struct vmm_disk disks[VM_DEVICES_MAX];
+	unsigned n_disks;
+	int    control_fd, gdb_fd;      /* they listen */
+};
+
+#define VMM_FILES_INIT { .kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1, .serial_in_fd = -1, \
+			 .serial_out_fd = -1, .control_fd = -1, .gdb_fd = -1 }
+
+/* Open what the options name. Of vmm-opts.c. */
+int  vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e) must_check;
+void vmm_close_files(struct vmm_files *f);
+
+/*
+ * The whole life of one boot, in a process of its own. Returns its exit status.
+ */
+int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e);
+
+#endif

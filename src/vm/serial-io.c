@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/serial-io.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "sys/file.h"
+#include "sys/socket.h"
+#include "vm/dev/serial.h"
+#include "vm/vm.h"
+
+enum {
+	OUT_BYTES = 1 << 16, IN_BYTES = 1 << 10,
+	WRITE_MAX = 4096,       /* a pipe that is ready takes that much without blocking */
+	FLUSH_WAIT_MS = 200,
+	ESCAPE = 1,             /* Ctrl-A */
+};
+
+struct serial_io {
+	struct vm      *vm;
+	struct serial  *port;
+	int             in_fd, out_fd, wake_fd;
+	bool            escape_key, escaped;
+	struct loop_fd *in, *out, *wake;
+	bool            out_always_ready;    /* a file */
+	/* Input that the port did not take; the loop's own. */
+	uint8_t         input[IN_BYTES];
+	size_t          n_input;
+	/* Under the lock: a ring. */
+	pthread_mutex_t lock;
+	uint8_t         ring[OUT_BYTES];
+	size_t          first, n;
+	bool            was_full;
+};
+
+static void wake(struct serial_io *s)
+{
+	uint64_t one = 1;
+
+	ignore_result(sys_write(s->wake_fd, &one, sizeof(one))); /* full: it wakes anyway */
+}
+
+bool serial_io_send(void *ctx, uint8_t byte)
+{
+	struct serial_io *s = ctx;
+
+	if (s->out_fd < 0) {
+		return true;
+	}
+	pthread_mutex_lock(&s->lock);
+	bool was_empty = s->n == 0, room = s->n < OUT_BYTES;
+
+	if (room) {
+		s->ring[(s->first + s->n++) % OUT_BYTES] = byte;
+	} else {
+		s->was_full = true;
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (was_empty) {
+		wake(s);
+	}
+	return room;
+}
+
+void serial_io_drained(void *ctx)
+{
+	wake(ctx);
+}
+
+/* --- Output --- */
+
+/* Write one part. False: nothing is left, or it cannot be written now. */
+static bool write_some(struct serial_io *s)
+{
+	pthread_mutex_lock(&s->lock);
+	size_t n = MIN(s->n, MIN((size_t)OUT_BYTES - s->first, (size_t)WRITE_MAX));
+	const uint8_t *from = s->ring + s->first;
+
+	pthread_mutex_unlock(&s->lock);
+	if (n == 0) {
+		return false;
+	}
+	/* Only this thread moves `first`, so what is between stays. */
+	ssize_t done = sys_write(s->out_fd, from, n);
+
+	if (done == -EAGAIN) {
+		return false;
+	}
+	/* A reader that is gone: what it does not read goes nowhere. */
+	size_t gone = done > 0 ? (size_t)done : n;
+
+	pthread_mutex_lock(&s->lock);
+	s->first = (s->first + gone) % OUT_BYTES;
+	s->n -= gone;
+	bool sent = s->was_full, more = s->n > 0;
+
+	s->was_full = false;
+	pthread_mutex_unlock(&s->lock);
+	if (sent) {
+		serial_sent(s->port);
+	}
+	return more;
+}
+
+static bool output_waits(struct serial_io *s)
+{
+	pthread_mutex_lock(&s->lock);
+	bool waits = s->n > 0;
+
+	pthread_mutex_unlock(&s->lock);
+	return waits;
+}
+
+static void arm_output(struct serial_io *s)
+{
+	if (s->out_always_ready) {
+		while (write_some(s)) {
+		}
+	} else if (s->out) {
+		ignore_result(loop_fd_set(s->out, output_waits(s) ? LOOP_OUT : 0)); /* stays as it is */
+	}
+}
+
+static void on_out(struct loop_fd *src, unsigned events, void *ud)
+{
+	struct serial_io *s = ud;
+
+	(void)src, (void)events;
+	write_some(s);
+	arm_output(s);
+}
+
+void serial_io_flush(struct serial_io *s)
+{
+	struct pollfd p = { .fd = s->out_fd, .events = POLLOUT };
+
+	while (s->out_fd >= 0 && output_waits(s) && poll(&p, 1, FLUSH_WAIT_MS) > 0) {
+		write_some(s);
+	}
+}
+
+/* --- Input --- */
+
+static void command(struct serial_io *s, uint8_t c)
+{
+	struct err e = ERR_INIT;
+
+	if (c == 'x') {
+		vm_stop(s->vm, VM_END_STOPPED);
+	} else if (c == 'b') {
+		ignore_result(vm_power_button(s->vm, &e)); /* not while it is paused */
+	}
+}
+
+/* Take the commands out of what was typed. */
+static size_t filter(struct serial_io *s, uint8_t *data, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (s->escape_key && s->escaped) {
+			s->escaped = false;
+			if (data[i] != ESCAPE) {
+				command(s, data[i]);
+				continue;
+			}
+		} else if (s->escape_key && data[i] == ESCAPE) {
+			s->escaped = true;
+			continue;
+		}
+		data[kept++] = data[i];
+	}
+	return kept;
+}
+
+/* Give the port what it takes, and read on only when all was taken. */
+static void pass_input(struct serial_io *s)
+{
+	size_t took = serial_input(s->port, s->input, s->n_input);
+
+	s->n_input -= took;
+	memmove(s->input, s->input + took, s->n_input);
+	if (s->in) {
+		ignore_result(loop_fd_set(s->in, s->n_input == 0 ? LOOP_IN : 0)); /* stays as it is */
+	}
+}
+
+static void on_in(struct loop_fd *src, unsigned events, void *ud)
+{
+	struct serial_io *s = ud;
+
+	(void)events;
+	ssize_t n = sys_read(s->in_fd, s->input, sizeof(s->input));
+
+	if (n == -EAGAIN) {
+		return;
+	}
+	if (n <= 0) {
+		s->in = loop_fd_free(src);
+		return;
+	}
+	s->n_input = filter(s, s->input, (size_t)n);
+	pass_input(s);
+}
+
+static void on_wake(struct loop_fd *src, unsigned events, void *ud)
+{
+	struct serial_io *s = ud;
+	uint64_t n = 0;
+
+	(void)src, (void)events;
+	ignore_result(sys_read(s->wake_fd, &n, sizeof(n))); /* only wakes */
+	arm_output(s);
+	if (s->n_input > 0) {
+		pass_input(s);
+	}
+}
+
+/* --- Making --- */
+
+int serial_io_new(struct vm *vm, int in_fd, int out_fd, bool escape_key, struct serial_io **ret,
+		  struct err *e)
+{
+	struct serial_io *s = mem_new(struct serial_io);
+
+	if (!s) {
+		return err_nomem(e);
+	}
+	*s = (struct serial_io){ .vm = vm, .in_fd = in_fd, .out_fd = out_fd, .wake_fd = -1,
+				 .escape_key = escape_key };
+	pthread_mutex_init(&s->lock, NULL);
+	*ret = s;
+	return 0;
+}
+
+int serial_io_start(struct serial_io *s, struct serial *port, struct err *e)
+{
+	struct loop *loop = vm_loop(s->vm);
+	int r = 0;
+
+	s->port = port;
+	s->wake_fd = sys_eventfd(0, EFD_NONBLOCK);
+	r = s->wake_fd < 0 ? s->wake_fd :
+			     loop_fd_new(loop, s->wake_fd, LOOP_IN, on_wake, s, &s->wake);
+	if (r == 0 && s->out_fd >= 0) {
+		r = loop_fd_new(loop, s->out_fd, 0, on_out, s, &s->out);
+		s->out_always_ready = r == -EPERM;
+		r = r == -EPERM ? 0 : r;
+	}
+	if (r == 0 && s->in_fd >= 0) {
+		r = loop_fd_new(loop, s->in_fd, LOOP_IN, on_in, s, &s->in);
+		r = r == -EPERM ? 0 : r; /* a file: no input */
+	}
+	return r < 0 ? err_set(e, -r, ERR_HOST, "the serial port's descriptors") : 0;
+}
+
+struct serial_io *serial_io_free(struct serial_io *s)
+{
+	if (s) {
+		loop_fd_free(s->in);
+		loop_fd_free(s->out);
+		loop_fd_free(s->wake);
+		fd_close(&s->wake_fd);
+		pthread_mutex_destroy(&s->lock);
+		free(s);
+	}
+	return NULL;
+}
