@@ -247,7 +247,8 @@ int serial_io_start(struct serial_io *s, struct serial *port, struct err *e)
 	r = s->wake_fd < 0 ? s->wake_fd :
 			     loop_fd_new(loop, s->wake_fd, LOOP_IN, on_wake, s, &s->wake);
 	if (r == 0 && s->out_fd >= 0) {
-		r = loop_fd_new(loop, s->out_fd, 0, on_out, s, &s->out);
+		/* Asking for nothing would not tell a file from the rest. */
+		r = loop_fd_new(loop, s->out_fd, LOOP_OUT, on_out, s, &s->out);
 		s->out_always_ready = r == -EPERM;
 		r = r == -EPERM ? 0 : r;
 	}
