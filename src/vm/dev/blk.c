@@ -5,6 +5,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "base/mem.h"
 #include "base/str.h"
@@ -34,6 +35,8 @@ struct blk {
 	struct vdev              base;
 	struct block            *disk;
 	struct virtio_blk_config config;
+	uint64_t                 bytes;        /* as the driver knows it; for a snapshot */
+	bool                     write_cache;  /* as above */
 	char                     serial[BLK_SERIAL_BYTES];
 	struct blk_req          *reqs;         /* BLK_QUEUE_MAX */
 	struct list              free;
@@ -382,6 +385,52 @@ static void blk_unrealize(struct vdev *d)
 	s->reqs = NULL;
 }
 
+static void blk_state_op(struct vdev *d, bool save)
+{
+	struct blk *s = blk_of(d);
+
+	if (save) {
+		s->bytes = block_info(s->disk)->bytes;
+		s->write_cache = s->config.wce;
+	} else {
+		s->config.wce = s->write_cache;
+	}
+}
+
+static int blk_check(const void *state, struct err *e)
+{
+	const struct blk *s = state;
+
+	return s->bytes == block_info(s->disk)->bytes ? 0 :
+	       err_set(e, EBADMSG, ERR_INVALID, "%s: the disk had %llu bytes when it was saved",
+		       s->base.name, (unsigned long long)s->bytes);
+}
+
+static const struct state_field blk_fields[] = {
+	STATE_HOST_ONLY(struct blk, base, "saved by its own table"),
+	STATE_HOST_ONLY(struct blk, disk, "of the configuration"),
+	STATE_HOST_ONLY(struct blk, config, "follows from the disk, but for what stands below"),
+	STATE_U64(1, struct blk, bytes),
+	STATE_BOOL(2, struct blk, write_cache),
+	STATE_HOST_ONLY(struct blk, serial, "of the configuration"),
+	STATE_HOST_ONLY(struct blk, reqs, "of this process; nothing is out"),
+	STATE_HOST_ONLY(struct blk, free, "of this process"),
+	STATE_HOST_ONLY(struct blk, kick_wanted, "of a turn of the loop"),
+};
+
+static const struct state_desc blk_state =
+	STATE_DESC("virtio-blk", struct blk, blk_fields, .version = 1, .oldest = 1,
+		   .check = blk_check);
+
+static const int blk_calls[] = {
+	SYS_io_uring_enter, SYS_preadv2, SYS_pwritev2, SYS_fdatasync, SYS_fallocate,
+};
+
+static const struct vdev_sandbox blk_sandbox = {
+	.syscalls = blk_calls, .n_syscalls = ARRAY_LEN(blk_calls),
+	.fds = "the disk's file; an io_uring that knows no other, or an eventfd of its threads",
+};
+
 static const struct vdev_ops blk_ops = {
 	.realize = blk_realize,
 	.unrealize = blk_unrealize,
@@ -391,6 +440,7 @@ static const struct vdev_ops blk_ops = {
 	.negotiated = blk_negotiated,
 	.config_write = blk_config_write,
 	.quiesce = blk_quiesce,
+	.state = blk_state_op,
 };
 
 const struct vdev_desc vdev_blk = {
@@ -401,4 +451,6 @@ const struct vdev_desc vdev_blk = {
 	.queue_max = BLK_QUEUE_MAX,
 	.bytes = sizeof(struct blk),
 	.ops = &blk_ops,
+	.state = &blk_state,
+	.sandbox = &blk_sandbox,
 };

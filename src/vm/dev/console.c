@@ -6,6 +6,7 @@
 #include <linux/virtio_console.h>
 #include <linux/virtio_ids.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "sys/file.h"
 #include "vm/dev/iov.h"
@@ -266,6 +267,32 @@ static void console_unrealize(struct vdev *d)
 	fd_close(&s->out_fd);
 }
 
+static const struct state_field console_fields[] = {
+	STATE_HOST_ONLY(struct console, base, "saved by its own table"),
+	STATE_HOST_ONLY(struct console, in_fd, "of the configuration"),
+	STATE_HOST_ONLY(struct console, out_fd, "of the configuration"),
+	STATE_HOST_ONLY(struct console, in, "of this process"),
+	STATE_HOST_ONLY(struct console, out, "of this process"),
+	STATE_HOST_ONLY(struct console, in_end, "of the descriptor"),
+	STATE_HOST_ONLY(struct console, out_end, "of the descriptor"),
+	STATE_HOST_ONLY(struct console, tx_held, "false: nothing is out"),
+	STATE_HOST_ONLY(struct console, tx_done, "0: nothing is out"),
+	STATE_U64(1, struct console, tx_skip, .max = UINT64_C(1) << 40),
+	STATE_HOST_ONLY(struct console, tx, "nothing is out"),
+	STATE_HOST_ONLY(struct console, rx, "nothing is out"),
+	STATE_HOST_ONLY(struct console, config, "the terminal's; a change is told after a load"),
+};
+
+static const struct state_desc console_state =
+	STATE_DESC("virtio-console", struct console, console_fields, .version = 1, .oldest = 1);
+
+static const int console_calls[] = { SYS_readv, SYS_writev };
+
+static const struct vdev_sandbox console_sandbox = {
+	.syscalls = console_calls, .n_syscalls = ARRAY_LEN(console_calls),
+	.fds = "its input and its output",
+};
+
 static const struct vdev_ops console_ops = {
 	.realize = console_realize,
 	.unrealize = console_unrealize,
@@ -284,4 +311,6 @@ const struct vdev_desc vdev_console = {
 	.queue_max = CONSOLE_QUEUE_MAX,
 	.bytes = sizeof(struct console),
 	.ops = &console_ops,
+	.state = &console_state,
+	.sandbox = &console_sandbox,
 };

@@ -9,6 +9,7 @@
 #include <linux/virtio_net.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #include "base/mem.h"
 #include "sys/file.h"
@@ -44,6 +45,7 @@ struct net {
 	uint8_t          *rest;              /* LEN_BYTES + HDR_BYTES + FRAME_MAX */
 	size_t            rest_start, rest_end;
 	struct vq_chain   tx;
+	uint8_t           mac[NET_MAC_BYTES];   /* as the driver knows it; for a snapshot */
 };
 
 static struct net *net_of(struct vdev *d)
@@ -495,6 +497,47 @@ static void net_unrealize(struct vdev *d)
 	free(s->chains);
 }
 
+/* A frame that waited is lost, as one may be. */
+static void net_state_op(struct vdev *d, bool save)
+{
+	struct net *s = net_of(d);
+
+	if (save) {
+		memcpy(s->mac, s->config.mac, NET_MAC_BYTES);
+	} else {
+		memcpy(s->config.mac, s->mac, NET_MAC_BYTES);
+	}
+}
+
+static const struct state_field net_fields[] = {
+	STATE_HOST_ONLY(struct net, base, "saved by its own table"),
+	STATE_HOST_ONLY(struct net, fd, "of the configuration"),
+	STATE_HOST_ONLY(struct net, source, "of this process"),
+	STATE_HOST_ONLY(struct net, stream, "of the configuration"),
+	STATE_HOST_ONLY(struct net, ended, "of the descriptor"),
+	STATE_HOST_ONLY(struct net, config, "of the configuration, but for what stands below"),
+	STATE_HOST_ONLY(struct net, counts, "of this process"),
+	STATE_HOST_ONLY(struct net, rx, "packets under way are lost"),
+	STATE_HOST_ONLY(struct net, rx_start, "packets under way are lost"),
+	STATE_HOST_ONLY(struct net, rx_end, "packets under way are lost"),
+	STATE_HOST_ONLY(struct net, chains, "nothing is out"),
+	STATE_HOST_ONLY(struct net, rest, "packets under way are lost"),
+	STATE_HOST_ONLY(struct net, rest_start, "packets under way are lost"),
+	STATE_HOST_ONLY(struct net, rest_end, "packets under way are lost"),
+	STATE_HOST_ONLY(struct net, tx, "nothing is out"),
+	STATE_BYTES(1, struct net, mac),
+};
+
+static const struct state_desc net_state =
+	STATE_DESC("virtio-net", struct net, net_fields, .version = 1, .oldest = 1);
+
+static const int net_calls[] = { SYS_read, SYS_write, SYS_writev, SYS_ioctl };
+
+static const struct vdev_sandbox net_sandbox = {
+	.syscalls = net_calls, .n_syscalls = ARRAY_LEN(net_calls),
+	.fds = "the tap (TUNSETOFFLOAD is the only ioctl), or a connected socket",
+};
+
 static const struct vdev_ops net_ops = {
 	.realize = net_realize,
 	.unrealize = net_unrealize,
@@ -502,6 +545,7 @@ static const struct vdev_ops net_ops = {
 	.queue_ready = net_queue_ready,
 	.reset = net_reset,
 	.negotiated = net_negotiated,
+	.state = net_state_op,
 };
 
 const struct vdev_desc vdev_net = {
@@ -512,4 +556,6 @@ const struct vdev_desc vdev_net = {
 	.queue_max = NET_QUEUE_MAX,
 	.bytes = sizeof(struct net),
 	.ops = &net_ops,
+	.state = &net_state,
+	.sandbox = &net_sandbox,
 };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/virtio_ids.h>
+#include <sys/syscall.h>
 
 #include "base/clock.h"
 #include "sys/file.h"
@@ -114,6 +115,26 @@ static void rng_unrealize(struct vdev *d)
 	fd_close(&s->fd);
 }
 
+static const struct state_field rng_fields[] = {
+	STATE_HOST_ONLY(struct rng, base, "saved by its own table"),
+	STATE_HOST_ONLY(struct rng, fd, "of the configuration"),
+	STATE_HOST_ONLY(struct rng, quota, "of the configuration"),
+	STATE_HOST_ONLY(struct rng, left, "a period begins with the first request"),
+	STATE_HOST_ONLY(struct rng, period_end_ns, "a period begins with the first request"),
+	STATE_HOST_ONLY(struct rng, timer, "of this process"),
+	STATE_HOST_ONLY(struct rng, chain, "nothing is out"),
+};
+
+static const struct state_desc rng_state =
+	STATE_DESC("virtio-rng", struct rng, rng_fields, .version = 1, .oldest = 1);
+
+static const int rng_calls[] = { SYS_read };
+
+static const struct vdev_sandbox rng_sandbox = {
+	.syscalls = rng_calls, .n_syscalls = ARRAY_LEN(rng_calls),
+	.fds = "the host's source of random bytes",
+};
+
 static const struct vdev_ops rng_ops = {
 	.realize = rng_realize,
 	.unrealize = rng_unrealize,
@@ -129,4 +150,6 @@ const struct vdev_desc vdev_rng = {
 	.queue_max = RNG_QUEUE_MAX,
 	.bytes = sizeof(struct rng),
 	.ops = &rng_ops,
+	.state = &rng_state,
+	.sandbox = &rng_sandbox,
 };

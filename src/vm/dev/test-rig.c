@@ -37,7 +37,8 @@ void rig_machine(struct rig *r)
 	r->machine = (struct machine){ .mem = &r->mem, .loop = r->loop, .ioevent = no_ioevent };
 	r->machine.irq.ctx = r;
 	r->machine.irq.msi = on_msi;
-	r->next_free = 0x10000;
+	r->next_free = r->alloc_first = 0x10000;
+	r->alloc_end = RIG_RAM_BYTES;
 }
 
 void rig_init(struct rig *r, const struct vdev_desc *desc, void *conf)
@@ -182,11 +183,11 @@ uint64_t rig_alloc(struct rig *r, uint64_t bytes)
 	static const uint8_t zeroes[4096];
 
 	/* In a circle: long tests come round to memory that nobody uses any more. */
-	if (at + bytes > RIG_RAM_BYTES) {
-		at = 0x10000;
+	if (at + bytes > r->alloc_end) {
+		at = r->alloc_first;
 	}
 	r->next_free = at + ((bytes + 4095) & ~UINT64_C(4095));
-	assert_true(r->next_free <= RIG_RAM_BYTES);
+	assert_true(r->next_free <= r->alloc_end);
 	for (uint64_t i = at; i < r->next_free; i += sizeof(zeroes)) {
 		rig_put(r, i, zeroes, sizeof(zeroes));
 	}

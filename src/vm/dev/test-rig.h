@@ -53,6 +53,7 @@ struct rig {
 	struct virtio_pci *pci;
 	struct rig_queue   queues[VDEV_QUEUES_MAX];
 	uint64_t           next_free;
+	uint64_t           alloc_first, alloc_end;   /* where rig_alloc() goes round */
 	unsigned           msi[VPCI_VECTORS];   /* interrupts by vector */
 	uint64_t           last_len, last_head;
 };

@@ -455,9 +455,7 @@ int vdev_new(const struct vdev_desc *desc, const char *name, struct machine *m,
 	loop_post_init(&d->again, on_again, d);
 	for (unsigned i = 0; i < VDEV_QUEUES_MAX; i++) {
 		d->kicks[i].fd = -1;
-		if (i < desc->n_queues) {
-			vq_init(&d->queues[i], m->mem, desc->queue_max);
-		}
+		vq_init(&d->queues[i], m->mem, desc->queue_max);
 	}
 
 	int r = open_sources(d);
@@ -511,10 +509,33 @@ void vdev_pause(struct vdev *d)
 	vdev_unlock(d);
 }
 
+/*
+ * What the driver was told, and what it told, may have been lost on the way: it gets an
+ * interrupt for each queue and for the configuration, and the loop looks at every queue.
+ */
+static void after_load(struct vdev *d)
+{
+	d->loaded = false;
+	if (!d->transport || (d->phase != VDEV_LIVE && d->phase != VDEV_BROKEN)) {
+		return;
+	}
+	for (unsigned i = 0; i < d->desc->n_queues; i++) {
+		if (d->queues[i].enabled) {
+			d->transport->queue_irq(d, i);
+		}
+	}
+	d->config_generation++;
+	d->transport->config_irq(d);
+	d->transport->live(d, d->phase == VDEV_LIVE);
+}
+
 void vdev_resume(struct vdev *d)
 {
 	vdev_lock(d);
 	d->paused = false;
+	if (d->loaded) {
+		after_load(d);
+	}
 	settle(d);
 	vdev_unlock(d);
 }

@@ -35,6 +35,7 @@
 #ifndef VM_DEV_VDEV_H
 #define VM_DEV_VDEV_H
 
+#include "state/state.h"
 #include "vm/dev/dev.h"
 #include "vm/dev/vq.h"
 
@@ -53,7 +54,6 @@ enum vdev_phase {
 extern const char *const vdev_phase_names[VDEV_PHASE__COUNT];
 
 struct vdev;
-struct state_desc;
 
 /* All are called on the loop with the lock held, unless said otherwise. */
 struct vdev_ops {
@@ -79,6 +79,11 @@ struct vdev_ops {
 	void (*config_write)(struct vdev *d, unsigned off, unsigned n, const void *value);
 	/* Let every request that is in flight come back. May block. NULL: there never is one. */
 	void (*quiesce)(struct vdev *d);
+	/*
+	 * Before a save: put what the kind's table describes where it says. After a load: take
+	 * it from there. The device is paused. NULL: the table's members are the device's own.
+	 */
+	void (*state)(struct vdev *d, bool save);
 };
 
 /* What the host's side of a device needs of the process that it runs in. */
@@ -96,7 +101,7 @@ struct vdev_desc {
 	uint16_t    queue_max;
 	size_t      bytes;                   /* of the device's struct */
 	const struct vdev_ops     *ops;
-	const struct state_desc   *state;
+	const struct state_desc   *state;    /* of what is the kind's own; its name is ours */
 	const struct vdev_sandbox *sandbox;
 };
 
@@ -148,6 +153,7 @@ struct vdev {
 	bool             running;           /* ops->run(true) was called last */
 	bool             paused;
 	bool             realized;          /* realize() was called, if only to fail */
+	bool             loaded;            /* from a snapshot; not resumed since */
 	bool             fill_pending[VDEV_QUEUES_MAX];   /* given, and no interrupt sent yet */
 
 	/* Since it was made. */
@@ -174,6 +180,9 @@ AUTO_PTR(struct vdev, vdev_free)
  */
 void vdev_pause(struct vdev *d);
 void vdev_resume(struct vdev *d);
+
+/* What of a struct vdev is in a snapshot; saved and loaded by virtio_pci_save() and its like. */
+extern const struct state_desc vdev_state;
 
 /* --- For devices, on the loop with the lock held --- */
 

@@ -50,6 +50,7 @@ struct virtio_pci {
 	uint8_t             isr;
 	struct msix_entry   table[VPCI_VECTORS];
 	uint32_t            pending;         /* bit a vector */
+	uint8_t             saved[256];      /* of fn.config, in a snapshot: what may be written */
 
 	/* Kicks that the engine routes to the device's eventfds, at this address; 0: none. */
 	uint64_t            routed_at;
@@ -65,6 +66,18 @@ int virtio_pci_new(struct machine *m, struct pci_bus *bus, struct vdev *own_dev,
 /* Off the bus, and as vdev_free(). No vCPU runs. NULL is fine; returns NULL. */
 struct virtio_pci *virtio_pci_free(struct virtio_pci *p);
 AUTO_PTR(struct virtio_pci, virtio_pci_free)
+
+/*
+ * Snapshots. The device is paused, from before save or load until all is done; `prefix` is the
+ * path of its slot. After state_commit() comes virtio_pci_loaded() for each device, then
+ * pci_remap() once, then vdev_resume().
+ */
+void virtio_pci_save(struct virtio_pci *p, const char *prefix, struct state_writer *w);
+int  virtio_pci_load(struct virtio_pci *p, const char *prefix, struct state_reader *r,
+		     struct err *e) must_check;
+void virtio_pci_loaded(struct virtio_pci *p);
+
+extern const struct state_desc virtio_pci_state;
 
 /* --- For tests: a function on no bus --- */
 int virtio_pci_make(struct machine *m, struct vdev *own_dev, struct virtio_pci **ret,

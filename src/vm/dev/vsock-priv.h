@@ -85,6 +85,7 @@ struct vsock {
 	void             (*ask)(void *ctx, uint32_t port, uint64_t ticket);
 	void              *ask_ctx;
 	struct vq_chain    rx, tx;
+	uint32_t           cid;              /* as the guest knows it; for a snapshot */
 };
 
 /* --- vsock-conn.c --- */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/virtio_ids.h>
+#include <sys/syscall.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -355,12 +356,62 @@ static void vsock_unrealize(struct vdev *d)
 	fd_close(&s->listen_fd);
 }
 
+/* Spec: 5.10.6.7: what was connected is not any more, and the guest must hear of it. */
+static void vsock_state_op(struct vdev *d, bool save)
+{
+	struct vsock *s = vsock_of(d);
+
+	if (save) {
+		s->cid = (uint32_t)s->config.guest_cid;
+	} else {
+		s->config.guest_cid = s->cid;
+		s->tell_reset = true;
+	}
+}
+
+static const struct state_field vsock_fields[] = {
+	STATE_HOST_ONLY(struct vsock, base, "saved by its own table"),
+	STATE_HOST_ONLY(struct vsock, config, "see cid"),
+	STATE_HOST_ONLY(struct vsock, conns, "connections end with a load"),
+	STATE_HOST_ONLY(struct vsock, ready, "connections end with a load"),
+	STATE_HOST_ONLY(struct vsock, n_conns, "connections end with a load"),
+	STATE_HOST_ONLY(struct vsock, n_lines, "connections end with a load"),
+	STATE_HOST_ONLY(struct vsock, rsts, "connections end with a load"),
+	STATE_HOST_ONLY(struct vsock, rst_at, "connections end with a load"),
+	STATE_HOST_ONLY(struct vsock, n_rsts, "connections end with a load"),
+	STATE_HOST_ONLY(struct vsock, tx_stopped, "every queue is looked at after a load"),
+	STATE_HOST_ONLY(struct vsock, tell_reset, "true after a load"),
+	STATE_U32(1, struct vsock, next_port),
+	STATE_HOST_ONLY(struct vsock, next_ticket, "of this process"),
+	STATE_HOST_ONLY(struct vsock, listen_fd, "of the configuration"),
+	STATE_HOST_ONLY(struct vsock, listener, "of this process"),
+	STATE_HOST_ONLY(struct vsock, sweep, "of this process"),
+	STATE_HOST_ONLY(struct vsock, ask, "of this process"),
+	STATE_HOST_ONLY(struct vsock, ask_ctx, "of this process"),
+	STATE_HOST_ONLY(struct vsock, rx, "nothing is out"),
+	STATE_HOST_ONLY(struct vsock, tx, "nothing is out"),
+	STATE_U32(2, struct vsock, cid, .min = VSOCK_HOST_CID + 1, .max = UINT32_MAX - 1),
+};
+
+static const struct state_desc vsock_state =
+	STATE_DESC("virtio-vsock", struct vsock, vsock_fields, .version = 1, .oldest = 1);
+
+static const int vsock_calls[] = {
+	SYS_accept4, SYS_fcntl, SYS_read, SYS_readv, SYS_sendmsg, SYS_shutdown, SYS_close,
+};
+
+static const struct vdev_sandbox vsock_sandbox = {
+	.syscalls = vsock_calls, .n_syscalls = ARRAY_LEN(vsock_calls),
+	.fds = "a listening unix socket, and a connected one for each connection",
+};
+
 static const struct vdev_ops vsock_ops = {
 	.realize = vsock_realize,
 	.unrealize = vsock_unrealize,
 	.run = vsock_run,
 	.queue_ready = vsock_queue_ready,
 	.reset = vsock_reset,
+	.state = vsock_state_op,
 };
 
 const struct vdev_desc vdev_vsock = {
@@ -371,4 +422,6 @@ const struct vdev_desc vdev_vsock = {
 	.queue_max = VSOCK_QUEUE_MAX,
 	.bytes = sizeof(struct vsock),
 	.ops = &vsock_ops,
+	.state = &vsock_state,
+	.sandbox = &vsock_sandbox,
 };
