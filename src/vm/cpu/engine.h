@@ -49,6 +49,7 @@ struct engine_conf {
 	unsigned                 n_vcpus;
 	uint64_t                 tsc_hz;       /* 0: the host's own */
 	bool                     deterministic; /* software engine: time is counted instructions */
+	bool                     kernel_ioapic; /* KVM: keep the I/O APIC in the kernel, too */
 };
 
 enum vcpu_stop {
@@ -131,5 +132,12 @@ struct vcpu {
 };
 
 extern const struct engine_ops engine_kvm, engine_soft;
+
+/*
+ * The engine that suits this host: KVM where a tiny guest runs on it, in kernel and user mode,
+ * right and not instruction by instruction; else the software engine, and *why says what is
+ * wrong with KVM here. Takes a few milliseconds.
+ */
+const struct engine_ops *engine_auto(struct err *why);
 
 #endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where KVM's instruction emulator gives up, the software engine's interpreter takes that one
+ * instruction. It is a whole engine of its own over the same memory and devices, which gets the
+ * vCPU's state, makes one step, and gives the state back.
+ *
+ * What is not to happen twice is kept from it: its local APICs are never asked for interrupts,
+ * and it knows nothing of the paravirtual pages.
+ */
+#include "vm/cpu/kvm/kvm.h"
+
+#include <errno.h>
+#include <string.h>
+
+void kvm__gap_fini(struct kvm_engine *eng)
+{
+	if (eng->helper) {
+		eng->helper->ops->free_(eng->helper);
+		eng->helper = NULL;
+	}
+}
+
+static int make_helper(struct kvm_vcpu *v, struct err *e)
+{
+	struct kvm_engine *eng = v->eng;
+	struct engine_conf conf = eng->eng.conf;
+	struct vcpu_debug step = { .step = true };
+	int r = 0;
+
+	if (!eng->helper) {
+		conf.tsc_hz = eng->tsc_hz;
+		r = engine_soft.new_(&conf, &eng->helper, e);
+	}
+	if (r == 0) {
+		r = engine_soft.vcpu_new(eng->helper, v->vcpu.id, &v->helper, e);
+	}
+	if (r == 0 && v->cpuid) {
+		r = engine_soft.vcpu_cpuid(v->helper, v->cpuid, v->n_cpuid, e);
+	}
+	return r < 0 ? r : engine_soft.vcpu_debug(v->helper, &step, e);
+}
+
+/* The guest may have changed its code since the helper last saw it. */
+static void forget_code(struct kvm_vcpu *v, const struct cpu_state *s)
+{
+	struct gmem *mem = v->eng->eng.conf.mem;
+	uint64_t linear = s->rip + (s->efer & CPU_EFER_LMA && s->seg[CPU_CS].ar & CPU_AR_L ?
+					    0 : s->seg[CPU_CS].base);
+
+	for (unsigned i = 0; i < 2; i++) {
+		gpa_t at;
+
+		if (mem->written && kvm__vcpu_translate(&v->vcpu, linear + i * 14, &at) == 0) {
+			mem->written(mem->written_ctx, at, 1);
+		}
+	}
+}
+
+static struct cpu_msrs without_pv(struct cpu_msrs m)
+{
+	m.pv_wall_clock = m.pv_system_time = m.pv_eoi = m.pv_steal_time = 0;
+	m.pv_async_pf = m.pv_poll_control = 0;
+	return m;
+}
+
+int kvm__gap(struct kvm_vcpu *v, struct err *e)
+{
+	struct cpu_state s;
+	enum vcpu_stop stop = VCPU_STOP_FAILED;
+	int r = v->helper ? 0 : make_helper(v, e);
+
+	r = r < 0 ? r : kvm__get(&v->vcpu, &s, e);
+	if (r < 0) {
+		return err_wrap(e, "vCPU %u: an instruction that KVM does not know", v->vcpu.id);
+	}
+	struct cpu_msrs msr = s.msr;
+
+	s.msr = without_pv(msr);
+	forget_code(v, &s);
+	r = engine_soft.vcpu_set(v->helper, &s, e);
+	r = r < 0 ? r : engine_soft.vcpu_run(v->helper, &stop, e);
+	r = r < 0 ? r : engine_soft.vcpu_get(v->helper, &s, e);
+	if (r < 0) {
+		return r;
+	}
+	v->gaps++;
+	if (stop == VCPU_STOP_SHUTDOWN) {
+		return 1;
+	}
+	if (stop != VCPU_STOP_STEPPED) {
+		return err_set(e, EIO, ERR_HOST, "vCPU %u: the interpreter did not step",
+			       v->vcpu.id);
+	}
+	s.msr.pv_wall_clock = msr.pv_wall_clock;
+	s.msr.pv_system_time = msr.pv_system_time;
+	s.msr.pv_eoi = msr.pv_eoi;
+	s.msr.pv_steal_time = msr.pv_steal_time;
+	s.msr.pv_async_pf = msr.pv_async_pf;
+	s.msr.pv_poll_control = msr.pv_poll_control;
+	return kvm__set_stepped(v, &s, e);
+}

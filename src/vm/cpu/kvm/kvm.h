@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The KVM engine's insides. Local APICs are the kernel's; the I/O APIC is our own where KVM can
+ * split the two, else the kernel's as well.
+ *
+ *	kvm.c     the VM: memory, interrupts, clock, dirty log
+ *	vcpu.c    the loop of one vCPU and its exits
+ *	regs.c    a vCPU's state to KVM's structs and back
+ *	lapic.c   interrupt controllers' state likewise
+ *	cpuid.c   the model, filtered by what KVM has
+ *	gap.c     instructions that KVM's own emulator does not know
+ *	probe.c   does it work, and is it fast?
+ *
+ * Spec: Linux, Documentation/virt/kvm/api.rst.
+ */
+#ifndef VM_CPU_KVM_KVM_H
+#define VM_CPU_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "vm/cpu/engine.h"
+
+enum {
+	KVM__MSRS_MAX = 64,
+	/* Of 64 bits each: more are given for vCPUs that run with everything new in them. */
+	KVM__XSAVE_BYTES = 4096,
+};
+
+struct kvm_engine {
+	struct engine eng;
+	int           kvm_fd, vm_fd;
+	bool          split;            /* the I/O APIC is ours */
+	bool          x2apic_ids;       /* APIC ids have 32 bits in KVM_GET_LAPIC */
+	bool          sregs2;
+	bool          log;
+	uint32_t      level_pins;       /* of the I/O APIC, that have a route for their EOI */
+	size_t        run_bytes;
+	uint64_t      tsc_hz;           /* of the vCPUs; known with the first one */
+	struct ioapic *ioapic;          /* split */
+	struct kvm_vcpu *cpus[ENGINE_VCPUS_MAX];
+	struct engine *helper;          /* software engine for gaps; made at the first one */
+	struct kvm_cpuid2 *supported;
+};
+
+struct kvm_vcpu {
+	struct vcpu     vcpu;
+	struct kvm_engine *eng;
+	int             fd;
+	struct kvm_run *run;
+	atomic_bool     kicked;
+	_Atomic(pid_t)  tid;            /* thread that is in vcpu_run(); 0: none */
+	bool            io_pending;     /* KVM has to be entered to finish an access */
+	bool            has_xsave;
+	uint64_t        msr_known;      /* bits by the index in cpu_msr_table */
+	struct vcpu_debug debug;
+	uint64_t        skip_rip;       /* breakpoint that was reported: pass it once */
+	bool            skip;
+	struct vcpu    *helper;         /* gap.c */
+	uint64_t        gaps;           /* instructions that were stepped there */
+	struct cpu_cpuid *cpuid;        /* as it was given: for the helper */
+	size_t          n_cpuid;
+};
+
+static inline struct kvm_engine *kvm_engine(struct engine *e)
+{
+	return container_of(e, struct kvm_engine, eng);
+}
+
+static inline struct kvm_vcpu *kvm_vcpu(struct vcpu *v)
+{
+	return container_of(v, struct kvm_vcpu, vcpu);
+}
+
+/* ioctls with a number for an argument. */
+int kvm__ioctl_n(int fd, unsigned long request, unsigned long n) must_check;
+
+/* An error of a KVM call, with its name. */
+int kvm__fail(struct err *e, int r, const char *call) must_check;
+
+/* cpuid.c */
+int kvm__cpuid(struct vcpu *v, const struct cpu_cpuid *entries, size_t n, struct err *e) must_check;
+struct kvm_cpuid2 *kvm__supported(int kvm_fd) must_check;
+
+/* regs.c */
+int  kvm__get(struct vcpu *v, struct cpu_state *ret, struct err *e) must_check;
+int  kvm__set(struct vcpu *v, const struct cpu_state *s, struct err *e) must_check;
+/* As kvm__set(), but time goes on: the TSC is left alone. */
+int  kvm__set_stepped(struct kvm_vcpu *v, const struct cpu_state *s, struct err *e) must_check;
+void kvm__msrs_find(struct kvm_vcpu *v);
+int  kvm__msr_get(struct kvm_vcpu *v, uint32_t index, uint64_t *ret) must_check;
+int  kvm__msr_set(struct kvm_vcpu *v, uint32_t index, uint64_t value) must_check;
+
+/* lapic.c */
+int kvm__irq_get(struct engine *eng, struct irq_state *ret, struct err *e) must_check;
+int kvm__irq_set(struct engine *eng, const struct irq_state *s, struct err *e) must_check;
+
+/* vcpu.c */
+int  kvm__vcpu_new(struct engine *eng, unsigned id, struct vcpu **ret, struct err *e) must_check;
+void kvm__vcpu_free(struct kvm_vcpu *v);
+int  kvm__vcpu_run(struct vcpu *v, enum vcpu_stop *ret, struct err *e) must_check;
+void kvm__vcpu_kick(struct vcpu *v);
+int  kvm__vcpu_debug(struct vcpu *v, const struct vcpu_debug *d, struct err *e) must_check;
+int  kvm__vcpu_translate(struct vcpu *v, uint64_t va, gpa_t *ret) must_check;
+int  kvm__kick_setup(void) must_check;
+
+/*
+ * gap.c: run the instruction at RIP with the software engine's interpreter. 0, or 1 if it was a
+ * triple fault; the guest's own faults are delivered like any others.
+ */
+int  kvm__gap(struct kvm_vcpu *v, struct err *e) must_check;
+void kvm__gap_fini(struct kvm_engine *eng);
+
+#endif

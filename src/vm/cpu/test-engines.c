@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Small guests (test-guests.S) on every engine, and held against each other: registers, memory,
+ * the interrupts that they saw. Where /dev/kvm does not open, KVM's part is skipped and says so.
+ */
+#include "base/test.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "vm/cpu/model.h"
+#include "vm/cpu/state-desc.h"
+#include "vm/irq/state-desc.h"
+
+enum {
+	MEMORY = 8 << 20, CODE = 0x8000, COUNT = 0x600, LOG = 0x700, LOG_MAX = 96,
+	GDT = 0x1000, TSS = 0x1100, IDT = 0x2000, STUBS = 0x3000, HANDLER = 0x4000,
+	STACK = 0x20000, DATA = 0x30000, WINDOW_PAGES = 0x50000,
+	PML4 = 0x100000, PDPT = 0x101000, PD0 = 0x102000, PD3 = 0x103000, PD1 = 0x104000,
+	PT1 = 0x105000, PAE_PDPT = 0x107000, PD_4M = 0x108000,
+	PORT_DONE = 0xf4, PORT_HALF = 0xf5, PORT_LINE = 0xe0, PORT_MSI = 0xe1, PORT_DIRTY = 0xe2,
+	PORT_ACK = 0xe3, PORT_WIDE = 0xe8,
+	LINE = 5, HANG_SECONDS = 60, CPUS_MAX = 2,
+};
+
+#define DEVICE UINT64_C(0xd0000000)
+
+/* --- The machine around a guest --- */
+
+struct box {
+	const struct engine_ops *ops;
+	struct gmem     mem;
+	struct engine  *eng;
+	struct vcpu    *cpus[CPUS_MAX];
+	unsigned        n;
+	uint8_t         device[64];
+	uint8_t         ports[4];
+	char            text[16];
+	size_t          text_len;
+	unsigned        acks;
+	uint32_t        stopped_at;     /* port of the write that ended it */
+	pthread_mutex_t lock;
+	pthread_cond_t  cond;
+	atomic_bool     done;
+	bool            clean;          /* the dirty log is to begin */
+};
+
+static void stop(struct box *b, uint16_t port)
+{
+	pthread_mutex_lock(&b->lock);
+	b->done = true;
+	b->stopped_at = port;
+	pthread_cond_broadcast(&b->cond);
+	pthread_mutex_unlock(&b->lock);
+	for (unsigned i = 0; i < b->n; i++) {
+		b->ops->vcpu_kick(b->cpus[i]);
+	}
+}
+
+static void mmio_read(void *ctx, gpa_t at, void *ret, unsigned bytes)
+{
+	struct box *b = ctx;
+
+	memset(ret, 0xff, bytes);
+	if (at.raw >= DEVICE && at.raw + bytes <= DEVICE + sizeof(b->device)) {
+		memcpy(ret, b->device + (at.raw - DEVICE), bytes);
+	}
+}
+
+static void mmio_write(void *ctx, gpa_t at, const void *data, unsigned bytes)
+{
+	struct box *b = ctx;
+
+	if (at.raw >= DEVICE && at.raw + bytes <= DEVICE + sizeof(b->device)) {
+		memcpy(b->device + (at.raw - DEVICE), data, bytes);
+	}
+}
+
+static void pio_read(void *ctx, uint16_t port, void *ret, unsigned bytes)
+{
+	struct box *b = ctx;
+
+	memset(ret, 0xff, bytes);
+	if (port == PORT_WIDE) {
+		memcpy(ret, b->ports, bytes);
+		b->ports[3]++;
+	}
+}
+
+static void pio_write(void *ctx, uint16_t port, const void *data, unsigned bytes)
+{
+	struct box *b = ctx;
+	uint32_t v = 0;
+
+	memcpy(&v, data, bytes);
+	if (port == PORT_DONE || port == PORT_HALF) {
+		stop(b, port);
+	} else if (port == PORT_LINE) {
+		assert_int_equal(b->ops->line(b->eng, LINE, v), 0);
+	} else if (port == PORT_ACK && ++b->acks == 3) {
+		assert_int_equal(b->ops->line(b->eng, LINE, false), 0);
+	} else if (port == PORT_MSI) {
+		assert_int_equal(b->ops->msi(b->eng, LAPIC_BASE, 0x61), 0);
+	} else if (port == PORT_DIRTY) {
+		stop(b, port);
+	} else if (port == PORT_WIDE) {
+		memcpy(b->ports, data, bytes);
+		if (bytes == 1 && b->text_len < sizeof(b->text)) {
+			b->text[b->text_len++] = (char)v;
+		}
+	}
+}
+
+static void put(struct box *b, uint64_t at, uint64_t v, size_t n)
+{
+	assert_int_equal(gmem_write(&b->mem, GPA(at), &v, n), 0);
+}
+
+/* 4 GiB, one to one, in large pages; the second GiB is the window of test-guests.S. */
+static void map(struct box *b)
+{
+	static const uint64_t window[5] = { 7, 5, 0, 3, 7 };
+
+	put(b, PML4, PDPT | 7, 8);
+	put(b, PDPT, PD0 | 7, 8);
+	put(b, PDPT + 8, PD1 | 7, 8);
+	put(b, PDPT + 24, PD3 | 7, 8);
+	put(b, PD1, PT1 | 7, 8);
+	for (uint64_t i = 0; i < 5; i++) {
+		put(b, PT1 + 8 * i, (WINDOW_PAGES + i * 0x1000) | window[i], 8);
+	}
+	for (uint64_t i = 0; i < 512; i++) {
+		put(b, PD0 + 8 * i, i << 21 | 0x87, 8);
+		put(b, PD3 + 8 * i, (UINT64_C(3) << 30) + (i << 21) + 0x87, 8);
+	}
+	put(b, PD_4M, 0x83, 4);
+	put(b, PD_4M + 4, 0x400083, 4);
+	put(b, PD_4M + 8, 0x400083, 4);
+	put(b, PAE_PDPT, 0x106000 | 1, 8);
+	for (uint64_t i = 0; i < 3; i++) {
+		/* The third of these is the second one again. */
+		put(b, 0x106000 + 8 * i, (i > 1 ? 1 : i) << 21 | 0x83, 8);
+	}
+}
+
+static void tables(struct box *b)
+{
+	/* The order is Linux's: a KVM that runs user mode below another kernel counts on it. */
+	static const uint64_t gdt[] = {
+		0, 0x00cf9b000000ffff, 0x00209b0000000000, 0x00cf93000000ffff, 0x00cffb000000ffff,
+		0x00cff3000000ffff, 0x0020fb0000000000, 0x00009b000000ffff, 0x00008b0011000067, 0,
+	};
+	const uint32_t with_error = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 |
+				    1u << 17 | 1u << 21;
+
+	for (size_t i = 0; i < ARRAY_LEN(gdt); i++) {
+		put(b, GDT + 8 * i, gdt[i], 8);
+	}
+	put(b, TSS + 4, STACK, 8);
+	for (uint64_t v = 0; v < 256; v++) {
+		uint64_t stub = STUBS + v * 16, at = stub;
+
+		put(b, IDT + v * 16, (stub & 0xffff) | 0x10 << 16 | UINT64_C(0x8e00) << 32, 8);
+		put(b, IDT + v * 16 + 8, 0, 8);
+		if (v >= 32 || !(with_error >> v & 1)) {
+			put(b, at, 0x006a, 2);
+			at += 2;
+		}
+		put(b, at, 0x68 | v << 8, 5);
+		put(b, at + 5, 0xe9 | (uint64_t)(uint32_t)(HANDLER - (at + 10)) << 8, 5);
+	}
+}
+
+extern const uint8_t guest_handler[], guest_handler_end[];
+
+static void box_fill(struct box *b, const uint8_t *code, const uint8_t *end)
+{
+	map(b);
+	tables(b);
+	assert_int_equal(gmem_write(&b->mem, GPA(HANDLER), guest_handler,
+				    (size_t)(guest_handler_end - guest_handler)), 0);
+	assert_int_equal(gmem_write(&b->mem, GPA(CODE), code, (size_t)(end - code)), 0);
+}
+
+static struct box *box_open(const struct engine_ops *ops, unsigned n, bool kernel_ioapic)
+{
+	struct box *b = mem_new(struct box);
+	struct err e = ERR_INIT;
+
+	assert_non_null(b);
+	const struct engine_bus bus = { .ctx = b, .mmio_read = mmio_read, .mmio_write = mmio_write,
+					.pio_read = pio_read, .pio_write = pio_write };
+	struct engine_conf conf = { .mem = &b->mem, .bus = &bus, .n_vcpus = n,
+				    .kernel_ioapic = kernel_ioapic };
+
+	b->ops = ops;
+	b->n = n;
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->cond, NULL);
+	gmem_init(&b->mem);
+	assert_int_equal(gmem_add(&b->mem, GPA(0), MEMORY, -1, 0, false, &e), 0);
+	int r = ops->new_(&conf, &b->eng, &e);
+
+	if (r < 0) {
+		print_error("%s: %s\n", ops->name, e.msg);
+	}
+	assert_int_equal(r, 0);
+	for (unsigned i = 0; i < n; i++) {
+		struct cpu_cpuid cpuid[CPU_MODEL_ENTRIES_MAX];
+		const struct cpu_model_conf model = { .id = i, .n_vcpus = n, .tsc_hz = 2000000000 };
+
+		assert_int_equal(ops->vcpu_new(b->eng, i, &b->cpus[i], &e), 0);
+		assert_int_equal(ops->vcpu_cpuid(b->cpus[i], cpuid, cpu_model(&model, cpuid), &e), 0);
+	}
+	return b;
+}
+
+static void box_close(struct box *b)
+{
+	b->ops->free_(b->eng);
+	gmem_fini(&b->mem);
+	pthread_cond_destroy(&b->cond);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+enum mode { REAL, LONG };
+
+static struct cpu_state first_state(enum mode mode)
+{
+	struct cpu_state s;
+	const uint32_t data = CPU_AR_P | CPU_AR_S | CPU_AR_RW | CPU_AR_ACCESSED;
+
+	cpu_state_reset(&s, true);
+	s.rip = CODE;
+	s.seg[CPU_CS].base = 0;
+	s.seg[CPU_CS].selector = 0;
+	if (mode == REAL) {
+		return s;
+	}
+	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
+		s.seg[i] = (struct cpu_seg){ .limit = UINT32_MAX, .selector = 0x18,
+					     .ar = data | CPU_AR_DB | CPU_AR_G };
+	}
+	s.seg[CPU_CS].selector = 0x10;
+	s.seg[CPU_CS].limit = 0;
+	s.seg[CPU_CS].ar = data | CPU_AR_CODE | CPU_AR_L;
+	s.tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .selector = 0x40, .ar = CPU_AR_P | 11 };
+	s.gdt = (struct cpu_table){ .base = GDT, .limit = 0x4f };
+	s.idt = (struct cpu_table){ .base = IDT, .limit = 0xfff };
+	s.cr0 = CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_PG;
+	s.cr3 = PML4;
+	s.cr4 = CPU_CR4_PAE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT;
+	s.efer = CPU_EFER_LME | CPU_EFER_LMA;
+	s.gpr[CPU_RSP] = STACK;
+	return s;
+}
+
+struct runner {
+	struct box    *box;
+	unsigned       cpu;
+	int            r;
+	enum vcpu_stop stop;
+	struct err     e;
+};
+
+static void *run_cpu(void *p)
+{
+	struct runner *t = p;
+	struct box *b = t->box;
+
+	/* A kick of the last run may be left over. */
+	do {
+		t->r = b->ops->vcpu_run(b->cpus[t->cpu], &t->stop, &t->e);
+	} while (t->r == 0 && t->stop == VCPU_STOP_KICKED && !atomic_load(&b->done));
+	if (t->r < 0 || t->stop != VCPU_STOP_KICKED) {
+		stop(b, 0);
+	}
+	return NULL;
+}
+
+/* Run all vCPUs until a port ends it; false: it hung, or an engine failed. */
+static bool box_run(struct box *b)
+{
+	pthread_t threads[CPUS_MAX];
+	struct runner runners[CPUS_MAX] = { 0 };
+	struct timespec until;
+	bool ok = true;
+
+	b->done = false;
+	for (unsigned i = 0; i < b->n; i++) {
+		runners[i] = (struct runner){ .box = b, .cpu = i };
+		assert_int_equal(pthread_create(&threads[i], NULL, run_cpu, &runners[i]), 0);
+	}
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += HANG_SECONDS;
+	pthread_mutex_lock(&b->lock);
+	while (!b->done && pthread_cond_timedwait(&b->cond, &b->lock, &until) == 0) {
+	}
+	ok = b->done;
+	pthread_mutex_unlock(&b->lock);
+	for (unsigned i = 0; i < b->n; i++) {
+		b->ops->vcpu_kick(b->cpus[i]);
+	}
+	for (unsigned i = 0; i < b->n; i++) {
+		(void)pthread_join(threads[i], NULL);
+		if (runners[i].r < 0 || runners[i].stop != VCPU_STOP_KICKED) {
+			print_error("%s: vCPU %u: stop %d: %s\n", b->ops->name, i, runners[i].stop,
+				    runners[i].e.msg);
+			ok = false;
+		}
+	}
+	return ok;
+}
+
+static void explain(struct box *b)
+{
+	struct cpu_state s;
+	struct err e = ERR_INIT;
+	auto_buf struct buf text = BUF_INIT;
+
+	if (b->ops->vcpu_get(b->cpus[0], &s, &e) == 0) {
+		state_dump(&cpu_state_desc, &s, &text);
+		print_error("%s: rip %llx\n%.1500s\n", b->ops->name, (unsigned long long)s.rip,
+			    buf_str(&text));
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t entry[3] = { 0 };
+
+		if (gmem_read(&b->mem, GPA(LOG + i * sizeof(entry)), entry, sizeof(entry)) == 0 &&
+		    entry[2]) {
+			print_error("vector %llu error %llx rip %llx\n",
+				    (unsigned long long)entry[0], (unsigned long long)entry[1],
+				    (unsigned long long)entry[2]);
+		}
+	}
+}
+
+static void must_run(struct box *b)
+{
+	bool ok = box_run(b);
+
+	if (!ok) {
+		explain(b);
+	}
+	assert_true(ok);
+}
+
+/* --- What is compared --- */
+
+struct result {
+	struct cpu_state cpu;
+	uint32_t count;
+	struct {
+		uint64_t vector, error, rip;
+	} log[LOG_MAX];
+	uint8_t  low[0x1000], data[0x1000], window[0x5000], far[0x40000];
+	uint8_t  device[64];
+	char     text[16];
+};
+
+static struct result *result_of(struct box *b)
+{
+	struct result *r = mem_new(struct result);
+	struct err e = ERR_INIT;
+
+	assert_non_null(r);
+	assert_int_equal(b->ops->vcpu_get(b->cpus[0], &r->cpu, &e), 0);
+	assert_int_equal(gmem_read(&b->mem, GPA(COUNT), &r->count, 4), 0);
+	assert_true(r->count < LOG_MAX);
+	assert_int_equal(gmem_read(&b->mem, GPA(LOG), r->log, r->count * sizeof(r->log[0])), 0);
+	for (unsigned i = 0; i < r->count; i++) {
+		if (r->log[i].vector >= 32 || r->log[i].vector == CPU_NMI) {
+			r->log[i].rip = 0;   /* an interrupt comes when it comes */
+		}
+	}
+	assert_int_equal(gmem_read(&b->mem, GPA(0x3000), r->low, sizeof(r->low)), 0);
+	assert_int_equal(gmem_read(&b->mem, GPA(DATA), r->data, sizeof(r->data)), 0);
+	assert_int_equal(gmem_read(&b->mem, GPA(WINDOW_PAGES), r->window, sizeof(r->window)), 0);
+	assert_int_equal(gmem_read(&b->mem, GPA(0x200000), r->far, sizeof(r->far)), 0);
+	memcpy(r->device, b->device, sizeof(r->device));
+	memcpy(r->text, b->text, sizeof(r->text));
+	return r;
+}
+
+static int compare(const char *name, const char *what, uint64_t a, uint64_t b)
+{
+	if (a != b) {
+		print_error("%s: %s: %llx and %llx\n", name, what, (unsigned long long)a,
+			    (unsigned long long)b);
+	}
+	return a != b;
+}
+
+static int compare_seg(const char *name, const char *what, const struct cpu_seg *a,
+		       const struct cpu_seg *b, bool real)
+{
+	int n = compare(name, what, a->selector, b->selector);
+
+	if ((a->ar | b->ar) & CPU_AR_UNUSABLE) {
+		return n;
+	}
+	n += compare(name, what, a->base, b->base);
+	/* Nothing says what rights a segment has in real mode. */
+	return real ? n : n + compare(name, what, a->ar & ~(uint32_t)CPU_AR_ACCESSED,
+				      b->ar & ~(uint32_t)CPU_AR_ACCESSED);
+}
+
+static int compare_cpu(const char *name, const struct cpu_state *a, const struct cpu_state *b)
+{
+	static const char *const regs[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+					    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+	static const char *const segs[] = { "es", "cs", "ss", "ds", "fs", "gs" };
+	int n = 0;
+
+	for (unsigned i = 0; i < CPU_REG__COUNT; i++) {
+		n += compare(name, regs[i], a->gpr[i], b->gpr[i]);
+	}
+	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
+		n += compare_seg(name, segs[i], &a->seg[i], &b->seg[i],
+				 !(a->cr0 & CPU_CR0_PE));
+	}
+	n += compare_seg(name, "tr", &a->tr, &b->tr, false);
+	n += compare(name, "rip", a->rip, b->rip);
+	n += compare(name, "rflags", a->rflags, b->rflags);
+	n += compare(name, "cr0", a->cr0, b->cr0) + compare(name, "cr2", a->cr2, b->cr2);
+	n += compare(name, "cr3", a->cr3, b->cr3) + compare(name, "cr4", a->cr4, b->cr4);
+	n += compare(name, "cr8", a->cr8, b->cr8) + compare(name, "efer", a->efer, b->efer);
+	n += compare(name, "xcr0", a->xcr0, b->xcr0);
+	n += compare(name, "gdt", a->gdt.base, b->gdt.base);
+	n += compare(name, "idt", a->idt.base, b->idt.base);
+	n += compare(name, "star", a->msr.star, b->msr.star);
+	n += compare(name, "lstar", a->msr.lstar, b->msr.lstar);
+	n += compare(name, "kernel_gs_base", a->msr.kernel_gs_base, b->msr.kernel_gs_base);
+	n += compare(name, "mp_state", a->mp_state, b->mp_state);
+	n += compare(name, "nmi_masked", a->events.nmi_masked, b->events.nmi_masked);
+	return n + compare(name, "injected", a->events.injected, b->events.injected);
+}
+
+static int compare_bytes(const char *name, const char *what, const void *a, const void *b,
+			 size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++) {
+		uint8_t x = ((const uint8_t *)a)[i], y = ((const uint8_t *)b)[i];
+
+		if (x != y) {
+			print_error("%s: %s at 0x%zx: %02x and %02x\n", name, what, i, x, y);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static int compare_results(const char *name, const struct result *a, const struct result *b)
+{
+	int n = compare_cpu(name, &a->cpu, &b->cpu) + compare(name, "interrupts", a->count, b->count);
+
+	for (unsigned i = 0; i < a->count && i < b->count; i++) {
+		n += compare(name, "vector", a->log[i].vector, b->log[i].vector);
+		n += compare(name, "error code", a->log[i].error, b->log[i].error);
+		n += compare(name, "rip of a fault", a->log[i].rip, b->log[i].rip);
+	}
+	n += compare_bytes(name, "low memory", a->low, b->low, sizeof(a->low));
+	n += compare_bytes(name, "data", a->data, b->data, sizeof(a->data));
+	n += compare_bytes(name, "window", a->window, b->window, sizeof(a->window));
+	n += compare_bytes(name, "far memory", a->far, b->far, sizeof(a->far));
+	n += compare_bytes(name, "device", a->device, b->device, sizeof(a->device));
+	return n + compare_bytes(name, "port", a->text, b->text, sizeof(a->text));
+}
+
+/* --- The table --- */
+
+#define GUESTS(X) \
+	X(real, REAL, 1, 0) X(climb, REAL, 1, 0) X(paging, REAL, 1, 0) X(faults, LONG, 1, 12) \
+	X(gaps, LONG, 1, 1) X(x2apic, LONG, 1, 5) X(ioapic, LONG, 1, 1) \
+	X(smp, LONG, 2, 0) X(devices, LONG, 1, 0) X(dirty, LONG, 1, 0) X(selfmod, LONG, 1, 0)
+
+#define X(name, mode, cpus, count) extern const uint8_t guest_##name[], guest_end_##name[];
+GUESTS(X)
+#undef X
+
+struct guest {
+	const char    *name;
+	const uint8_t *code, *end;
+	enum mode      mode;
+	unsigned       cpus, count;
+};
+
+enum guest_id {
+#define X(name, mode, cpus, count) GUEST_##name,
+	GUESTS(X)
+#undef X
+	GUEST__COUNT,
+};
+
+static const struct guest guests[] = {
+#define X(name, mode, cpus, count) \
+	{ #name, guest_##name, guest_end_##name, mode, cpus, count },
+	GUESTS(X)
+#undef X
+};
+
+static struct box *box_with(const struct engine_ops *ops, const struct guest *g, bool kernel_ioapic)
+{
+	struct box *b = box_open(ops, g->cpus, kernel_ioapic);
+	struct cpu_state s = first_state(g->mode);
+	struct err e = ERR_INIT;
+
+	box_fill(b, g->code, g->end);
+	int r = ops->vcpu_set(b->cpus[0], &s, &e);
+
+	if (r < 0) {
+		print_error("%s: %s: %s\n", ops->name, g->name, e.msg);
+	}
+	assert_int_equal(r, 0);
+	return b;
+}
+
+/* A KVM that emulates the kernel has no paging but that of long mode. */
+static bool can(const struct engine_ops *ops, size_t guest)
+{
+	struct err why = ERR_INIT;
+
+	return ops == &engine_soft || guest != GUEST_paging || engine_auto(&why) == &engine_kvm;
+}
+
+/* Run it to its end, over the places where it stops on the way. */
+static struct result *run_guest(const struct engine_ops *ops, const struct guest *g, bool in_kernel)
+{
+	struct box *b = box_with(ops, g, in_kernel);
+
+	do {
+		must_run(b);
+	} while (b->stopped_at != PORT_DONE);
+	struct result *r = result_of(b);
+
+	box_close(b);
+	return r;
+}
+
+static bool kvm_opens(void)
+{
+	struct err e = ERR_INIT;
+
+	if (engine_kvm.probe(&e) < 0) {
+		print_message("KVM is left out: %s\n", e.msg);
+		return false;
+	}
+	return true;
+}
+
+static void run_all(const struct engine_ops *ops, bool in_kernel)
+{
+	for (size_t i = 0; i < ARRAY_LEN(guests); i++) {
+		if (!can(ops, i)) {
+			print_message("%s: %s\n", guests[i].name, "not on this KVM");
+			continue;
+		}
+		struct result *r = run_guest(ops, &guests[i], in_kernel);
+
+		if (r->count != guests[i].count) {
+			print_error("%s: %u interrupts\n", guests[i].name, r->count);
+		}
+		assert_int_equal(r->count, guests[i].count);
+		free(r);
+	}
+}
+
+static void test_soft(void **state)
+{
+	(void)state;
+	run_all(&engine_soft, false);
+}
+
+/* With the I/O APIC here, and in the kernel. */
+static void test_kvm(void **state)
+{
+	(void)state;
+	if (!kvm_opens()) {
+		skip();
+	}
+	run_all(&engine_kvm, false);
+	run_all(&engine_kvm, true);
+}
+
+static void test_kvm_against_soft(void **state)
+{
+	int differences = 0;
+
+	(void)state;
+	if (!kvm_opens()) {
+		skip();
+	}
+	for (size_t i = 0; i < ARRAY_LEN(guests); i++) {
+		if (!can(&engine_kvm, i)) {
+			continue;
+		}
+		struct result *soft = run_guest(&engine_soft, &guests[i], false);
+		struct result *kvm = run_guest(&engine_kvm, &guests[i], false);
+
+		differences += compare_results(guests[i].name, soft, kvm);
+		free(soft);
+		free(kvm);
+	}
+	assert_int_equal(differences, 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_soft),
+		cmocka_unit_test(test_kvm),
+		cmocka_unit_test(test_kvm_against_soft),
+	};
+
+	if (argc > 1) {
+		cmocka_set_test_filter(argv[1]);
+	}
+	return TEST_RUN(tests);
+}
