@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "main/vmm.h"
 #include "sys/proc.h"
+#include "vm/jail.h"
 
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
 static const char *const consoles[] = { "serial", "virtio", "none", NULL };
@@ -31,6 +32,12 @@ static const struct cmd_opt opts[] = {
 	{ 'c', "cpus", CMD_UINT, IN(cpus), "N", "virtual CPUs", 1, VM_VCPUS_MAX, .dflt = "1" },
 	{ 'd', "disk", CMD_STRV, IN(disks), "path=FILE[,ro][,serial=NAME]",
 	  "a raw disk: a file or a block device" },
+	{ 'n', "net", CMD_STR, IN(net), "tap=NAME[,mac=MAC]|user",
+	  "a network interface: on a tap device that is there, or passt's user network" },
+	{ 0, "vsock", CMD_STR, IN(vsock), "path=SOCKET[,cid=N]",
+	  "a vsock device; host programs connect to SOCKET and write \"CONNECT PORT\"" },
+	{ 0, "control", CMD_STR, IN(control), "SOCKET", "the control socket is made there",
+	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "serial-file", CMD_STR, IN(serial_file), "FILE",
 	  "the serial port writes there (appending) and reads nothing",
 	  .complete = CMD_COMPLETE_FILE },
@@ -44,6 +51,11 @@ static const struct cmd_opt opts[] = {
 	  .complete = CMD_COMPLETE_DIR },
 	{ 0, "no-kaslr", CMD_FLAG, IN(no_kaslr), NULL,
 	  "the kernel lies where it was linked, without a change of its command line" },
+	{ 0, "uid", CMD_UINT, IN(uid), "UID", "the monitor's user, if this one is root", 1,
+	  UINT32_MAX - 1, .dflt = "65534" },
+	{ 0, "gid", CMD_UINT, IN(gid), "GID", "its group", 1, UINT32_MAX - 1, .dflt = "65534" },
+	{ 0, "unconfined", CMD_FLAG, IN(unconfined), NULL,
+	  "no jail around the monitor: for work on the monitor itself" },
 	{ 0, "die-with-parent", CMD_FLAG, IN(die_with_parent), NULL,
 	  "the machine ends when the process that started it ends" },
 	{ 0, "no-reboot", CMD_FLAG, IN(no_reboot), NULL, "a reset ends the machine, too" },
@@ -102,6 +114,24 @@ static int wait_for(pid_t pid, const sigset_t *signals)
 	}
 }
 
+struct boot {
+	const struct vmm_opts *o;
+	struct vmm_files      *f;
+};
+
+static int boot(void *ud)
+{
+	struct boot *b = ud;
+	struct err e = ERR_INIT;
+	int r = vmm_monitor(b->o, b->f, &e);
+
+	if (r < 0) {
+		log_err(LOG_LEVEL_ERROR, &e);
+		r = err_codes[e.code].exit_code;
+	}
+	return r;
+}
+
 static int run_once(const struct vmm_opts *o, struct vmm_files *f, const sigset_t *signals,
 		    const sigset_t *before, struct err *e)
 {
@@ -118,7 +148,10 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, const sigset_
 	if (sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != keeper) {
 		_exit(1);
 	}
-	int r = vmm_monitor(o, f, e);
+	const struct jail_conf jail = { .confined = !o->unconfined, .uid = (uid_t)o->uid,
+					.gid = (gid_t)o->gid };
+	struct boot b = { o, f };
+	int r = jail_run(&jail, boot, &b, e);
 
 	if (r < 0) {
 		log_err(LOG_LEVEL_ERROR, e);

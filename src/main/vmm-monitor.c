@@ -4,7 +4,6 @@
  * it does not need any more, and only then looks at the kernel.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -13,12 +12,17 @@
 #include "base/log.h"
 #include "main/vmm.h"
 #include "sys/file.h"
+#include "vm/ctl.h"
 #include "vm/dev/blk.h"
 #include "vm/dev/console.h"
+#include "vm/dev/net.h"
 #include "vm/dev/rng.h"
+#include "vm/dev/vsock.h"
+#include "vm/jail.h"
 
 struct monitor {
 	struct vm          *vm;
+	struct vm_ctl      *ctl;
 	struct loop_signal *term;
 };
 
@@ -27,6 +31,9 @@ static void on_ended(void *ctx, enum vm_end end)
 	struct monitor *m = ctx;
 
 	(void)end;
+	if (m->ctl) {
+		vm_ctl_state_changed(m->ctl);
+	}
 	loop_stop(vm_loop(m->vm));
 }
 
@@ -66,13 +73,38 @@ static int add_disks(struct vm *vm, const struct vmm_files *f, struct err *e)
 	return r;
 }
 
-static int add_entropy(struct vm *vm, struct err *e)
+static int add_entropy(struct vm *vm, const struct vmm_files *f, struct err *e)
 {
-	struct rng_conf conf = { .fd = sys_openat(AT_FDCWD, "/dev/urandom", O_RDONLY, 0) };
-	int r = conf.fd < 0 ? err_set(e, -conf.fd, ERR_HOST, "/dev/urandom") :
+	struct rng_conf conf = { .fd = sys_dup(f->random_fd) };
+	int r = conf.fd < 0 ? err_set(e, -conf.fd, ERR_HOST, "entropy") :
 			      vm_add_device(vm, &vdev_rng, "rng0", &conf, e);
 
 	fd_close(&conf.fd);
+	return r;
+}
+
+static int add_net(struct vm *vm, const struct vmm_files *f, struct err *e)
+{
+	struct net_conf conf = { .fd = f->net_fd < 0 ? -1 : sys_dup(f->net_fd),
+				 .stream = f->net_stream };
+	int r = 0;
+
+	memcpy(conf.mac, f->net_mac, sizeof(conf.mac));
+	if (f->net_fd >= 0) {
+		r = conf.fd < 0 ? err_set(e, -conf.fd, ERR_HOST, "network") :
+				  vm_add_device(vm, &vdev_net, "net0", &conf, e);
+	}
+	fd_close(&conf.fd);
+	return r;
+}
+
+static int add_vsock(struct vm *vm, const struct vmm_files *f, struct err *e)
+{
+	struct vsock_conf conf = { .guest_cid = f->vsock_cid,
+				   .listen_fd = f->vsock_fd < 0 ? -1 : sys_dup(f->vsock_fd) };
+	int r = f->vsock_cid ? vm_add_device(vm, &vdev_vsock, "vsock0", &conf, e) : 0;
+
+	fd_close(&conf.listen_fd);
 	return r;
 }
 
@@ -88,6 +120,22 @@ static int add_console(struct vm *vm, const struct vmm_opts *o, struct err *e)
 	return r;
 }
 
+static int confine_vcpu(struct err *e)
+{
+	return jail_filter(JAIL_VCPU, NULL, 0, e);
+}
+
+/* Threads are there, everything is open and loaded: no files and no other calls from here on. */
+static int confine(struct vm *vm, struct err *e)
+{
+	const struct vdev_desc *devices[VM_DEVICES_MAX] = { NULL };
+
+	for (size_t i = 0; i < vdev_table_len && i < ARRAY_LEN(devices); i++) {
+		devices[i] = vm_device(vm, vdev_table[i], 0) ? vdev_table[i] : NULL;
+	}
+	return jail_filter(JAIL_LOOP, devices, ARRAY_LEN(devices), e);
+}
+
 static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm_files *f,
 		   struct err *e)
 {
@@ -95,14 +143,17 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 		.memory_bytes = o->memory & ~(uint64_t)4095, .memory_fd = -1,
 		.n_vcpus = (unsigned)o->cpus, .deterministic = o->deterministic,
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
-		.escape_key = f->escape_key, .ended = on_ended, .ctx = m,
+		.escape_key = f->escape_key,
+		.vcpu_thread = o->unconfined ? NULL : confine_vcpu, .ended = on_ended, .ctx = m,
 	};
 	int r = pick_engine(o, &conf.engine, e);
 
 	r = r < 0 ? r : vm_new(&conf, &m->vm, e);
 	r = r < 0 ? r : add_console(m->vm, o, e);
 	r = r < 0 ? r : add_disks(m->vm, f, e);
-	return r < 0 ? r : add_entropy(m->vm, e);
+	r = r < 0 ? r : add_net(m->vm, f, e);
+	r = r < 0 ? r : add_vsock(m->vm, f, e);
+	return r < 0 ? r : add_entropy(m->vm, f, e);
 }
 
 static int load(struct monitor *m, const struct vmm_opts *o, const struct vmm_files *f,
@@ -143,12 +194,17 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 
 		r = s < 0 ? err_set(e, -s, ERR_HOST, "signals") : 0;
 	}
-	r = r < 0 ? r : vm_start(m.vm, e);
+	r = r < 0 || f->control_fd < 0 ? r : vm_ctl_new(m.vm, f->control_fd, getuid(), &m.ctl, e);
+	r = r < 0 || o->unconfined ? r : jail_seal(e);
+	r = r < 0 ? r : vm_start_paused(m.vm, e);
+	r = r < 0 || o->unconfined ? r : confine(m.vm, e);
+	r = r < 0 ? r : vm_resume(m.vm, e);
 	if (r == 0) {
 		int l = loop_run(vm_loop(m.vm));
 
 		r = l < 0 ? err_set(e, -l, ERR_HOST, "event loop") : report(&m, e);
 	}
+	vm_ctl_free(m.ctl);
 	loop_signal_free(m.term);
 	vm_free(m.vm);
 	return r;

@@ -2,11 +2,16 @@
 /* What the command line of holm-vmm names, opened. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 
 #include "base/fd.h"
 #include "main/vmm.h"
 #include "sys/file.h"
+#include "sys/proc.h"
+#include "sys/socket.h"
 
 static int open_file(const char *path, int flags, const char *what, int *ret, struct err *e)
 {
@@ -117,13 +122,152 @@ static int open_disks(const struct vmm_opts *o, struct vmm_files *f, struct err 
 	return r;
 }
 
+/* --- Sockets --- */
+
+/* A listening unix socket with mode 0600 at a path; one that is there is replaced. */
+static int listen_at(const char *path, int *ret, struct err *e)
+{
+	const char *slash = strrchr(path, '/');
+	auto_free char *dir = slash ? str_ndup(path, (size_t)(slash - path) + 1) : str_dup(".");
+	auto_close int dir_fd = dir ? sys_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
+	int fd = dir_fd < 0 ? dir_fd : sock_listen_at(dir_fd, slash ? slash + 1 : path, SOCK_NONBLOCK);
+
+	if (fd < 0) {
+		return err_set(e, -fd, ERR_INVALID, "cannot listen at %s: %s", path, strerror(-fd));
+	}
+	*ret = fd;
+	return 0;
+}
+
+static int open_vsock(const char *text, struct vmm_files *f, struct err *e)
+{
+	const char *path = text ? str_after(text, "path=") : NULL, *comma = NULL;
+	uint64_t cid = 3;
+
+	if (!text) {
+		return 0;
+	}
+	comma = path ? strchr(path, ',') : NULL;
+	const char *number = comma ? str_after(comma, ",cid=") : NULL;
+
+	if (!path || (comma && !number) ||
+	    (number && (parse_u64(number, UINT32_MAX - 1, &cid) < 0 || cid < 3))) {
+		return err_set(e, EINVAL, ERR_INVALID, "--vsock: path=SOCKET[,cid=N], N from 3 on");
+	}
+	auto_free char *only = str_ndup(path, comma ? (size_t)(comma - path) : strlen(path));
+	int r = only ? listen_at(only, &f->vsock_fd, e) : err_nomem(e);
+
+	f->vsock_cid = r == 0 ? (uint32_t)cid : 0;
+	return r;
+}
+
+/* --- Network --- */
+
+static int parse_mac(const char *text, uint8_t mac[6], struct err *e)
+{
+	unsigned v[6];
+	char more = 0;
+
+	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
+		   &more) != 6 || (v[0] & 1)) {
+		return err_set(e, EINVAL, ERR_INVALID, "--net: '%s' is no address of one interface",
+			       text);
+	}
+	for (unsigned i = 0; i < 6; i++) {
+		mac[i] = (uint8_t)v[i];
+	}
+	return 0;
+}
+
+static int open_tap(const char *name, int *ret, struct err *e)
+{
+	struct ifreq req = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	auto_close int fd = sys_openat(AT_FDCWD, "/dev/net/tun", O_RDWR | O_NONBLOCK, 0);
+
+	if (strlen(name) >= sizeof(req.ifr_name)) {
+		return err_set(e, EINVAL, ERR_INVALID, "--net: the tap's name is too long");
+	}
+	memcpy(req.ifr_name, name, strlen(name) + 1);
+	int r = fd < 0 ? fd : sys_ioctl(fd, TUNSETIFF, &req);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "tap device %s", name);
+	}
+	*ret = take_fd(&fd);
+	return 0;
+}
+
+/* passt serves one end of a socket pair, in the background, until that closes. */
+static int start_passt(int *ret, struct err *e)
+{
+	int fds[2] = { -1, -1 };
+	siginfo_t si = { 0 };
+	char number[16];
+	int r = sys_socketpair(SOCK_STREAM, fds);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "socket for passt");
+	}
+	snprintf(number, sizeof(number), "%d", fds[1]);
+	pid_t pid = sys_fork();
+
+	if (pid == 0) {
+		char *const args[] = { (char *)"passt", (char *)"--quiet", (char *)"--fd", number, NULL };
+
+		if (sys_fcntl(fds[1], F_SETFD, 0) == 0) {
+			execv("/usr/bin/passt", args);
+		}
+		_exit(127);
+	}
+	fd_close(&fds[1]);
+	r = pid < 0 ? pid : sys_waitid(P_PID, (id_t)pid, &si, WEXITED);
+	if (r < 0 || proc_exit_status(&si) != 0) {
+		fd_close(&fds[0]);
+		return err_set(e, r < 0 ? -r : EIO, ERR_HOST, "passt does not start (is it installed?)");
+	}
+	*ret = fds[0];
+	return 0;
+}
+
+static int open_net(const char *text, struct vmm_files *f, struct err *e)
+{
+	const char *name = text ? str_after(text, "tap=") : NULL;
+	const char *comma = text ? strchr(text, ',') : NULL;
+	const char *mac = comma ? str_after(comma, ",mac=") : NULL;
+	static const uint8_t default_mac[6] = { 0x52, 0x54, 0x00, 0x48, 0x4d, 0x01 };
+	int r = 0;
+
+	memcpy(f->net_mac, default_mac, sizeof(default_mac));
+	if (!text) {
+		return 0;
+	}
+	if ((comma && !mac) || (!name && !str_eq(text, "user") && !str_after(text, "user,"))) {
+		return err_set(e, EINVAL, ERR_INVALID, "--net: tap=NAME[,mac=MAC] or user[,mac=MAC]");
+	}
+	r = mac ? parse_mac(mac, f->net_mac, e) : 0;
+	if (r < 0) {
+		return r;
+	}
+	if (!name) {
+		f->net_stream = true;
+		return start_passt(&f->net_fd, e);
+	}
+	auto_free char *only = str_ndup(name, comma ? (size_t)(comma - name) : strlen(name));
+
+	return only ? open_tap(only, &f->net_fd, e) : err_nomem(e);
+}
+
 int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
 	int r = open_file(o->kernel, O_RDONLY, "kernel", &f->kernel_fd, e);
 
 	r = r < 0 ? r : open_initrds(&o->initrds, &f->initrd_fd, e);
 	r = r < 0 ? r : open_file(o->cache, O_RDONLY | O_DIRECTORY, "cache", &f->cache_fd, e);
+	r = r < 0 ? r : open_file("/dev/urandom", O_RDONLY, "random source", &f->random_fd, e);
 	r = r < 0 ? r : open_disks(o, f, e);
+	r = r < 0 ? r : open_vsock(o->vsock, f, e);
+	r = r < 0 ? r : open_net(o->net, f, e);
+	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
 	if (r < 0 || o->serial_file) {
 		return r < 0 ? r : open_file(o->serial_file, O_WRONLY | O_CREAT | O_APPEND,
 					     "serial port's file", &f->serial_out_fd, e);
@@ -141,10 +285,13 @@ void vmm_close_files(struct vmm_files *f)
 	fd_close(&f->kernel_fd);
 	fd_close(&f->initrd_fd);
 	fd_close(&f->cache_fd);
+	fd_close(&f->random_fd);
 	fd_close(&f->serial_in_fd);
 	fd_close(&f->serial_out_fd);
 	fd_close(&f->control_fd);
 	fd_close(&f->gdb_fd);
+	fd_close(&f->vsock_fd);
+	fd_close(&f->net_fd);
 	while (f->n_disks > 0) {
 		fd_close(&f->disks[--f->n_disks].fd);
 	}

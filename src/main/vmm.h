@@ -10,7 +10,7 @@ enum { VMM_ENGINE_AUTO, VMM_ENGINE_KVM, VMM_ENGINE_SOFT };
 enum { VMM_CONSOLE_SERIAL, VMM_CONSOLE_VIRTIO, VMM_CONSOLE_NONE };
 
 struct vmm_opts {
-	const char *kernel, *cmdline, *cache, *serial_file;
+	const char *kernel, *cmdline, *cache, *serial_file, *vsock, *control, *net;
 	struct strv initrds, disks;
 	uint64_t    memory, cpus, uid, gid;
 	int         engine, console;
@@ -26,16 +26,22 @@ struct vmm_disk {
 
 /* Everything that has a name, opened before the monitor begins. */
 struct vmm_files {
-	int    kernel_fd, initrd_fd, cache_fd;
+	int    kernel_fd, initrd_fd, cache_fd, random_fd;
 	int    serial_in_fd, serial_out_fd;
 	bool   escape_key;
 	struct vmm_disk disks[VM_DEVICES_MAX];
 	unsigned n_disks;
+	int    vsock_fd;                /* listens */
+	uint32_t vsock_cid;             /* 0: no vsock device */
+	int    net_fd;
+	bool   net_stream;
+	uint8_t net_mac[6];
 	int    control_fd, gdb_fd;      /* they listen */
 };
 
-#define VMM_FILES_INIT { .kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1, .serial_in_fd = -1, \
-			 .serial_out_fd = -1, .control_fd = -1, .gdb_fd = -1 }
+#define VMM_FILES_INIT { .kernel_fd = -1, .initrd_fd = -1, \
+			 .cache_fd = -1, .random_fd = -1, .serial_in_fd = -1, \
+			 .serial_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .net_fd = -1 }
 
 /* Open what the options name. Of vmm-opts.c. */
 int  vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e) must_check;

@@ -20,6 +20,7 @@
 #include "sys/landlock.h"
 #include "sys/mount.h"
 #include "sys/proc.h"
+#include "vm/dev/vdev.h"
 
 /* --- Namespaces, uid, capabilities --- */
 
@@ -215,7 +216,7 @@ enum {
 	AT_NR   = offsetof(struct seccomp_data, nr),
 	ARG1_LOW = offsetof(struct seccomp_data, args) + 8,   /* of the second argument */
 	ARG2_LOW = offsetof(struct seccomp_data, args) + 16,
-	INSNS_MAX = 256,
+	INSNS_MAX = 1024,
 };
 
 struct program {
@@ -278,7 +279,8 @@ static void allow(struct program *p, int nr)
 	}
 }
 
-int jail_filter(enum jail_thread kind, struct err *e)
+int jail_filter(enum jail_thread kind, const struct vdev_desc *const *devices, size_t n,
+		struct err *e)
 {
 	const struct jail_calls *calls = &jail_calls[kind];
 	struct program p = { .n = 0 };
@@ -293,6 +295,13 @@ int jail_filter(enum jail_thread kind, struct err *e)
 	load(&p, AT_NR);
 	for (size_t i = 0; i < calls->n; i++) {
 		allow(&p, calls->calls[i]);
+	}
+	for (size_t d = 0; d < n; d++) {
+		const struct vdev_sandbox *box = devices[d] ? devices[d]->sandbox : NULL;
+
+		for (size_t i = 0; box && i < box->n_syscalls; i++) {
+			allow(&p, box->syscalls[i]);
+		}
 	}
 	verdict(&p, SECCOMP_RET_KILL_PROCESS);
 	int r = sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -47,9 +47,16 @@ enum jail_thread {
 	JAIL_THREAD__COUNT,
 };
 
-/* From now on the calling thread (and those it makes) may make only the calls of its table;
- * any other ends the process. */
-int jail_filter(enum jail_thread kind, struct err *e) must_check;
+struct vdev_desc;
+
+/*
+ * From now on the calling thread (and those it makes) may make only the calls of its table, and
+ * those that the devices which it owns name in theirs; any other ends the process.
+ *
+ * @devices  n of them; NULL entries are skipped
+ */
+int jail_filter(enum jail_thread kind, const struct vdev_desc *const *devices, size_t n,
+		struct err *e) must_check;
 
 /* --- The tables --- */
 

@@ -24,6 +24,7 @@ struct serial_io {
 	struct vm      *vm;
 	struct serial  *port;
 	int             in_fd, out_fd, wake_fd;
+	bool            owned;               /* both descriptors are ours */
 	bool            escape_key, escaped;
 	struct loop_fd *in, *out, *wake;
 	bool            out_always_ready;    /* a file */
@@ -48,10 +49,11 @@ bool serial_io_send(void *ctx, uint8_t byte)
 {
 	struct serial_io *s = ctx;
 
+	pthread_mutex_lock(&s->lock);
 	if (s->out_fd < 0) {
+		pthread_mutex_unlock(&s->lock);
 		return true;
 	}
-	pthread_mutex_lock(&s->lock);
 	bool was_empty = s->n == 0, room = s->n < OUT_BYTES;
 
 	if (room) {
@@ -189,6 +191,22 @@ static void pass_input(struct serial_io *s)
 	}
 }
 
+/* Nobody is there any more. */
+static void detach(struct serial_io *s)
+{
+	s->in = loop_fd_free(s->in);
+	s->out = loop_fd_free(s->out);
+	if (s->owned) {
+		fd_close(&s->in_fd);
+		fd_close(&s->out_fd);
+	}
+	s->owned = false;
+	pthread_mutex_lock(&s->lock);
+	s->in_fd = s->out_fd = -1;
+	pthread_mutex_unlock(&s->lock);
+	s->out_always_ready = false;
+}
+
 static void on_in(struct loop_fd *src, unsigned events, void *ud)
 {
 	struct serial_io *s = ud;
@@ -201,6 +219,9 @@ static void on_in(struct loop_fd *src, unsigned events, void *ud)
 	}
 	if (n <= 0) {
 		s->in = loop_fd_free(src);
+		if (s->owned) {
+			detach(s);
+		}
 		return;
 	}
 	s->n_input = filter(s, s->input, (size_t)n);
@@ -237,16 +258,12 @@ int serial_io_new(struct vm *vm, int in_fd, int out_fd, bool escape_key, struct 
 	return 0;
 }
 
-int serial_io_start(struct serial_io *s, struct serial *port, struct err *e)
+static int watch(struct serial_io *s)
 {
 	struct loop *loop = vm_loop(s->vm);
 	int r = 0;
 
-	s->port = port;
-	s->wake_fd = sys_eventfd(0, EFD_NONBLOCK);
-	r = s->wake_fd < 0 ? s->wake_fd :
-			     loop_fd_new(loop, s->wake_fd, LOOP_IN, on_wake, s, &s->wake);
-	if (r == 0 && s->out_fd >= 0) {
+	if (s->out_fd >= 0) {
 		/* Asking for nothing would not tell a file from the rest. */
 		r = loop_fd_new(loop, s->out_fd, LOOP_OUT, on_out, s, &s->out);
 		s->out_always_ready = r == -EPERM;
@@ -256,14 +273,49 @@ int serial_io_start(struct serial_io *s, struct serial *port, struct err *e)
 		r = loop_fd_new(loop, s->in_fd, LOOP_IN, on_in, s, &s->in);
 		r = r == -EPERM ? 0 : r; /* a file: no input */
 	}
+	return r;
+}
+
+int serial_io_attach(struct serial_io *s, int own_fd, struct err *e)
+{
+	auto_close int in_fd = own_fd;
+	auto_close int out_fd = sys_dup(own_fd);
+
+	if (out_fd < 0) {
+		return err_set(e, -out_fd, ERR_HOST, "console");
+	}
+	detach(s);
+	s->owned = true;
+	s->escape_key = false;
+	s->in_fd = take_fd(&in_fd);
+	pthread_mutex_lock(&s->lock);
+	s->out_fd = take_fd(&out_fd);
+	pthread_mutex_unlock(&s->lock);
+	int r = watch(s);
+
+	if (r < 0) {
+		detach(s);
+		return err_set(e, -r, ERR_HOST, "console");
+	}
+	return 0;
+}
+
+int serial_io_start(struct serial_io *s, struct serial *port, struct err *e)
+{
+	int r = 0;
+
+	s->port = port;
+	s->wake_fd = sys_eventfd(0, EFD_NONBLOCK);
+	r = s->wake_fd < 0 ? s->wake_fd :
+			     loop_fd_new(vm_loop(s->vm), s->wake_fd, LOOP_IN, on_wake, s, &s->wake);
+	r = r < 0 ? r : watch(s);
 	return r < 0 ? err_set(e, -r, ERR_HOST, "the serial port's descriptors") : 0;
 }
 
 struct serial_io *serial_io_free(struct serial_io *s)
 {
 	if (s) {
-		loop_fd_free(s->in);
-		loop_fd_free(s->out);
+		detach(s);
 		loop_fd_free(s->wake);
 		fd_close(&s->wake_fd);
 		pthread_mutex_destroy(&s->lock);

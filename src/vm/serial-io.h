@@ -26,6 +26,12 @@ struct serial_io *serial_io_free(struct serial_io *s);
 bool serial_io_send(void *ctx, uint8_t byte);
 void serial_io_drained(void *ctx);
 
+/*
+ * From now on the bytes go to and come from this stream socket, which is owned from here on,
+ * also on failure; who was there before is left. When it ends output goes nowhere.
+ */
+int serial_io_attach(struct serial_io *s, int own_fd, struct err *e) must_check;
+
 /* Write what waits, if that does not take long. */
 void serial_io_flush(struct serial_io *s);
 

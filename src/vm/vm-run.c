@@ -99,6 +99,9 @@ static void *thread_main(void *arg)
 	struct vm_cpu *c = arg;
 	const struct engine_ops *ops = c->vm->engine->ops;
 
+	if (c->vm->conf.vcpu_thread && c->vm->conf.vcpu_thread(&c->err) < 0) {
+		after_run(c, -EPERM, VCPU_STOP_FAILED);
+	}
 	while (wait_turn(c)) {
 		enum vcpu_stop stop = VCPU_STOP_KICKED;
 		int r = ops->vcpu_run(c->v, &stop, &c->err);

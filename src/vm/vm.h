@@ -68,6 +68,8 @@ struct vm_conf {
 	/* The serial port's host side: descriptors, borrowed; -1: none. */
 	int         serial_in_fd, serial_out_fd;
 	bool        escape_key;         /* in the serial port's input: Ctrl-A */
+	/* The first thing on each vCPU's thread: it is confined there. NULL: it is not. */
+	int       (*vcpu_thread)(struct err *e);
 	/* The end of the VM, once. */
 	void      (*ended)(void *ctx, enum vm_end end);
 	void       *ctx;

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/ctl.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "sys/file.h"
+#include "sys/socket.h"
+#include "vm/dev/net.h"
+#include "vm/dev/vsock.h"
+#include "vm/vm-priv.h"
+#include "wire/vmm-proto.h"
+
+enum { CONNS_MAX = 16 };
+
+struct conn {
+	struct list      link;
+	struct vm_ctl   *ctl;
+	struct wire_conn wire;
+	struct loop_fd  *source;
+	bool             broken;
+};
+
+struct vm_ctl {
+	struct vm      *vm;
+	uid_t           uid;
+	int             listen_fd;
+	struct loop_fd *listen;
+	struct list     conns;
+	unsigned        n_conns;
+};
+
+/* --- Connections --- */
+
+static void conn_free(struct conn *c)
+{
+	loop_fd_free(c->source);
+	wire_conn_fini(&c->wire);
+	list_del(&c->link);
+	c->ctl->n_conns--;
+	free(c);
+}
+
+static void send_msg(struct conn *c, enum vmm_msg_type type, uint32_t serial, const void *msg)
+{
+	if (wire_conn_send(&c->wire, &vmm_msgs[type], serial, msg) < 0) {
+		c->broken = true; /* it does not read, or is gone */
+	}
+}
+
+static void send_state(struct conn *c, uint32_t serial)
+{
+	struct vm *vm = c->ctl->vm;
+	const struct vmm_state_msg m = {
+		.state = (uint32_t)vm_state(vm),
+		.end = vm_state(vm) == VM_ENDED ? (char *)vm_ends[vm_end(vm)].name : NULL,
+	};
+
+	send_msg(c, VMM_STATE, serial, &m);
+}
+
+static void reply(struct conn *c, uint32_t serial, int r, const struct vmm_reply *done,
+		  const struct err *e)
+{
+	struct vmm_reply m = { .fd = -1 };
+
+	if (r < 0) {
+		m.errnum = (uint32_t)(e->errnum ? e->errnum : -r);
+		m.code = e->code;
+		m.message = (char *)e->msg;
+	} else if (done) {
+		m = *done;
+	}
+	send_msg(c, VMM_REPLY, serial, &m);
+}
+
+void vm_ctl_state_changed(struct vm_ctl *c)
+{
+	list_for_each (struct conn, conn, &c->conns, link) {
+		send_state(conn, 0);
+	}
+}
+
+/* --- Requests --- */
+
+/* Fills *ret (descriptors in it are closed after it was sent, strings freed). */
+typedef int request_fn(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e);
+
+static int do_pause(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	(void)m, (void)ret;
+	return vm_pause(c->ctl->vm, e);
+}
+
+static int do_resume(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	(void)m, (void)ret;
+	return vm_resume(c->ctl->vm, e);
+}
+
+static int do_button(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	(void)m, (void)ret;
+	return vm_power_button(c->ctl->vm, e);
+}
+
+static int do_stop(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	(void)m, (void)ret, (void)e;
+	vm_stop(c->ctl->vm, VM_END_STOPPED);
+	return 0;
+}
+
+static int do_get_state(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	(void)m, (void)ret, (void)e;
+	send_state(c, 0);
+	return 0;
+}
+
+static int do_log_start(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	struct engine *eng = vm_engine(c->ctl->vm);
+	int r = gmem_log_start(vm_mem(c->ctl->vm), e);
+
+	(void)m, (void)ret;
+	return r < 0 ? r : eng->ops->log(eng, true, e);
+}
+
+static int do_log_stop(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	struct engine *eng = vm_engine(c->ctl->vm);
+
+	(void)m, (void)ret;
+	gmem_log_stop(vm_mem(c->ctl->vm));
+	return eng->ops->log(eng, false, e);
+}
+
+/* One slot's bits: counted, and written if somebody wants them. */
+static int take_slot(struct gmem *g, unsigned i, int fd, uint64_t *pages, struct err *e)
+{
+	size_t n = ((g->slots[i].bytes >> GMEM_PAGE_SHIFT) + 63) / 64;
+	auto_free uint64_t *bits = mem_calloc(n, sizeof(*bits));
+
+	if (!bits) {
+		return err_nomem(e);
+	}
+	gmem_log_take(g, i, bits);
+	for (size_t w = 0; w < n; w++) {
+		*pages += (uint64_t)__builtin_popcountll(bits[w]);
+	}
+	int r = fd < 0 ? 0 : sys_write_full(fd, bits, n * sizeof(*bits));
+
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the log") : 0;
+}
+
+static int do_log_take(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	struct engine *eng = vm_engine(c->ctl->vm);
+	struct gmem *g = vm_mem(c->ctl->vm);
+	int r = 0;
+
+	if (!atomic_load(&g->log_dirty)) {
+		return err_set(e, EINVAL, ERR_CONFLICT, "the dirty log is off");
+	}
+	r = eng->ops->log_sync(eng, e);
+	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
+		r = take_slot(g, i, m->log_take.bitmap_fd, &ret->value, e);
+	}
+	return r;
+}
+
+static int do_stats(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	auto_buf struct buf b = BUF_INIT;
+
+	(void)m;
+	vm_stats(c->ctl->vm, &b);
+	ret->text = buf_take(&b);
+	return ret->text ? 0 : err_nomem(e);
+}
+
+static int do_console(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	struct vm *vm = c->ctl->vm;
+	int fds[2] = { -1, -1 };
+	int r = sys_socketpair(SOCK_STREAM | SOCK_NONBLOCK, fds);
+
+	(void)m;
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "console");
+	}
+	ret->fd = fds[1];
+	return serial_io_attach(vm->serial_io, fds[0], e);
+}
+
+static const struct {
+	enum vmm_msg_type type;
+	request_fn       *fn;
+} requests[] = {
+	{ VMM_GET_STATE, do_get_state }, { VMM_PAUSE, do_pause },
+	{ VMM_RESUME, do_resume },       { VMM_POWER_BUTTON, do_button },
+	{ VMM_STOP, do_stop },           { VMM_LOG_START, do_log_start },
+	{ VMM_LOG_STOP, do_log_stop },   { VMM_LOG_TAKE, do_log_take },
+	{ VMM_STATS, do_stats },         { VMM_CONSOLE, do_console },
+};
+
+static request_fn *handler(uint16_t type)
+{
+	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+		if (requests[i].type == type) {
+			return requests[i].fn;
+		}
+	}
+	return NULL;
+}
+
+static void on_frame(struct conn *c, struct wire_frame *f)
+{
+	const struct wire_msg *t = vmm_msg(f->type);
+	request_fn *fn = handler(f->type);
+	struct vmm_reply done = { .fd = -1 };
+	union vmm_any m;
+	struct err e = ERR_INIT;
+	enum vm_state before = vm_state(c->ctl->vm);
+	int r = 0;
+
+	if (!t || !fn) {
+		wire_frame_fini(f);
+		r = err_set(&e, ENOSYS, ERR_UNSUPPORTED, "message %u is not understood", f->type);
+		reply(c, f->serial, r, NULL, &e);
+		return;
+	}
+	r = wire_decode(t, f, &m, &e);
+	r = r < 0 ? r : fn(c, &m, &done, &e);
+	reply(c, f->serial, r, &done, &e);
+	fd_close(&done.fd);
+	free(done.text);
+	wire_msg_fini(t, &m);
+	if (vm_state(c->ctl->vm) != before) {
+		vm_ctl_state_changed(c->ctl);
+	}
+}
+
+static void on_conn(struct loop_fd *src, unsigned events, void *ud)
+{
+	struct conn *c = ud;
+	struct wire_frame f;
+	int filled = 0, r = 0;
+
+	if (events & LOOP_OUT) {
+		c->broken |= wire_conn_flush(&c->wire) < 0;
+	}
+	if (events & (LOOP_IN | LOOP_HUP)) {
+		filled = wire_conn_fill(&c->wire);
+		while (!c->broken && (r = wire_conn_next(&c->wire, &f)) > 0) {
+			on_frame(c, &f);
+		}
+	}
+	if (c->broken || filled < 0 || r < 0) {
+		conn_free(c);
+		return;
+	}
+	ignore_result(loop_fd_set(src, wire_conn_pending(&c->wire) ? LOOP_IN | LOOP_OUT :
+								      LOOP_IN)); /* as it was */
+}
+
+static void on_accept(struct loop_fd *src, unsigned events, void *ud)
+{
+	struct vm_ctl *ctl = ud;
+	auto_close int fd = sys_accept4(ctl->listen_fd, SOCK_NONBLOCK);
+
+	(void)src, (void)events;
+	if (fd < 0 || ctl->n_conns == CONNS_MAX ||
+	    (!wire_peer_is(fd, ctl->uid) && !wire_peer_is(fd, 0))) {
+		return; /* closing says it */
+	}
+	struct conn *c = mem_new(struct conn);
+
+	if (!c) {
+		return;
+	}
+	c->ctl = ctl;
+	wire_conn_init(&c->wire, take_fd(&fd), VMM_PROTO_VERSION);
+	list_add_tail(&ctl->conns, &c->link);
+	ctl->n_conns++;
+	if (loop_fd_new(vm_loop(ctl->vm), c->wire.fd, LOOP_IN, on_conn, c, &c->source) < 0) {
+		conn_free(c);
+	}
+}
+
+int vm_ctl_new(struct vm *vm, int listen_fd, uid_t uid, struct vm_ctl **ret, struct err *e)
+{
+	struct vm_ctl *c = mem_new(struct vm_ctl);
+
+	if (!c) {
+		return err_nomem(e);
+	}
+	*c = (struct vm_ctl){ .vm = vm, .uid = uid, .listen_fd = listen_fd };
+	list_init(&c->conns);
+	int r = loop_fd_new(vm_loop(vm), listen_fd, LOOP_IN, on_accept, c, &c->listen);
+
+	if (r < 0) {
+		free(c);
+		return err_set(e, -r, ERR_HOST, "control socket");
+	}
+	*ret = c;
+	return 0;
+}
+
+struct vm_ctl *vm_ctl_free(struct vm_ctl *c)
+{
+	if (c) {
+		list_for_each_safe (struct conn, conn, &c->conns, link) {
+			ignore_result(wire_conn_flush(&conn->wire)); /* a last try */
+			conn_free(conn);
+		}
+		loop_fd_free(c->listen);
+		free(c);
+	}
+	return NULL;
+}
+
+/* --- Counters --- */
+
+static void device_stats(struct vdev *d, struct buf *b)
+{
+	vdev_lock(d);
+	buf_printf(b, "{\"name\":\"%s\",\"kind\":\"%s\",\"phase\":\"%s\",\"faults\":%llu", d->name,
+		   d->desc->name, vdev_phase_names[d->phase], (unsigned long long)d->faults);
+	if (d->last_fault) {
+		buf_printf(b, ",\"last_fault\":\"%s\"", d->last_fault);
+	}
+	vdev_unlock(d);
+	if (d->desc == &vdev_net) {
+		struct net_counts n = net_counts(d);
+
+		buf_printf(b, ",\"rx_packets\":%llu,\"rx_dropped\":%llu,\"tx_packets\":%llu,"
+			   "\"tx_dropped\":%llu", (unsigned long long)n.rx_packets,
+			   (unsigned long long)n.rx_dropped, (unsigned long long)n.tx_packets,
+			   (unsigned long long)n.tx_dropped);
+	}
+	if (d->desc == &vdev_vsock) {
+		buf_printf(b, ",\"connections\":%u", vsock_connections(d));
+	}
+	buf_add_char(b, '}');
+}
+
+void vm_stats(struct vm *vm, struct buf *b)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < vm->mem.n_slots; i++) {
+		bytes += vm->mem.slots[i].bytes;
+	}
+	buf_printf(b, "{\"state\":\"%s\",\"engine\":\"%s\",\"vcpus\":%u,\"memory\":%llu,\"devices\":[",
+		   vm_state_names[vm->state], vm->engine->ops->name, vm->n_cpus,
+		   (unsigned long long)bytes);
+	for (unsigned i = 0; i < vm->n_devices; i++) {
+		struct vdev *d = vm->devices[i]->dev;
+
+		buf_add_str(b, i ? "," : "");
+		device_stats(d, b);
+	}
+	buf_add_str(b, "]}");
+}

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's stock kernel on the software engine: it boots, ends as it should, and is confined."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+import pytest
+from lib.daemon import BIN
+from lib.vmm import Control, Machine, module
+
+
+@pytest.fixture
+def machine(tmp_path):
+    made = []
+
+    def make(script, *args, **kw):
+        made.append(Machine(tmp_path, script, *args, **kw))
+        return made[-1]
+
+    yield make
+    for m in made:
+        m.close()
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_boots_and_switches_off(machine, cpus):
+    m = machine("echo cpus $(nproc)\nuname -r\npoweroff -f\n", "--cpus", cpus, cmdline="quiet")
+    assert m.wait() == 0, m.output()[-3000:]
+    assert f"cpus {cpus}\n" in m.output().replace("\r", "")
+
+
+def test_reset_is_told(machine):
+    m = machine("reboot -f\n", cmdline="quiet")
+    assert m.wait() == 10, m.output()[-3000:]
+
+
+def test_panic_is_told(machine):
+    m = machine("insmod /lib/pvpanic.ko; insmod /lib/pvpanic-mmio.ko\n"
+                "echo c > /proc/sysrq-trigger\n",
+                files=[module("pvpanic"), module("pvpanic-mmio")])
+    assert m.wait() == 11, m.output()[-3000:]
+    assert "holm-vmm: the guest's kernel panicked" in m.output()
+
+
+WAIT = "echo ready\nwhile true; do sleep 1000; done\n"
+
+
+def status_of(path):
+    lines = pathlib.Path(path).read_text().splitlines()
+    return {key: value.strip() for key, value in (line.split(":", 1) for line in lines)}
+
+
+def test_confined_and_stopped(machine):
+    """What the tables of src/vm/jail-tables.c say is so in the running process."""
+    m = machine(WAIT, "--cpus", 2, cmdline="quiet")
+    m.wait_output("ready")
+    pid = m.monitor_pid()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        status = status_of(f"/proc/{pid}/task/{task}/status")
+        assert status["Seccomp"] == "2", status["Name"]
+        assert status["NoNewPrivs"] == "1"
+        assert status["Uid"].split() == ["65534"] * 4 and status["Gid"].split() == ["65534"] * 4
+        assert status["Groups"] == ""
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(status[kind], 16) == 0, kind
+    for name in ("user", "pid", "net", "mnt", "ipc", "uts"):
+        ours, theirs = (os.readlink(f"/proc/{p}/ns/{name}") for p in ("self", pid))
+        assert ours != theirs, name
+    assert os.listdir(f"/proc/{pid}/root/") == []
+    limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+    assert "Max core file size        0                    0" in limits
+    # Nothing that has a name but what it was given.
+    kinds = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    files = {k for k in kinds if k.startswith("/")}
+    given = {str(m.folder / "out"), "/dev/null", "/dev/urandom", str(m.folder / "initrd")}
+    assert {f for f in files if "vmlinuz" not in f} <= given
+    m.process.send_signal(signal.SIGTERM)
+    assert m.wait() == 13
+
+
+def test_control_socket(machine, tmp_path):
+    m = machine("echo ready\nread line\necho \"read $line\"\npoweroff -f\n", "--control",
+                tmp_path / "ctl", cmdline="quiet")
+    control = Control(tmp_path / "ctl")
+    try:
+        m.wait_output("ready")
+        assert control.state() == "running"
+        assert control.ask("pause")[0] == 0
+        assert control.events[-1] == "paused" and control.state() == "paused"
+        errnum, fields, _ = control.ask("pause")
+        assert errnum != 0 and b"paused" in fields[3]
+        errnum, fields, _ = control.ask("stats")
+        stats = json.loads(fields[4])
+        assert stats["state"] == "paused" and stats["vcpus"] == 1 and stats["memory"] == 512 << 20
+        assert control.ask("log-take")[0] != 0
+        assert control.ask("log-start")[0] == 0
+        assert control.ask("resume")[0] == 0
+        errnum, fields, fds = control.ask("console")
+        assert errnum == 0 and len(fds) == 1
+        with os.fdopen(fds[0], "r+b", buffering=0) as console:
+            console.write(b"hello\n")
+            os.set_blocking(console.fileno(), True)
+            got = b""
+            while b"read hello" not in got:
+                data = console.read(4096)
+                assert data, got
+                got += data
+            errnum, fields, _ = control.ask("log-take")
+            assert errnum == 0 and int.from_bytes(fields[5], "little") > 0
+            assert m.wait() == 0
+    finally:
+        control.close()
+
+
+def test_refuses_what_is_no_kernel(tmp_path):
+    bad = tmp_path / "kernel"
+    bad.write_bytes(b"MZ" + bytes(5000))
+    done = subprocess.run([BIN / "holm-vmm", "--kernel", bad], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "neither a bzImage nor an ELF file" in done.stderr
+    done = subprocess.run([BIN / "holm-vmm", "--kernel", tmp_path / "none"], capture_output=True,
+                          stdin=subprocess.DEVNULL, text=True, timeout=120)
+    assert done.returncode == 3
