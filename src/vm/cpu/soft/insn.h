@@ -145,7 +145,7 @@ enum insn_attr {
 	INSN_A_X87     = 1 << 19,
 	INSN_A_X87CTL  = 1 << 20,   /* leaves the last instruction and operand pointers alone */
 	INSN_A_X87NW   = 1 << 21,   /* does not wait: no #MF */
-	INSN_A_MMXREG  = 1 << 22,   /* enters MMX state only if the operand is a register */
+	INSN_A_MMXREG  = 1 << 22,   /* memory operand: enters MMX state on some CPUs only */
 };
 
 /* Arithmetic flags in the rows; undefined ones are as the host gives them. */

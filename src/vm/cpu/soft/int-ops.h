@@ -126,7 +126,8 @@ static inline void *int_rmw(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 		__asm__(#op SUF_##N " %2, %0\n\t" FLAGS_OUT : "+q"(a), "=&a"(fl) : "q"(b) : "cc"); \
 		*f = (uint16_t)fl; \
 		return a; \
-	} \
+	}
+#define OP_BINARY_LOCK(N, op) \
 	static inline void lock_##op##_##N(m_##N *m, u_##N b, uint16_t *f) \
 	{ \
 		unsigned fl; \

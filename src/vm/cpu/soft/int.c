@@ -167,9 +167,20 @@ WIDEN_PICKER(movsx_w)
 
 WIDEN(8, movsxd, 4, s)
 
-/* Without REX.W it is a MOV; its memory operand is then of the operand's size. */
+/* With 66 AMD's CPUs still read 32 bits. */
+INT_FN(movsxd_wide_2)
+{
+	u_4 v = LOAD(4, c, i);
+
+	SET_2(c, i, i->reg, v);
+}
+
+/* Without REX.W it is a MOV. */
 INT_PICKER(pick_movsxd)
 {
+	if (i->op_bytes == 2 && i->rm == INSN_NONE && __builtin_cpu_is("amd")) {
+		return movsxd_wide_2;
+	}
 	static insn_fn *const fns[][4] = {
 		{ NULL, mov_r_rm_2, mov_r_rm_4, movsxd_rm_8 },
 		{ NULL, mov_r_m_2, mov_r_m_4, movsxd_m_8 },
@@ -256,7 +267,17 @@ INT_PICKER(pick_xchg_z_a)
 {
 	static insn_fn *const fns[] = BY_SIZE(xchg_z_a);
 
-	return i->rm == CPU_RAX ? op_nop : fns[int_size(i)];
+	/* 90 is NOP, with F3 PAUSE; but with REX.B it exchanges. */
+	if (i->rm == CPU_RAX) {
+		return i->prefix & INSN_REP ? op_pause : op_nop;
+	}
+	return fns[int_size(i)];
+}
+
+INT_PICKER(pick_prefetchw)
+{
+	/* AMD has no register form of it; elsewhere that is a NOP. */
+	return i->rm != INSN_NONE && __builtin_cpu_is("amd") ? op_ud : op_nop;
 }
 
 INT_SIZES(OP_BINARY, add)
@@ -307,8 +328,8 @@ INT_PICKER(pick_xadd)
 	return fns[int_form(i)][int_size(i)];
 }
 
-/* CMPXCHG: flags are those of the comparison. Memory is always written; a 32-bit register
- * destination and EAX are zero-extended only when they are loaded. */
+/* CMPXCHG: flags are those of the comparison. Memory is always written; a register is not when
+ * the comparison fails, which shows in the upper half of a 32-bit one. */
 #define OP_CMPXCHG(N, unused) \
 	static inline u_##N lock_cmpxchg_##N(m_##N *m, u_##N old, u_##N new) \
 	{ \
@@ -344,7 +365,6 @@ INT_SIZES(OP_CMPXCHG, 0)
 		if (seen == old) { \
 			SET_##N(c, i, i->rm, GET_##N(c, i, i->reg)); \
 		} else { \
-			SET_##N(c, i, i->rm, seen); \
 			SET_##N(c, i, CPU_RAX, seen); \
 		} \
 	} \

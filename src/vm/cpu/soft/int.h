@@ -36,7 +36,7 @@
 	X(pick_movsxd) X(pick_movzx_b) X(pick_movzx_w) X(pick_set) X(pick_shld_cl) \
 	X(pick_shld_imm) X(pick_shrd_cl) X(pick_shrd_imm) X(pick_test_a_imm) \
 	X(pick_test_rm_imm) X(pick_test_rm_r) X(pick_tzcnt) X(pick_xadd) X(pick_xchg_rm_r) \
-	X(pick_xchg_z_a)
+	X(pick_xchg_z_a) X(pick_prefetchw)
 
 #define INT__DECLARE(name) insn_fn name;
 #define INT__DECLARE_PICK(name) insn_pick name;

@@ -205,7 +205,7 @@ static void add_uses(struct native_stub *s, const struct insn *i, const struct i
 	for (unsigned k = 0; k < ARRAY_LEN(imps); k++) {
 		if (row->imp & 1u << k) {
 			s->in |= imps[k];
-			s->out |= imps[k];
+			s->out |= imps[k] & (NATIVE_RCX | NATIVE_X_0);   /* the others only go in */
 		}
 	}
 	if (row->fr || row->fu) {
@@ -226,19 +226,20 @@ static void add_unit(struct native_stub *s, const struct insn *i, const struct i
 
 	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
 		xmm |= insn_operands[row->ops[o]].file == INSN_FILE_XMM;
-		aligned |= row->ops[o] == INSN_O_W && row->enc == INSN_LEGACY &&
+		aligned |= (row->ops[o] == INSN_O_W || row->ops[o] == INSN_O_Wo) && row->enc == INSN_LEGACY &&
 			   !(row->attr & INSN_A_UNAL);
 	}
 	s->x87 |= row->attr & (INSN_A_X87 | INSN_A_MMX);
 	s->unit = row->attr & INSN_A_X87 ? NATIVE_X87 : s->vex && xmm ? NATIVE_AVX :
 		  xmm ? NATIVE_SSE : s->x87 ? NATIVE_MMX : NATIVE_INT;
-	if (row->attr & INSN_A_MMXREG && i->rm == INSN_NONE) {
-		s->x87 = false;
+	if (row->feature == INSN_F_SHA && __builtin_cpu_is("amd")) {
+		aligned = false;   /* there SHA wants no alignment */
 	}
 	s->align = aligned && s->mem_bytes ? s->mem_bytes : 1;
-	s->waits = s->x87 && !(row->attr & INSN_A_X87NW);
+	/* Where CPUs differ whether they look at pending exceptions, SIGFPE tells. */
+	s->waits = s->x87 && !(row->attr & INSN_A_X87NW) &&
+		   !(row->attr & INSN_A_MMXREG && i->rm == INSN_NONE);
 	s->control = row->attr & INSN_A_X87CTL || s->unit != NATIVE_X87;
-	s->resets = row->map == INSN_MAP_1 && row->opcode == 0xdb && row->reg == 5 && row->rm == 4;
 }
 
 static bool has_size(const struct insn_row *row, unsigned size)
@@ -379,6 +380,11 @@ const struct native_stub *native__stub(const struct insn *i, enum insn_mode mode
 	add_unit(&s, i, row);
 	encode(&s, i, row, mode);
 	return stub_get(&s);
+}
+
+bool native__is_stub(uint64_t rip)
+{
+	return rip - (uintptr_t)stubs.rx < CODE_BYTES;
 }
 
 /* --- SIGFPE --- */

@@ -108,16 +108,22 @@ static void fpu_load(struct soft_cpu *c)
 void native_fpu_save(struct soft_cpu *c)
 {
 	struct x87_image image = { .bytes = { 0 } };
+	uint64_t ip = 0;
 
 	if (!c->fpu_live) {
 		return;
 	}
-	/* What the host has as pointers are addresses of stubs. */
+	/* The pointers that the host has are into stubs, unless they are still those of a load. */
 	__asm__ volatile("xsave64 %0\n\tfninit" : "+m"(image) : "a"(CPU_XCR0_X87), "d"(0) : "memory");
-	memcpy(c->s.xsave, image.bytes, X_FOP);
-	memcpy(c->s.xsave + X_FOP, &c->fpu_op, 2);
-	memcpy(c->s.xsave + X_FIP, &c->fpu_ip, 8);
-	memcpy(c->s.xsave + X_FDP, &c->fpu_dp, 8);
+	memcpy(c->s.xsave, image.bytes, X87_HEAD);
+	memcpy(&ip, image.bytes + X_FIP, 8);
+	if (native__is_stub(ip)) {
+		memcpy(c->s.xsave + X_FIP, &c->fpu_ip, 8);
+		memcpy(c->s.xsave + X_FDP, &c->fpu_dp, 8);
+		if (c->s.xsave[X_FOP] || c->s.xsave[X_FOP + 1]) {
+			memcpy(c->s.xsave + X_FOP, &c->fpu_op, 2);   /* some hosts have none */
+		}
+	}
 	memcpy(c->s.xsave + X_ST, image.bytes + X_ST, X87_REGS);
 	c->s.xsave[X_BV] |= CPU_XCR0_X87;
 	c->fpu_live = false;
@@ -276,8 +282,9 @@ static uint64_t operand(struct soft_cpu *c, const struct insn *i, const struct n
 	if (__builtin_expect(at & (s->align - 1u), 0)) {
 		soft_fault(c, CPU_GP, 0);
 	}
-	if (s->unit == NATIVE_X87 && store) {
-		/* It pops, and where an exception is unmasked it may store nothing. */
+	if (store && (s->x87 || s->in & NATIVE_MXCSR)) {
+		/* The fault goes before what the instruction changes: x87 pops, MMX is entered,
+		 * exceptions show in MXCSR. An x87 one that is unmasked may store nothing. */
 		soft_probe_write(c, at, s->mem_bytes);
 		store = false;
 	}
@@ -339,16 +346,14 @@ static void op_native_x87(struct soft_cpu *c, const struct insn *i)
 	load_registers(c, i, s, &x);
 	s->code(&x);
 	if (__builtin_expect(x.fault, 0)) {
+		wait_x87(c);
 		simd_fault(c, &x);
 	}
 	if (s->out & NATIVE_MEM) {
 		soft_store_bytes(c, at, x.mem, s->mem_bytes);
 	}
 	store_registers(c, i, s, &x);
-	if (s->resets) {
-		c->fpu_op = 0;
-		c->fpu_ip = c->fpu_dp = 0;
-	} else if (!s->control) {
+	if (!s->control) {
 		c->fpu_ip = c->s.rip;
 		c->fpu_op = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
 		if (s->mem_bytes) {

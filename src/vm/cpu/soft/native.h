@@ -79,8 +79,10 @@ struct native_stub {
 	bool     x87;                    /* needs the x87 registers live */
 	bool     waits;                  /* #MF if an exception is pending */
 	bool     control;                /* x87, but leaves its pointers alone */
-	bool     resets;                 /* FNINIT: clears them */
 };
+
+/* Is this an address in a stub? */
+bool native__is_stub(uint64_t rip);
 
 /* The stub of a decoded instruction; NULL without memory. */
 const struct native_stub *native__stub(const struct insn *i, enum insn_mode mode);

@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The instructions against the host's own CPU: random instructions of the table, in 64-bit mode,
+ * with random and edge state, run by our handlers and natively from the same state; every
+ * register, flag, x87 and vector word, and the memory around the operand are compared, and the
+ * exception, if there was one.
+ *
+ *	test-soft-oracle [COUNT [SEED [ROW]]]      ROW: a mnemonic, to run nothing else
+ *
+ * A difference is printed with the seed that makes it the first case.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/ucontext.h>
+#include <unistd.h>
+
+#include "base/test.h"
+#include "vm/cpu/soft/flat.h"
+#include "vm/cpu/soft/int.h"
+#include "vm/cpu/soft/native.h"
+
+/*
+ * Fixed places below 2 GiB, so that all are reached without a register: the block that native
+ * runs exchange their state through, the code, and the data between two pages that are not there.
+ */
+enum {
+	BLOCK = 0x10000000, BLOCK_BYTES = 0x10000,
+	CODE  = 0x10100000, CODE_BYTES = 0x2000,
+	DATA  = 0x10200000, DATA_BYTES = 0x2000,
+	/* In the block */
+	IN_GPR = 0, IN_FLAGS = 128, IN_RIP = 136, EXIT_RIP = 144, HOST_RSP = 152,
+	OUT_GPR = 256, OUT_FLAGS = 384,
+	IN_XSAVE = 0x1000, OUT_XSAVE = 0x2000, STACK = 0x8000,
+};
+
+#define STR2(x) #x
+#define STR(x) STR2(x)
+
+/* Addresses for the assembler, which does not know the enum. */
+#define A_BLOCK "0x10000000"
+__asm__(
+	".text\n"
+	"oracle_enter:\n\t"
+	"push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
+	"movq %rsp, " A_BLOCK "+152\n\t"
+	"movl $7, %eax\n\txorl %edx, %edx\n\t"
+	"xrstor64 " A_BLOCK "+0x1000\n\t"
+	"movq $" A_BLOCK "+0x8000, %rsp\n\t"
+	"pushq " A_BLOCK "+128\n\tpopfq\n\t"
+	"movq " A_BLOCK "+0, %rax\n\tmovq " A_BLOCK "+8, %rcx\n\tmovq " A_BLOCK "+16, %rdx\n\t"
+	"movq " A_BLOCK "+24, %rbx\n\tmovq " A_BLOCK "+32, %rsp\n\tmovq " A_BLOCK "+40, %rbp\n\t"
+	"movq " A_BLOCK "+48, %rsi\n\tmovq " A_BLOCK "+56, %rdi\n\tmovq " A_BLOCK "+64, %r8\n\t"
+	"movq " A_BLOCK "+72, %r9\n\tmovq " A_BLOCK "+80, %r10\n\tmovq " A_BLOCK "+88, %r11\n\t"
+	"movq " A_BLOCK "+96, %r12\n\tmovq " A_BLOCK "+104, %r13\n\tmovq " A_BLOCK "+112, %r14\n\t"
+	"movq " A_BLOCK "+120, %r15\n\t"
+	"jmpq *" A_BLOCK "+136\n"
+	"oracle_exit:\n\t"
+	"movq %rax, " A_BLOCK "+256\n\tmovq %rcx, " A_BLOCK "+264\n\tmovq %rdx, " A_BLOCK "+272\n\t"
+	"movq %rbx, " A_BLOCK "+280\n\tmovq %rsp, " A_BLOCK "+288\n\tmovq %rbp, " A_BLOCK "+296\n\t"
+	"movq %rsi, " A_BLOCK "+304\n\tmovq %rdi, " A_BLOCK "+312\n\tmovq %r8, " A_BLOCK "+320\n\t"
+	"movq %r9, " A_BLOCK "+328\n\tmovq %r10, " A_BLOCK "+336\n\tmovq %r11, " A_BLOCK "+344\n\t"
+	"movq %r12, " A_BLOCK "+352\n\tmovq %r13, " A_BLOCK "+360\n\tmovq %r14, " A_BLOCK "+368\n\t"
+	"movq %r15, " A_BLOCK "+376\n\t"
+	"movq $" A_BLOCK "+0x8000, %rsp\n\t"
+	"pushfq\n\tpopq " A_BLOCK "+384\n\t"
+	"movl $7, %eax\n\txorl %edx, %edx\n\t"
+	"xsave64 " A_BLOCK "+0x2000\n"
+	"oracle_home:\n\t"
+	"movq " A_BLOCK "+152, %rsp\n\t"
+	"cld\n\tfninit\n\tpushq $0x1f80\n\tldmxcsr (%rsp)\n\taddq $8, %rsp\n\tvzeroupper\n\t"
+	"pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\tret\n"
+);
+void oracle_enter(void);
+void oracle_exit(void);
+void oracle_home(void);
+
+static uint8_t *const block = (uint8_t *)BLOCK;
+static struct soft_cpu cpu;
+static uint64_t random_state = 1;
+static uint64_t count = 100000;
+static const char *only;
+static volatile int native_vector;    /* -1: none */
+
+static uint64_t rnd64(void)
+{
+	random_state += UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t z = random_state;
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+static uint32_t rnd(uint32_t below)
+{
+	return (uint32_t)((rnd64() >> 32) * below >> 32);
+}
+
+/* --- State --- */
+
+static uint64_t edge64(void)
+{
+	static const uint64_t edges[] = {
+		0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
+		UINT64_C(0x7fffffffffffffff), UINT64_C(0x8000000000000000), UINT64_MAX,
+		UINT64_C(0x100000000), UINT64_C(0xffffffff00000000), 31, 32, 63, 64,
+	};
+
+	switch (rnd(4)) {
+	case 0:
+		return edges[rnd(ARRAY_LEN(edges))];
+	case 1:
+		return rnd64() >> rnd(64);
+	case 2:
+		return edges[rnd(ARRAY_LEN(edges))] - rnd(3);
+	default:
+		return rnd64();
+	}
+}
+
+static uint32_t edge_float(void)
+{
+	static const uint32_t edges[] = {
+		0, 0x80000000, 1, 0x007fffff, 0x00800000, 0x3f800000, 0xbf800000, 0x7f7fffff,
+		0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0xffc01234, 0x4f000000, 0xcf000000,
+		0x5f000000, 0x3effffff, 0x3f000000, 0x80000001,
+	};
+
+	return rnd(3) ? edges[rnd(ARRAY_LEN(edges))] : (uint32_t)rnd64();
+}
+
+static uint64_t edge_double(void)
+{
+	static const uint64_t edges[] = {
+		0, UINT64_C(0x8000000000000000), 1, UINT64_C(0x000fffffffffffff),
+		UINT64_C(0x0010000000000000), UINT64_C(0x3ff0000000000000),
+		UINT64_C(0xbff0000000000000), UINT64_C(0x7fefffffffffffff),
+		UINT64_C(0x7ff0000000000000), UINT64_C(0xfff0000000000000),
+		UINT64_C(0x7ff8000000000000), UINT64_C(0x7ff0000000000001),
+		UINT64_C(0x41dfffffffc00000), UINT64_C(0x41e0000000000000),
+		UINT64_C(0x43e0000000000000), UINT64_C(0x3fe0000000000000),
+		UINT64_C(0x47efffffe0000000), UINT64_C(0x36a0000000000000),
+	};
+
+	return rnd(3) ? edges[rnd(ARRAY_LEN(edges))] : rnd64();
+}
+
+static void random_bytes(uint8_t *to, size_t n)
+{
+	unsigned kind = rnd(3);
+
+	for (size_t k = 0; k < n; k += 8) {
+		uint64_t v = kind == 0 ? rnd64() : kind == 1 ? edge_double() :
+			     edge_float() | (uint64_t)edge_float() << 32;
+
+		memcpy(to + k, &v, n - k < 8 ? n - k : 8);
+	}
+}
+
+static void random_st(uint8_t *to)
+{
+	static const uint16_t exponents[] = { 0, 0x7fff, 0x3fff, 0xbfff, 0x8000, 0xffff, 0x403e, 1, 0x7ffe };
+	static const uint64_t fractions[] = { 0, UINT64_C(0x8000000000000000), 1, UINT64_MAX,
+		UINT64_C(0xc000000000000000), UINT64_C(0x7fffffffffffffff), UINT64_C(0xa000000000000000) };
+	uint64_t fraction = rnd(2) ? fractions[rnd(ARRAY_LEN(fractions))] : rnd64() | BIT(63);
+	uint16_t exponent = rnd(2) ? exponents[rnd(ARRAY_LEN(exponents))] :
+			    (uint16_t)(0x3fff + rnd(128) - 64 + (rnd(2) << 15));
+
+	memcpy(to, &fraction, 8);
+	memcpy(to + 8, &exponent, 2);
+}
+
+/* x87, SSE and AVX, in the standard format of XSAVE. */
+static void random_xsave(uint8_t *x)
+{
+	uint16_t fcw = (uint16_t)(0x40 | rnd(16) << 8 | (rnd(8) ? 0x3f : rnd(64)));
+	uint16_t fsw = (uint16_t)(rnd(8) << 11 | (rnd(4) ? 0 : rnd(128) | rnd(8) << 8));
+	uint32_t mxcsr = (rnd(8) ? 0x1f80 : rnd(64) << 7) | (rnd(2) ? rnd(4) << 13 : 0) |
+			 (rnd(2) ? rnd(64) : 0) | (rnd(8) ? 0 : 0x8000) | (rnd(8) ? 0 : 0x40);
+	uint32_t mask = 0xffff;
+	uint64_t bv = 7;
+
+	if (fsw & ~fcw & 0x3f) {
+		if (rnd(8)) {
+			fsw &= (uint16_t)~0x3f;
+		} else {
+			fsw |= 0x8080;
+		}
+	}
+	memset(x, 0, CPU_XSAVE_BYTES);
+	memcpy(x, &fcw, 2);
+	memcpy(x + 2, &fsw, 2);
+	x[4] = rnd(2) ? (uint8_t)rnd(256) : 0xff;
+	memcpy(x + 24, &mxcsr, 4);
+	memcpy(x + 28, &mask, 4);
+	for (unsigned k = 0; k < 8; k++) {
+		random_st(x + 32 + 16 * k);
+	}
+	random_bytes(x + 160, 256);
+	memcpy(x + 512, &bv, 8);
+	random_bytes(x + 576, 256);
+}
+
+static void random_state_all(void)
+{
+	static const unsigned arith = SOFT_ARITH | CPU_FLAG_OF;
+
+	for (unsigned k = 0; k < CPU_REG__COUNT; k++) {
+		cpu.s.gpr[k] = edge64();
+	}
+	soft_flags_set(&cpu, (rnd64() & arith) | CPU_FLAG_IF | (rnd(8) ? 0 : CPU_FLAG_DF));
+	random_xsave(cpu.s.xsave);
+}
+
+/* --- Instructions --- */
+
+static bool runnable(const struct insn_row *row)
+{
+	static const char *const names[] = { "rdrand", "rdseed", "ud2", "ud1", "ud0" };
+
+	for (unsigned k = 0; k < ARRAY_LEN(names); k++) {
+		if (strcmp(row->name, names[k]) == 0) {
+			return false;
+		}
+	}
+	/* Not in this mode, or the other half of the engine's. */
+	if (row->attr & (INSN_A_I64 | INSN_A_STACK | INSN_A_STRING | INSN_A_VSIB) ||
+	    row->cls == INSN_FLOW || row->cls == INSN_HELPER || row->cls == INSN_NEVER) {
+		return false;
+	}
+	return row->cls != INSN_IMPLICIT || strstr(row->name, "mxcsr");
+}
+
+/* Bytes of the form that a row describes, all that it leaves open at random. */
+static void random_insn(const struct insn_row *row, uint8_t *b)
+{
+	static const uint8_t pps[] = { 0, 0, 0x66, 0xf3, 0xf2 };
+	static const uint8_t vex_pps[] = { 0, 0, 1, 2, 3 };
+	struct insn_rows rows = insn__rows(row->enc, (enum insn_map)row->map, row->opcode);
+	uint8_t opcode = (uint8_t)(row->opcode + rnd(row->n_opcodes));
+	uint8_t modrm = (uint8_t)rnd(256);
+	uint8_t rex = (uint8_t)rnd(16);
+	bool w = row->w ? row->w == INSN_X1 : rnd(2), l = row->l ? row->l == INSN_X1 : rnd(2);
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < 15; k++) {
+		b[k] = (uint8_t)rnd(256);
+	}
+	if (row->mod) {
+		modrm = (uint8_t)((row->mod == INSN_MOD_REG ? 3 : rnd(3)) << 6 | (modrm & 0x3f));
+	} else if (rnd(2)) {
+		modrm |= 0xc0;
+	}
+	if (row->reg) {
+		modrm = (uint8_t)((modrm & 0xc7) | (row->reg - 1) << 3);
+	}
+	if (row->rm) {
+		modrm = (uint8_t)((modrm & 0xf8) | (row->rm - 1));
+	}
+	if (row->attr & INSN_A_LOCK && modrm < 0xc0 && rnd(4) == 0) {
+		b[n++] = 0xf0;
+	}
+	if (rnd(16) == 0) {
+		b[n++] = 0x67;
+	}
+	if (row->enc == INSN_IS_VEX) {
+		bool vvvv = false;
+
+		for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+			vvvv |= insn_operands[row->ops[o]].where == INSN_AT_VVVV;
+		}
+		b[n++] = 0xc4;
+		b[n++] = (uint8_t)(rnd(8) << 5 | row->map);
+		b[n++] = (uint8_t)((w ? 0x80 : 0) | (vvvv ? rnd(16) : 15) << 3 | (l ? 4 : 0) |
+				   vex_pps[row->pp]);
+	} else {
+		if (row->pp <= INSN_PP_ANY && rnd(4) == 0) {
+			b[n++] = 0x66;
+		} else if (row->pp > INSN_PP_66 && row->map != INSN_MAP_1 && rnd(8) == 0) {
+			b[n++] = 0x66;
+		}
+		if (pps[row->pp]) {
+			b[n++] = pps[row->pp];
+		}
+		if (rnd(2) || (row->w == INSN_X1)) {
+			b[n++] = (uint8_t)(0x40 | (rex & 7) | (w ? 8 : 0));
+		}
+		if (row->map != INSN_MAP_1) {
+			b[n++] = 0x0f;
+		}
+		if (row->map > INSN_MAP_0F) {
+			b[n++] = row->map == INSN_MAP_0F38 ? 0x38 : 0x3a;
+		}
+	}
+	b[n++] = opcode;
+	if (rows.modrm) {
+		b[n++] = modrm;
+	}
+}
+
+/* Where the operand shall lie: mostly inside, sometimes over a page's end or in no memory. */
+static uint64_t random_target(unsigned bytes)
+{
+	uint64_t at = DATA + 1024 + rnd(64);
+
+	switch (rnd(8)) {
+	case 0: return at;
+	case 1: return DATA + 4096 - rnd(40);
+	case 2: return rnd(4) ? at & ~(uint64_t)63 : DATA + DATA_BYTES - rnd(64);
+	default: return at & ~(uint64_t)(bytes > 16 ? 31 : 15);
+	}
+}
+
+/* Make registers or the displacement so that the operand is at `target`; false: cannot. */
+static bool aim(uint8_t *b, struct insn *i, uint64_t target, bool bit_string)
+{
+	uint64_t sum = (uint64_t)(int64_t)i->disp;
+	struct insn again;
+
+	/* The bit offset is an operand, too: near, and not what addresses. */
+	if (bit_string) {
+		if (i->reg == i->base || i->reg == i->index) {
+			return false;
+		}
+		cpu.s.gpr[i->reg] = (cpu.s.gpr[i->reg] & 0xff) - 128;
+	}
+	if (i->base == INSN_BASE_RIP || (i->base == INSN_NONE && i->index == INSN_NONE)) {
+		int32_t disp = (int32_t)(target - (i->base == INSN_BASE_RIP ? (uint64_t)CODE + i->len : 0));
+
+		for (int at = 1; at + 4 <= i->len; at++) {
+			uint8_t t[16] = { 0 };
+
+			memcpy(t, b, 15);
+			memcpy(t + at, &disp, 4);
+			if (insn_decode(t, 15, INSN_MODE_64, &again) == i->len && again.disp == disp &&
+			    again.base == i->base && again.index == i->index && again.row == i->row) {
+				memcpy(b, t, 15);
+				*i = again;
+				return true;
+			}
+		}
+		return false;
+	}
+	if (i->base == i->index) {
+		return false;
+	}
+	if (i->base == INSN_NONE) {
+		cpu.s.gpr[i->index] = (target - sum) >> i->scale;
+	} else {
+		if (i->index != INSN_NONE) {
+			sum += cpu.s.gpr[i->index] << i->scale;
+		}
+		cpu.s.gpr[i->base] = target - sum;
+	}
+	return true;
+}
+
+/* --- Running natively --- */
+
+static void on_signal(int sig, siginfo_t *info, void *ucontext)
+{
+	ucontext_t *uc = ucontext;
+	greg_t *g = uc->uc_mcontext.gregs;
+	static const int regs[] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI,
+				    REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13,
+				    REG_R14, REG_R15 };
+
+	if (native_signal(sig, ucontext)) {
+		return;
+	}
+	if (g[REG_RIP] < CODE || g[REG_RIP] >= CODE + CODE_BYTES) {
+		signal(sig, SIG_DFL);   /* our own mistake */
+		return;
+	}
+	(void)info;
+	native_vector = (int)g[REG_TRAPNO];
+	for (unsigned k = 0; k < ARRAY_LEN(regs); k++) {
+		memcpy(block + OUT_GPR + 8 * k, &g[regs[k]], 8);
+	}
+	memcpy(block + OUT_FLAGS, &g[REG_EFL], 8);
+	memcpy(block + OUT_XSAVE, uc->uc_mcontext.fpregs, CPU_XSAVE_BYTES);
+	g[REG_RIP] = (greg_t)(uintptr_t)oracle_home;
+	g[REG_EFL] = 0x202;
+}
+
+static void run_native(const uint8_t *b, unsigned len, const struct cpu_state *s, uint64_t flags)
+{
+	uint64_t rip = CODE;
+	static const uint8_t leave[] = { 0xff, 0x24, 0x25 };
+	uint32_t at = BLOCK + EXIT_RIP;
+
+	memcpy((void *)CODE, b, len);
+	memcpy((uint8_t *)CODE + len, leave, 3);
+	memcpy((uint8_t *)CODE + len + 3, &at, 4);
+	memcpy(block + IN_GPR, s->gpr, sizeof(s->gpr));
+	memcpy(block + IN_FLAGS, &flags, 8);
+	memcpy(block + IN_RIP, &rip, 8);
+	memcpy(block + IN_XSAVE, s->xsave, CPU_XSAVE_BYTES);
+	native_vector = -1;
+	oracle_enter();
+}
+
+/* --- Comparing --- */
+
+/* A part that XSTATE_BV says is in its initial state. */
+static void complete(uint8_t *x)
+{
+	if (!(x[512] & 4)) {
+		memset(x + 576, 0, 256);
+	}
+}
+
+struct difference {
+	char text[160];
+};
+
+static bool differ(struct difference *d, const char *what, const void *ours, const void *theirs, size_t n)
+{
+	if (memcmp(ours, theirs, n) == 0) {
+		return false;
+	}
+	char hex[2][80] = { "", "" };
+
+	for (size_t k = 0; k < n && k < 32; k++) {
+		(void)snprintf(hex[0] + 2 * k, 3, "%02x", ((const uint8_t *)ours)[k]);
+		(void)snprintf(hex[1] + 2 * k, 3, "%02x", ((const uint8_t *)theirs)[k]);
+	}
+	(void)snprintf(d->text, sizeof(d->text), "%s: ours %.64s host %.64s", what, hex[0], hex[1]);
+	return true;
+}
+
+static bool compare_state(struct difference *d)
+{
+	static const char *const gprs[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+	const uint64_t seen = SOFT_ARITH | CPU_FLAG_OF | CPU_FLAG_DF;
+	uint8_t *x = block + OUT_XSAVE;
+	uint64_t ours = soft_flags_get(&cpu) & seen, theirs = 0;
+	char name[16];
+
+	memcpy(&theirs, block + OUT_FLAGS, 8);
+	theirs &= seen;
+	complete(x);
+	for (unsigned k = 0; k < CPU_REG__COUNT; k++) {
+		if (differ(d, gprs[k], &cpu.s.gpr[k], block + OUT_GPR + 8 * k, 8)) {
+			return true;
+		}
+	}
+	if (differ(d, "flags", &ours, &theirs, 8) || differ(d, "fcw", cpu.s.xsave, x, 2) ||
+	    differ(d, "fsw", cpu.s.xsave + 2, x + 2, 2) || differ(d, "ftw", cpu.s.xsave + 4, x + 4, 1) ||
+	    differ(d, "fop", cpu.s.xsave + 6, x + 6, 2) || differ(d, "fip", cpu.s.xsave + 8, x + 8, 8) ||
+	    differ(d, "fdp", cpu.s.xsave + 16, x + 16, 8) ||
+	    differ(d, "mxcsr", cpu.s.xsave + 24, x + 24, 4)) {
+		return true;
+	}
+	for (unsigned k = 0; k < 8; k++) {
+		(void)snprintf(name, sizeof(name), "st%u", k);
+		if (differ(d, name, cpu.s.xsave + 32 + 16 * k, x + 32 + 16 * k, 10)) {
+			return true;
+		}
+	}
+	for (unsigned k = 0; k < 16; k++) {
+		(void)snprintf(name, sizeof(name), "xmm%u", k);
+		if (differ(d, name, cpu.s.xsave + 160 + 16 * k, x + 160 + 16 * k, 16)) {
+			return true;
+		}
+		(void)snprintf(name, sizeof(name), "ymm%u", k);
+		if (differ(d, name, cpu.s.xsave + 576 + 16 * k, x + 576 + 16 * k, 16)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* --- One case --- */
+
+enum outcome { SKIPPED, SAME, DIFFERS };
+
+static enum outcome one_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
+{
+	static uint8_t before[DATA_BYTES], ours[DATA_BYTES];
+	struct cpu_state start __attribute__((uninitialized));
+	uint64_t flags = 0, target = 0, lo = 0;
+	unsigned bytes = 0;
+	enum { WINDOW = 128 };
+
+	random_state_all();
+	random_insn(row, b);
+	if (insn_decode(b, 15, INSN_MODE_64, i) <= 0 || &insn_table[i->row] != row) {
+		return SKIPPED;
+	}
+	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+		if (insn_operands[row->ops[o]].where == INSN_AT_MOFFS) {
+			return SKIPPED;
+		}
+		if (insn_operands[row->ops[o]].where == INSN_AT_RM && i->rm == INSN_NONE) {
+			bytes = insn_mem_bytes(i, INSN_MODE_64, (enum insn_operand)row->ops[o]);
+		}
+	}
+	if (i->rm == INSN_NONE && insn__rows(row->enc, (enum insn_map)row->map, row->opcode).modrm) {
+		target = random_target(bytes);
+		if (!aim(b, i, target, row->attr & INSN_A_BITS)) {
+			return SKIPPED;
+		}
+		lo = MAX(target - WINDOW, (uint64_t)DATA);
+		lo = MIN(lo, (uint64_t)DATA + DATA_BYTES - 2 * WINDOW);
+		random_bytes((uint8_t *)lo, 2 * WINDOW);
+		memcpy(before, (void *)lo, 2 * WINDOW);
+	}
+	flags = soft_flags_get(&cpu);
+	memcpy(&start, &cpu.s, sizeof(start));
+	cpu.s.rip = CODE;
+	cpu.next_rip = CODE + i->len;
+	bool ran = flat_run(&cpu, i);
+
+	native_fpu_save(&cpu);
+	if (lo) {
+		memcpy(ours, (void *)lo, 2 * WINDOW);
+		memcpy((void *)lo, before, 2 * WINDOW);
+	}
+	run_native(b, i->len, &start, flags);
+	int vector = ran ? -1 : (int)flat_last.vector;
+
+	if (vector != native_vector) {
+		(void)snprintf(d->text, sizeof(d->text), "exception: ours %d, host %d", vector, native_vector);
+		return DIFFERS;
+	}
+	return compare_state(d) || (lo && differ(d, "memory", ours, (void *)lo, 2 * WINDOW)) ? DIFFERS : SAME;
+}
+
+static void print_case(uint64_t seed, const struct insn *i, const uint8_t *b, const struct difference *d)
+{
+	printf("%-10s", insn_table[i->row].name);
+	for (unsigned k = 0; k < i->len; k++) {
+		printf(" %02x", b[k]);
+	}
+	printf("  %s  (1 0x%llx)\n", d->text, (unsigned long long)seed);
+}
+
+/* In the test itself, as cmocka has handlers of its own around it. */
+static void take_signals(void)
+{
+	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+	static uint8_t stack[1 << 16];
+	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
+
+	sigaltstack(&ss, NULL);
+	for (unsigned k = 0; k < ARRAY_LEN(signals); k++) {
+		sigaction(signals[k], &sa, NULL);
+	}
+}
+
+static void test_random(unused_arg void **state)
+{
+	take_signals();
+	uint64_t done = 0, faults = 0, differences = 0, per_row[2048] = { 0 };
+
+	while (done < count) {
+		uint64_t seed = random_state;
+		size_t r = rnd((uint32_t)insn_table_len);
+		struct difference d = { "" };
+		uint8_t b[16] = { 0 };
+		struct insn i;
+
+		if (!runnable(&insn_table[r]) || (only && strcmp(only, insn_table[r].name))) {
+			continue;
+		}
+		enum outcome o = one_case(&insn_table[r], &d, b, &i);
+
+		done += o != SKIPPED;
+		faults += o == SAME && native_vector >= 0;
+		if (o == DIFFERS && ++per_row[r] <= 2 && ++differences < 200) {
+			print_case(seed, &i, b, &d);
+		}
+	}
+	printf("%llu cases, %llu exceptions, seed of the last 0x%llx\n", (unsigned long long)done,
+	       (unsigned long long)faults, (unsigned long long)random_state);
+	assert_int_equal(differences, 0);
+}
+
+static void make_memory(uint64_t at, size_t bytes, int prot)
+{
+	void *p = mmap((void *)at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (p != (void *)at) {
+		perror("mmap");
+		exit(1);
+	}
+}
+
+static void host_features(struct soft_cpu *c)
+{
+	c->features = ~UINT64_C(0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = { cmocka_unit_test(test_random) };
+	uint64_t leave = (uintptr_t)oracle_exit;
+
+	if (argc > 1) {
+		count = strtoull(argv[1], NULL, 0);
+	}
+	random_state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
+	only = argc > 3 ? argv[3] : NULL;
+	printf("seed 0x%llx\n", (unsigned long long)random_state);
+	if (!__builtin_cpu_supports("avx2") || native_init() < 0) {
+		printf("skipped: the host lacks AVX2\n");
+		return 77;
+	}
+	make_memory(BLOCK, BLOCK_BYTES, PROT_READ | PROT_WRITE);
+	make_memory(CODE, CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC);
+	make_memory(DATA, DATA_BYTES, PROT_READ | PROT_WRITE);
+	memcpy(block + EXIT_RIP, &leave, 8);
+	flat_base = DATA;
+	flat_bytes = DATA_BYTES;
+	flat_init(&cpu);
+	host_features(&cpu);
+	cpu.s.cr0 = CPU_CR0_PE | CPU_CR0_PG | CPU_CR0_NE | CPU_CR0_MP;
+	cpu.s.cr4 = CPU_CR4_PAE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
+	cpu.s.xcr0 = 7;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
