@@ -100,9 +100,13 @@ static void add_basic(struct list *l, const struct cpu_model_conf *conf, const s
 	e = add(l, 6, -1);
 	e->eax = 1u << 2;   /* the APIC timer always runs */
 	e = add(l, 7, 0);
+	e->eax = 2;
 	e->ebx = (h->ebx7 & (uint32_t)EBX7) | EBX7_OURS;
 	e->ecx = ECX7_OURS;
 	e->edx = (uint32_t)EDX7_OURS;
+	/* Newer kernels do not believe BHI_NO, but that one bit of SPEC_CTRL is enough. */
+	e = add(l, 7, 2);
+	e->edx = 1u << 4;
 	(void)add(l, 0xa, -1);
 }
 

@@ -8,6 +8,7 @@
  * Spec: Linux, Documentation/virt/kvm/x86/msr.rst and hypercalls.rst.
  */
 #include <errno.h>
+#include <sched.h>
 
 #include "base/clock.h"
 #include "vm/cpu/soft/handlers.h"
@@ -186,7 +187,10 @@ void op_vmcall(struct soft_cpu *c, const struct insn *i)
 	} else if (a[0] == HC_SEND_IPI) {
 		r = irq_pv_send_ipi(c->eng->chip, a[1], a[2], (uint32_t)a[3], a[4]);
 		c->slow |= SOFT_SLOW_EVENT;
-	} else if (a[0] == HC_YIELD || a[0] == HC_VAPIC_POLL) {
+	} else if (a[0] == HC_YIELD) {
+		(void)sched_yield();
+		r = 0;
+	} else if (a[0] == HC_VAPIC_POLL) {
 		r = 0;
 	}
 	soft_reg_set(c, CPU_RAX, wide ? 8 : 4, (uint64_t)r);

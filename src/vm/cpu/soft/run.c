@@ -452,23 +452,26 @@ static bool faulted(struct soft_cpu *c)
 		return false;
 	}
 	soft_mode_update(c);
+	if (c->debug.step) {
+		c->stop = VCPU_STOP_STEPPED;
+		return false;
+	}
 	return true;
 }
 
-static bool clock_look(struct soft_cpu *c)
+static void clock_look(struct soft_cpu *c)
 {
 	c->budget = BUDGET;
 	if (c->deadline_ns != UINT64_MAX && soft_now_ns(c->eng) >= c->deadline_ns) {
 		c->slow |= SOFT_SLOW_EVENT;
 	}
-	return true;
 }
 
 static void loop(struct soft_cpu *c)
 {
 	for (;;) {
 		if (__builtin_expect(--c->budget < 0, 0)) {
-			(void)clock_look(c);
+			clock_look(c);
 		}
 		if (__builtin_expect((atomic_load_explicit(&c->wants, memory_order_relaxed) |
 				      c->slow) != 0, 0)) {

@@ -243,7 +243,12 @@ static int vcpu_get(struct vcpu *v, struct cpu_state *ret, struct err *e)
 {
 	struct soft_cpu *c = cpu_of(v);
 
+	uint8_t page = 0;
+
 	(void)e;
+	if (lapic_events(c->apic, LAPIC_NMI, &page) & LAPIC_NMI) {
+		c->s.events.nmi_pending = true;
+	}
 	*ret = c->s;
 	ret->rflags = soft_flags_get(c);
 	ret->cr8 = lapic_cr8(c->apic);
@@ -255,10 +260,12 @@ static int vcpu_set(struct vcpu *v, const struct cpu_state *s, struct err *e)
 {
 	struct soft_cpu *c = cpu_of(v);
 
-	(void)e;
 	c->s = *s;
 	soft_flags_set(c, s->rflags);
 	lapic_set_cr8(c->apic, s->cr8 & 15);
+	if (lapic_set_pv_eoi(c->apic, s->msr.pv_eoi) < 0) {
+		return err_set(e, EINVAL, ERR_INVALID, "the address of vCPU %u's EOI word", v->id);
+	}
 	c->tsc_offset = 0;
 	c->tsc_offset = (int64_t)(s->tsc - soft_tsc(c));
 	c->dr6_pending = 0;
@@ -316,15 +323,10 @@ static int soft_irq_get(struct engine *e, struct irq_state *ret, struct err *err
 	ret->n_lapics = eng->n_cpus;
 	for (unsigned i = 0; i < eng->n_cpus; i++) {
 		struct soft_cpu *c = eng->cpus[i];
-		uint8_t page = 0;
 
-		if (!c) {
-			continue;
+		if (c) {
+			lapic_get(c->apic, soft_now(c), &ret->lapic[i]);
 		}
-		if (lapic_events(c->apic, LAPIC_NMI, &page) & LAPIC_NMI) {
-			c->s.events.nmi_pending = true;
-		}
-		lapic_get(c->apic, soft_now(c), &ret->lapic[i]);
 	}
 	ioapic_get(irq_ioapic(eng->chip), &ret->ioapic);
 	return 0;
