@@ -393,7 +393,6 @@ static bool step(struct soft_cpu *c)
 
 		if (hits) {
 			c->running = NULL;
-			c->s.rflags |= CPU_FLAG_RF;
 			soft_deliver_debug(c, hits);
 			return true;
 		}

@@ -54,7 +54,10 @@ stub_common:
 	jne 1f
 	mov %cr2, %rax
 	out %eax, $0xe9
-1:	mov %r15, 24(%rsp)
+1:	cmpl $1, 8(%rsp)
+	jne 3f
+	andl $~0x100, 40(%rsp)             /* no more single steps */
+3:	mov %r15, 24(%rsp)
 	pop %rax
 	add $16, %rsp
 	iretq
@@ -262,9 +265,10 @@ stub_common:
 	popf
 	nop                                /* the trap comes after this one */
 	log 0xdead
-1:	lea 3f(%rip), %r15                 /* TF is still set: after this one, too */
-	log 0xdead
-3:	stop
+1:	mov %dr6, %rax
+	and $0x4000, %eax
+	out %eax, $0xe9
+	stop
 	done step
 
 	/* Strings. */
@@ -387,6 +391,302 @@ stub_common:
 	out %eax, $0xe9
 	stop
 	done split
+
+	/* Breakpoints: on an instruction (a fault: RF lets it go on), on a write (a trap). */
+	prog debug
+	lea 1f(%rip), %rax
+	mov %rax, %dr0
+	mov $0x604010, %eax
+	mov %rax, %dr1
+	mov $0x00d00009, %eax              /* L0 execute; G1 write, 4 bytes */
+	mov %rax, %dr7
+	lea 2f(%rip), %r15
+1:	log 0xdead
+2:	mov %dr6, %rax
+	out %eax, $0xe9
+	mov $0xffff0ff0, %eax
+	mov %rax, %dr6
+	mov $0x604008, %ebx
+	mov 8(%rbx), %eax                  /* reads do not count */
+	movl $1, 4(%rbx)                   /* beside it */
+	lea 3f(%rip), %r15
+	movl $1, 8(%rbx)
+	log 0xdead
+3:	mov %dr6, %rax
+	out %eax, $0xe9
+	movzbl 0x604010, %eax              /* the write was done */
+	out %eax, $0xe9
+	mov $0x2400, %eax                  /* general detect */
+	mov %rax, %dr7
+	lea 4f(%rip), %r15
+	mov %dr0, %rax
+	log 0xdead
+4:	mov %dr6, %rax
+	and $0x2000, %eax
+	out %eax, $0xe9
+	stop
+	done debug
+
+	/* A #GP whose gate is absent is #NP, and that is a double fault. */
+	prog double
+	movb $0, 0x10000 + 13 * 16 + 5
+	movb $0, 0x10000 + 11 * 16 + 5
+	mov $0x8000000000000000, %rbx
+	faulting mov (%rbx), %eax
+	stop
+	done double
+
+	/* An interrupt from outside through an absent gate: EXT. INT n through it: not. */
+	prog ext
+	mov $0x1b, %ecx
+	rdmsr
+	or $0xc00, %eax
+	wrmsr
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax
+	xor %edx, %edx
+	wrmsr
+	lea 1f(%rip), %r15
+	mov $0x83f, %ecx
+	mov $0x81, %eax
+	wrmsr
+	sti
+	nop
+	nop
+	log 0xdead
+1:	cli
+	faulting int $0x81
+	stop
+	done ext
+
+	/* MOV SS holds off a single step, and the shadow lasts for one instruction. */
+	prog mov_ss
+	mov %ss, %ecx
+	pushf
+	orl $0x100, (%rsp)
+	lea 1f(%rip), %r15
+	popf
+	mov %ecx, %ss
+	mov $0x77, %edx                    /* runs before the trap */
+	mov $0x88, %edx
+1:	mov %edx, %eax
+	out %eax, $0xe9
+	stop
+	done mov_ss
+
+	/* POP with RSP in its address, PUSH and POP of RSP, ENTER and LEAVE. */
+	prog stack
+	push $0x1234
+	popq 8(%rsp)                       /* the new RSP counts */
+	mov 8(%rsp), %eax
+	out %eax, $0xe9
+	mov %rsp, %rbx
+	push %rsp
+	pop %rax
+	sub %rbx, %rax
+	out %eax, $0xe9
+	mov $0x600008, %ecx                /* absent: RSP stays */
+	mov %rsp, %rbx
+	push $1
+	mov %rsp, %rbx
+	lea 1f(%rip), %r15
+	popq (%rcx)
+1:	sub %rsp, %rbx
+	mov %ebx, %eax
+	out %eax, $0xe9
+	mov $0x7f000, %ebp
+	mov %rsp, %rbx
+	enter $16, $2
+	mov %rbp, %rax
+	sub %rbx, %rax
+	out %eax, $0xe9
+	mov %rsp, %rax
+	sub %rbx, %rax
+	out %eax, $0xe9
+	leave
+	sub %rsp, %rbx
+	mov %ebx, %eax
+	out %eax, $0xe9
+	stop
+	done stack
+
+	/* Compatibility mode: 32-bit code, a system call by INT 0x80 into 64-bit code, and back. */
+	prog compat
+	push $0x38                         /* 32-bit code, DPL 0: see test-soft.c */
+	lea 1f(%rip), %rax
+	push %rax
+	lretq
+	.code32
+1:	mov $-1, %eax
+	inc %eax                           /* 40: a REX prefix in 64-bit mode */
+	out %eax, $0xe9
+	mov $0x604000, %ebx
+	movl $0x99, (%ebx)
+	mov %ds:(%ebx), %eax
+	out %eax, $0xe9
+	call 2f
+2:	pop %eax
+	ljmp *3f - 2b(%eax)
+3:	.long BASE + 4f - guest_compat
+	.word 8
+	.code64
+4:	mov %cs, %eax
+	out %eax, $0xe9
+	stop
+	done compat
+
+	/* Descriptors: faults of segment loads, LAR, LSL, VERR. */
+	prog segments
+	mov $0x28, %eax                    /* a TSS is no data segment */
+	faulting mov %eax, %ds
+	mov $0x08, %eax                    /* readable code: fine for DS, not for SS */
+	mov %eax, %ds
+	faulting mov %eax, %ss
+	mov $0x1b, %eax                    /* user data: not for SS at CPL 0 */
+	faulting mov %eax, %ss
+	mov $0x40, %eax                    /* not present */
+	faulting mov %eax, %es
+	faulting mov %eax, %ss
+	xor %eax, %eax
+	mov %eax, %ss                      /* null is fine for SS in 64-bit mode */
+	mov $0x10, %eax
+	mov %eax, %ss
+	mov $0x10, %ecx
+	lar %ecx, %eax
+	out %eax, $0xe9
+	lsl %ecx, %eax
+	out %eax, $0xe9
+	mov $0x1b8, %ecx
+	mov $0x55, %eax
+	lar %ecx, %eax                     /* beyond the table: ZF clear, nothing changes */
+	out %eax, $0xe9
+	mov $8, %ecx
+	verw %cx
+	setz %al
+	verr %cx
+	setz %ah
+	movzwl %ax, %eax
+	out %eax, $0xe9
+	stop
+	done segments
+
+	/* Message passing: what the other wrote first is seen first. And a counter by XADD. */
+	prog litmus
+	movl $0, 0x700
+	mov $0x1b, %ecx
+	rdmsr
+	or $0xc00, %eax
+	wrmsr
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax
+	xor %edx, %edx
+	wrmsr
+	mov $0x830, %ecx
+	mov $1, %edx
+	mov $0x4500, %eax
+	wrmsr
+	mov $0x4609, %eax
+	wrmsr
+1:	pause
+	cmpl $0x1234, 0x700
+	jne 1b
+	xor %ebx, %ebx                     /* out of order */
+	mov $300000, %ecx
+2:	mov 0x740, %eax                    /* the second is read first */
+	mov 0x780, %edx
+	cmp %eax, %edx
+	jae 3f
+	inc %ebx
+3:	dec %ecx
+	jnz 2b
+	mov %ebx, %eax
+	out %eax, $0xe9
+	movl $1, 0x7c0
+4:	pause
+	cmpl $1, 0x708
+	jne 4b
+	stop
+	done litmus
+
+	.code16
+	prog litmus_ap
+	cli
+	xor %ax, %ax
+	mov %ax, %ds
+	movl $0x1234, 0x700
+	xor %ecx, %ecx
+1:	inc %ecx
+	mov %ecx, 0x780                    /* first */
+	mov %ecx, 0x740                    /* then */
+	cmpl $1, 0x7c0
+	jne 1b
+	movl $1, 0x708
+2:	hlt
+	jmp 2b
+	done litmus_ap
+	.code64
+
+	/* Cross-modifying code: the other calls what this one writes, after a flag tells so. */
+	prog cross
+	movl $0, 0x700
+	movl $0, 0x720
+	movl $0, 0x724
+	mov $0x1b, %ecx
+	rdmsr
+	or $0xc00, %eax
+	wrmsr
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax
+	xor %edx, %edx
+	wrmsr
+	mov $0x830, %ecx
+	mov $1, %edx
+	mov $0x4500, %eax
+	wrmsr
+	mov $0x4609, %eax
+	wrmsr
+1:	pause
+	cmpl $0x1234, 0x700
+	jne 1b
+	xor %ebx, %ebx                     /* stale runs */
+	mov $1, %ecx
+2:	mov %cx, 0x9801                    /* the immediate of the other's MOV AX */
+	mov %ecx, 0x720
+3:	pause
+	cmp 0x724, %ecx
+	jne 3b
+	cmp 0x728, %cx
+	je 4f
+	inc %ebx
+4:	inc %ecx
+	cmp $2000, %ecx
+	jne 2b
+	mov %ebx, %eax
+	out %eax, $0xe9
+	stop
+	done cross
+
+	.code16
+	prog cross_ap
+	cli
+	xor %ax, %ax
+	mov %ax, %ds
+	mov %ax, %ss
+	mov $0x7000, %sp
+	movb $0xb8, 0x9800                 /* MOV AX, imm16; RET */
+	movb $0xc3, 0x9803
+	movl $0x1234, 0x700
+	xor %ecx, %ecx
+1:	cmp 0x720, %ecx
+	je 1b
+	mov 0x720, %ecx
+	mov $0x800, %ax                    /* CS begins at 0x9000 */
+	call *%ax
+	mov %ax, 0x728
+	mov %ecx, 0x724
+	jmp 1b
+	done cross_ap
+	.code64
 
 /* --- SMP: the boot processor starts another in real mode --- */
 	prog smp

@@ -21,9 +21,12 @@ enum {
 
 #define GUESTS(X) \
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
-	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay)
+	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
+	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(litmus) X(litmus_ap) X(cross) \
+	X(cross_ap) X(stubs32) X(legacy)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
+extern const uint32_t guest_legacy_gate, guest_legacy_task;
 
 struct machine_log {
 	uint32_t v[LOG_MAX];
@@ -155,13 +158,13 @@ static void page_tables(struct vm *vm)
 
 static void tables(struct vm *vm)
 {
-	/* Null, kernel code and data, user data and code, a TSS. */
+	/* Null, kernel code and data, user data and code, a TSS, 32-bit code, absent data. */
 	static const uint64_t gdt[] = {
 		0, UINT64_C(0x00af9b000000ffff), UINT64_C(0x00cf93000000ffff),
 		UINT64_C(0x00cff3000000ffff), UINT64_C(0x00affb000000ffff),
-		UINT64_C(0x00008b0068000067), 0,
+		0, 0, UINT64_C(0x00cf9b000000ffff), UINT64_C(0x00cf13000000ffff),
 	};
-	uint64_t tss = gdt[5];
+	uint64_t tss = 0;
 
 	put(vm, GDT, gdt, sizeof(gdt));
 	tss = 0x67 | (uint64_t)TSS << 16 | UINT64_C(0x89) << 40;
@@ -192,7 +195,7 @@ static void long_mode(struct vm *vm)
 	s->cr3 = PML4;
 	s->cr4 = CPU_CR4_PAE | CPU_CR4_PGE;
 	s->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
-	s->gdt = (struct cpu_table){ GDT, 55 };
+	s->gdt = (struct cpu_table){ GDT, 71 };
 	s->idt = (struct cpu_table){ IDT, 4095 };
 	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x28 };
 	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
@@ -313,7 +316,7 @@ static void test_sti(void **state)
 static void test_step(void **state)
 {
 	(void)state;
-	EXPECT(step, 0x1001, 0, 0x1001, 0);
+	EXPECT(step, 0x1001, 0, 0x4000);
 }
 
 static void test_strings(void **state)
@@ -347,6 +350,166 @@ static void test_split(void **state)
 {
 	(void)state;
 	EXPECT(split, 5);
+}
+
+static void test_debug(void **state)
+{
+	(void)state;
+	EXPECT(debug, 0x1001, 0, 0xffff0ff1, 0x1001, 0, 0xffff0ff2, 1, 0x1001, 0, 0x2000);
+}
+
+static void test_double(void **state)
+{
+	(void)state;
+	EXPECT(double, 0x1008, 0);
+}
+
+static void test_ext(void **state)
+{
+	(void)state;
+	EXPECT(ext, 0x100b, 0x81 * 8 + 3, 0x100b, 0x81 * 8 + 2);
+}
+
+static void test_mov_ss(void **state)
+{
+	(void)state;
+	EXPECT(mov_ss, 0x1001, 0, 0x77);
+}
+
+static void test_stack(void **state)
+{
+	(void)state;
+	EXPECT(stack, 0x1234, 0, 0x100e, 2, 0x600000 + 8, 0, (uint32_t)-8, (uint32_t)-40, 0);
+}
+
+static void test_compat(void **state)
+{
+	(void)state;
+	EXPECT(compat, 0, 0x99, 8);
+}
+
+static void test_segments(void **state)
+{
+	(void)state;
+	EXPECT(segments, 0x100d, 0x28, 0x100d, 8, 0x100d, 0x18, 0x100b, 0x40, 0x100c, 0x40,
+	       0xc09300, UINT32_MAX, 0x55, 0x100);
+}
+
+/* Two processors; the second starts at AP. */
+static void two(const uint8_t *boot, size_t boot_bytes, const uint8_t *ap, size_t ap_bytes,
+		uint32_t want)
+{
+	struct vm *vm = vm_new(2, false);
+
+	long_mode(vm);
+	put(vm, BASE, boot, boot_bytes);
+	put(vm, AP, ap, ap_bytes);
+	vm_run(vm);
+	expect(vm, &want, 1);
+	vm_free(vm);
+}
+
+#define TWO(name, want) \
+	two(guest_##name, (size_t)(guest_##name##_end - guest_##name), guest_##name##_ap, \
+	    (size_t)(guest_##name##_ap_end - guest_##name##_ap), want)
+
+static void test_litmus(void **state)
+{
+	(void)state;
+	TWO(litmus, 0);
+}
+
+static void test_cross(void **state)
+{
+	(void)state;
+	TWO(cross, 0);
+}
+
+/* --- 32-bit protected mode --- */
+
+static void legacy_tables(struct vm *vm)
+{
+	static const uint64_t gdt[] = {
+		0, UINT64_C(0x00cf9b000000ffff), UINT64_C(0x00cf93000000ffff),
+		UINT64_C(0x00cff3000000ffff), UINT64_C(0x00cffb000000ffff), 0, 0, 0,
+		UINT64_C(0x00cf13000000ffff),
+	};
+	uint32_t task[26] = { 0 };
+	uint32_t e = 0, gate = guest_legacy_gate;
+
+	put(vm, GDT, gdt, sizeof(gdt));
+	put64(vm, GDT + 0x28, 0x67 | (uint64_t)TSS << 16 | UINT64_C(0x8b) << 40);
+	put64(vm, GDT + 0x30, (gate & 0xffff) | 8 << 16 | UINT64_C(0xec01) << 32 |
+			      (uint64_t)(gate >> 16) << 48);
+	put64(vm, GDT + 0x38, 0x67 | (uint64_t)(TSS + 0x100) << 16 | UINT64_C(0x89) << 40);
+	for (unsigned i = 0; i < 256; i++) {
+		uint64_t at = STUBS + 16 * (uint64_t)i, kind = i == 0x80 ? 0xee : 0x8e;
+
+		put64(vm, IDT + 8 * i, (at & 0xffff) | 8 << 16 | kind << 40 | (at >> 16) << 48);
+	}
+	/* The main task's stack of ring 0, and the other task. */
+	put64(vm, TSS + 4, STACK0 | UINT64_C(0x10) << 32);
+	put64(vm, TSS + 28, PML4);
+	task[28 / 4] = PML4;
+	task[32 / 4] = guest_legacy_task;
+	task[36 / 4] = 2;
+	task[56 / 4] = 0x98000;
+	for (unsigned i = 0; i < 6; i++) {
+		task[72 / 4 + i] = i == CPU_CS ? 8 : 0x10;
+	}
+	put(vm, TSS + 0x100, task, sizeof(task));
+	/* 4 MiB by a large page, then small ones. */
+	e = 0x87;
+	put(vm, PML4, &e, 4);
+	e = PT | 7;
+	put(vm, PML4 + 4, &e, 4);
+	for (unsigned i = 0; i < 1024; i++) {
+		uint32_t page = 0x400000 + 4096 * i;
+
+		e = page == 0x600000 ? 0 : page == 0x601000 ? page | 5 : page == 0x604000 ? page | 3
+												: page | 7;
+		put(vm, PT + 4 * i, &e, 4);
+	}
+}
+
+static void test_legacy(void **state)
+{
+	static const uint32_t want[] = {
+		0x100e, 0, 0x600000, 0x100e, 3, 0x601000, 0x100b, 0x40,
+		0x23, 8, 0x77, 0,
+		0x100e, 5, 0x604000, 0x1080, 0, 0x100d, 0x81 * 8 + 2, 0x100d, 0,
+		8, 0x99, 0x4000, 8, 0x71,
+		0x100d, 0, 0x100d, 0, 0x20000, 0x86,
+	};
+	struct vm *vm = vm_new(1, false);
+	struct err e = ERR_INIT;
+	struct cpu_state *s = mem_new(struct cpu_state);
+
+	(void)state;
+	assert_non_null(s);
+	legacy_tables(vm);
+	put(vm, STUBS, guest_stubs32, (size_t)(guest_stubs32_end - guest_stubs32));
+	put(vm, BASE, guest_legacy, (size_t)(guest_legacy_end - guest_legacy));
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	s->cr0 = CPU_CR0_PG | CPU_CR0_PE | CPU_CR0_WP | CPU_CR0_ET | CPU_CR0_NE;
+	s->cr3 = PML4;
+	s->cr4 = CPU_CR4_PSE;
+	s->gdt = (struct cpu_table){ GDT, 71 };
+	s->idt = (struct cpu_table){ IDT, 2047 };
+	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x28 };
+	s->ldt.ar = CPU_AR_UNUSABLE;
+	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
+		s->seg[i] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc093, .selector = 0x10 };
+	}
+	s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc09b, .selector = 8 };
+	s->rip = BASE;
+	s->rflags = CPU_FLAG_1;
+	s->gpr[CPU_RSP] = STACK;
+	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
+	free(s);
+	vm_run(vm);
+	expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
 }
 
 static void test_shutdown(void **state)
@@ -489,7 +652,12 @@ int main(void)
 		cmocka_unit_test(test_split), cmocka_unit_test(test_shutdown),
 		cmocka_unit_test(test_real), cmocka_unit_test(test_smp),
 		cmocka_unit_test(test_replay), cmocka_unit_test(test_dirty_log),
-		cmocka_unit_test(test_debugger),
+		cmocka_unit_test(test_debugger), cmocka_unit_test(test_debug),
+		cmocka_unit_test(test_double), cmocka_unit_test(test_ext),
+		cmocka_unit_test(test_mov_ss), cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_compat), cmocka_unit_test(test_segments),
+		cmocka_unit_test(test_litmus), cmocka_unit_test(test_cross),
+		cmocka_unit_test(test_legacy),
 	};
 
 	return TEST_RUN(tests);
