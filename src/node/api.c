@@ -388,6 +388,11 @@ static int prepare(struct api_call *c, struct err *e)
 	}
 	if (r == 0 && (c->route->flags & API_INSTANCE)) {
 		r = instance_find(c->node, c->params[0], &c->instance, e);
+		if (r == 0 && c->instance->status.state == INSTANCE_BROKEN &&
+		    !(c->route->flags & API_BROKEN)) {
+			r = err_set(e, EBADMSG, ERR_CONFLICT, "instance %s is broken: %s",
+				    c->instance->name, c->instance->status.error);
+		}
 	}
 	if (r == 0 && !(c->route->flags & API_MERGES)) {
 		auto_json json_t *obj = final_object(c);

@@ -41,6 +41,7 @@ enum {
 	API_STREAM    = 16,    /* answers with JSON lines (or what .produces says) */
 	API_UPGRADE   = 32,    /* answers 101 */
 	API_BODY_STREAM = 64,  /* takes a body of any length as it comes (.consumes) */
+	API_BROKEN    = 256,   /* also of an instance whose record cannot be read */
 	API_MERGES    = 128,   /* the handler makes the final object and authorises it itself */
 };
 

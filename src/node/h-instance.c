@@ -105,7 +105,8 @@ static bool labels_match(const struct jstrv *want, const struct jmap *have)
 
 static bool wanted(const struct list_query *q, const struct instance *i)
 {
-	return (q->all || q->state.n > 0 || instance_active(i)) &&
+	return (q->all || q->state.n > 0 || instance_active(i) ||
+		i->status.state == INSTANCE_BROKEN) &&
 	       any_matches(&q->state, instance_state_names[i->status.state]) &&
 	       any_matches(&q->name, i->name) && any_matches(&q->image, i->spec.image) &&
 	       id_matches(&q->id, i->id) && labels_match(&q->label, &i->spec.labels);
@@ -386,10 +387,10 @@ static const struct api_route routes[] = {
 	  .doc = "Make an instance of an image that is here; it does not run yet." },
 	{ "GET", "/v1/instances", "instance.list", 0, h_list, .query = &list_table,
 	  .doc = "Those that run, or all: {\"instances\": [InstanceSummary ...]}." },
-	{ "GET", "/v1/instances/{id}", "instance.get", API_INSTANCE, h_get,
+	{ "GET", "/v1/instances/{id}", "instance.get", API_INSTANCE | API_BROKEN, h_get,
 	  .reply = &instance_detail_table, .doc = "All about one instance." },
-	{ "DELETE", "/v1/instances/{id}", "instance.remove", API_INSTANCE | API_EMPTY, h_remove,
-	  .query = &remove_table, .doc = "Remove an instance with all it wrote." },
+	{ "DELETE", "/v1/instances/{id}", "instance.remove",
+	  API_INSTANCE | API_BROKEN | API_EMPTY, h_remove, .query = &remove_table, .doc = "Remove an instance with all it wrote." },
 	{ "POST", "/v1/instances/{id}/rename", "instance.rename", API_INSTANCE, h_rename,
 	  .body = &rename_table, .reply = &instance_detail_table, .doc = "Give it another name." },
 	{ "PATCH", "/v1/instances/{id}", "instance.update", API_INSTANCE | API_MERGES, h_update,

@@ -145,8 +145,8 @@ static int h_log(struct api_call *c, struct err *e)
 }
 
 static const struct api_route routes[] = {
-	{ "GET", "/v1/instances/{id}/logs", "instance.logs", API_INSTANCE | API_STREAM, h_log,
-	  .query = &log_table, .produces = "application/vnd.holm.stream",
+	{ "GET", "/v1/instances/{id}/logs", "instance.logs", API_INSTANCE | API_BROKEN | API_STREAM,
+	  h_log, .query = &log_table, .produces = "application/vnd.holm.stream",
 	  .doc = "What it wrote, as frames of docs/formats/attach.md." },
 };
 const struct api_routes log_routes = { routes, ARRAY_LEN(routes) };

@@ -15,8 +15,8 @@
 #include "node/op.h"
 #include "sys/file.h"
 
-#define KIND "instance"
-enum { SPEC_VERSION = 1 };
+#define KIND         INSTANCE_KIND
+#define SPEC_VERSION INSTANCE_VERSION
 
 /* What may follow what; asked for by a client and not allowed is refused before (life.c). */
 static const uint32_t next_states[INSTANCE_STATE__COUNT] = {
@@ -53,7 +53,7 @@ static void on_timer(struct loop_timer *t, void *ud)
 	life_on_timer(ud);
 }
 
-static struct instance *instance_new(struct node *n)
+struct instance *instance__new(struct node *n)
 {
 	struct instance *i = mem_new(struct instance);
 
@@ -70,7 +70,7 @@ static struct instance *instance_new(struct node *n)
 	return i;
 }
 
-static void instance_free(struct instance *i)
+void instance__free(struct instance *i)
 {
 	assert(!i->shim && list_empty(&i->waiters));
 	instance_forget_execs(i);
@@ -106,120 +106,6 @@ int instance_load_spec(struct instance *i, json_t *doc, struct err *e)
 	i->spec_doc = doc;
 	i->spec = spec;
 	return 0;
-}
-
-static int load_status(struct instance *i, const char *text, struct err *e)
-{
-	auto_json json_t *doc = NULL;
-	auto_arena struct arena a = ARENA_INIT;
-	struct instance_status st;
-	int r = json_parse(text, strlen(text), &json_limits_request, "a stored status", &doc, e);
-
-	r = r < 0 ? r : jtable_parse(&instance_status_table, doc, &a, &st, e);
-	if (r < 0) {
-		return r;
-	}
-	i->status = st;
-	i->status.error = i->status.boot_id = NULL;
-	i->status.image_digest = i->status.image_name = NULL;
-	if (instance_set_str(&i->error, &i->status.error, st.error) < 0 ||
-	    instance_set_str(&i->boot_id, &i->status.boot_id, st.boot_id) < 0 ||
-	    instance_set_str(&i->image_digest, &i->status.image_digest, st.image_digest) < 0 ||
-	    instance_set_str(&i->image_name, &i->status.image_name, st.image_name) < 0) {
-		return err_nomem(e);
-	}
-	return 0;
-}
-
-static int load_row(const struct resource *res, struct instance *i, struct err *e)
-{
-	auto_json json_t *doc = NULL;
-
-	memcpy(i->id, res->id, sizeof(i->id));
-	i->created_ns = res->created_ns;
-	i->revision = res->revision;
-	i->epoch = res->epoch;
-	i->name = str_dup(res->name);
-	i->project = str_dup(res->project);
-	if (!i->name || !i->project) {
-		return err_nomem(e);
-	}
-	if (res->version > SPEC_VERSION) {
-		return err_set(e, ENOTSUP, ERR_UNSUPPORTED,
-			       "instance %s was made by a newer version of Holm", res->name);
-	}
-	int r = json_parse(res->spec, strlen(res->spec), &json_limits_document, "a stored spec",
-			   &doc, e);
-
-	r = r < 0 ? r : instance_load_spec(i, doc, e);
-	r = r < 0 ? r : load_status(i, res->status, e);
-	return r < 0 ? err_wrap(e, "instance %s", res->name) : 0;
-}
-
-struct load {
-	struct node *node;
-	struct err  *e;
-};
-
-/*
- * Its folder is made before its row and removed after it: an instance without one was removed
- * when the disk was too full to take that down.
- */
-static bool was_removed(const struct instance *i)
-{
-	auto_free char *dir = instance_state_dir(i);
-
-	return dir && access(dir, F_OK) < 0 && errno == ENOENT;
-}
-
-/* The rows of those that were removed; what fails once more is left for the next start. */
-static void forget_removed(struct node *n)
-{
-	list_for_each_safe (struct instance, i, &n->instances, link) {
-		struct err e = ERR_INIT;
-
-		if (!was_removed(i)) {
-			continue;
-		}
-		if (rstore_delete(n->rstore, KIND, i->id, 0, RSTORE_DURABLE, &e) < 0) {
-			log_err(LOG_LEVEL_WARN, &e);
-		}
-		instance_unload(i);
-	}
-}
-
-static int on_row(const struct resource *res, void *ud)
-{
-	struct load *l = ud;
-	struct instance *i = instance_new(l->node);
-
-	if (!i) {
-		return err_nomem(l->e);
-	}
-	int r = load_row(res, i, l->e);
-
-	if (r < 0) {
-		instance_free(i);
-		return r;
-	}
-	list_add_tail(&l->node->instances, &i->link);
-	l->node->n_instances++;
-	if (i->status.id_count) {
-		node_ids_mark(l->node, i->status.id_base);
-	}
-	return 0;
-}
-
-int instance_load_all(struct node *n, struct err *e)
-{
-	struct load l = { .node = n, .e = e };
-
-	int r = rstore_list(n->rstore, KIND, NULL, on_row, &l, e);
-
-	if (r == 0) {
-		forget_removed(n);
-	}
-	return r;
 }
 
 struct instance *instance_by_id(struct node *n, const char *id)
@@ -270,6 +156,9 @@ int instance_save_status(struct instance *i, bool durable, struct err *e)
 {
 	auto_free char *text = status_text(i);
 
+	if (i->status.state == INSTANCE_BROKEN) {
+		return 0; /* its row stays as it is, for who can mend it */
+	}
 	if (!text) {
 		return err_nomem(e);
 	}
@@ -405,7 +294,7 @@ static void unpin_image(struct instance *i)
 	struct err e = ERR_INIT;
 	struct store *s = NULL;
 
-	if (i->spec.image && (node_images(i->node, &s, &e) < 0 ||
+	if ((i->spec.image || i->status.state == INSTANCE_BROKEN) && (node_images(i->node, &s, &e) < 0 ||
 			      store_unpin(s, i->id, &e) < 0)) {
 		log_err(LOG_LEVEL_WARN, &e);
 	}
@@ -476,7 +365,7 @@ int instance_create(struct node *n, const char *name, const json_t *doc, struct 
 	if (r < 0) {
 		return r;
 	}
-	struct instance *i = instance_new(n);
+	struct instance *i = instance__new(n);
 
 	if (!i) {
 		return err_nomem(e);
@@ -491,7 +380,7 @@ int instance_create(struct node *n, const char *name, const json_t *doc, struct 
 		}
 		remove_dirs(i);
 		node_ids_give(n, i->status.id_count ? i->status.id_base : 0);
-		instance_free(i);
+		instance__free(i);
 		return r;
 	}
 	list_add_tail(&n->instances, &i->link);
@@ -504,7 +393,7 @@ int instance_create(struct node *n, const char *name, const json_t *doc, struct 
 void instance_unload(struct instance *i)
 {
 	i->node->n_instances--;
-	instance_free(i);
+	instance__free(i);
 }
 
 /* The row goes first: what is left on disk after a crash belongs to nobody and is swept up. */
@@ -614,5 +503,10 @@ json_t *instance_detail(const struct instance *i)
 	auto_free char *log = i->spec.log.off ? NULL : instance_log_path(i);
 
 	v.log_path = log;
-	return jtable_format(&instance_detail_table, &v);
+	json_t *doc = jtable_format(&instance_detail_table, &v);
+
+	if (doc && !i->spec_doc) { /* not known, so nothing is said of it */
+		json_object_clear(json_object_get(doc, "spec"));
+	}
+	return doc;
 }

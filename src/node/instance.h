@@ -17,6 +17,9 @@
  * PAUSED     as RUNNING, frozen
  * EXITED     status.exit_code is the last exit; nothing of it runs; the shim may be leaving
  * RESTARTING as EXITED; the timer runs
+ * BROKEN     its row in the store cannot be read: status.error says why and what to do. It can
+ *            be seen and removed. The row is not written; mended, it is an instance again at
+ *            the daemon's next start. A shim that is there stays, and stays unacknowledged
  *
  * A daemon that starts finds the states of its predecessor and checks each against its shim
  * (node/adopt.c). The state is changed by instance_set_state() alone, which records it, tells
@@ -40,8 +43,12 @@ enum instance_state {
 	INSTANCE_PAUSED,
 	INSTANCE_EXITED,
 	INSTANCE_RESTARTING,
+	INSTANCE_BROKEN,
 	INSTANCE_STATE__COUNT,
 };
+
+#define INSTANCE_KIND "instance"
+enum { INSTANCE_VERSION = 1 };    /* of the format of spec and status in the store */
 
 extern const char *const instance_state_names[INSTANCE_STATE__COUNT + 1];
 
@@ -206,8 +213,15 @@ int instance_load_spec(struct instance *i, json_t *doc, struct err *e) must_chec
 int instance_create(struct node *n, const char *name, const json_t *doc, struct instance **ret,
 		    struct err *e) must_check;
 
-/* Those of the store, when the daemon starts. */
+/*
+ * Those of the store, when the daemon starts (load.c). What cannot be read becomes an instance
+ * that is BROKEN, and hinders no other.
+ */
 int instance_load_all(struct node *n, struct err *e) must_check;
+
+/* For load.c: an empty one that is in no list, and its end. */
+struct instance *instance__new(struct node *n);
+void instance__free(struct instance *i);
 
 /* By name, id, or prefix of an id. Errors as rstore_find(). */
 int instance_find(struct node *n, const char *text, struct instance **ret,

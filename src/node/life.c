@@ -221,10 +221,32 @@ static void on_failed(struct instance *i, const struct shim_status *st)
 	start_failed(i, shim_exit_code(st->reason, st->exit_code), &e);
 }
 
+static int end_broken(struct instance *i, struct err *e)
+{
+	struct shim_shutdown m = { .kill = true };
+
+	return shim_request(i, SHIM_SHUTDOWN, &m, NULL, NULL, e);
+}
+
+/* It is watched and not judged; who mends the record finds all as it was. */
+static void on_broken_status(struct instance *i, const struct shim_status *st)
+{
+	struct err e = ERR_INIT;
+
+	i->status.pid = st->pid;
+	if (i->removing && end_broken(i, &e) < 0) {
+		log_err(LOG_LEVEL_WARN, &e);
+	}
+}
+
 void life_on_status(struct instance *i, const struct shim_status *st)
 {
 	enum instance_state state = (enum instance_state)i->status.state;
 
+	if (state == INSTANCE_BROKEN) {
+		on_broken_status(i, st);
+		return;
+	}
 	switch ((enum shim_state)st->state) {
 	case SHIM_IDLE:
 		on_idle(i, st);
@@ -354,6 +376,7 @@ static void drop_run_dir(struct instance *i)
 
 void life_on_shim_end(struct instance *i, const struct err *why)
 {
+	bool broken = i->status.state == INSTANCE_BROKEN;
 	bool died = instance_active(i);
 	bool started = i->status.state != INSTANCE_STARTING;
 
@@ -368,7 +391,7 @@ void life_on_shim_end(struct instance *i, const struct err *why)
 					 "its shim died; what still ran was killed");
 		}
 	}
-	if (died) {
+	if (died || broken) {
 		end_helper(i);
 		clean_up(i);
 	} else {
@@ -552,6 +575,24 @@ void life_on_timer(struct instance *i)
 	}
 }
 
+static int remove_broken(struct instance *i, bool force, struct err *e)
+{
+	const struct shim_status *st = i->shim ? shim_status(i->shim) : NULL;
+
+	if (i->shim && !force &&
+	    (!st || st->state == SHIM_CREATING || st->state == SHIM_RUNNING ||
+	     st->state == SHIM_PAUSED)) {
+		return err_set(e, EBUSY, ERR_CONFLICT, "instance %s is broken and still runs: "
+			       "remove it by force", i->name);
+	}
+	i->removing = true;
+	if (i->shim) {
+		return end_broken(i, e);
+	}
+	settle(i);
+	return 0;
+}
+
 static int end_idle_shim(struct instance *i, struct err *e)
 {
 	struct shim_shutdown m = { .kill = true };
@@ -568,6 +609,9 @@ int life_remove(struct instance *i, bool force, struct err *e)
 		return err_set(e, EBUSY, ERR_CONFLICT,
 			       "instance %s is %s: stop it first, or remove it by force", i->name,
 			       instance_state_names[i->status.state]);
+	}
+	if (i->status.state == INSTANCE_BROKEN) {
+		return remove_broken(i, force, e);
 	}
 	i->removing = true;
 	i->start_asked = false;

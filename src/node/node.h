@@ -4,7 +4,7 @@
  * arguments and runs it.
  *
  *	http.c api.c openapi.c   requests, routes, the document
- *	instance.c spec.c        the object, its tables
+ *	instance.c spec.c load.c the object, its tables, its way out of the store
  *	life.c                   start, exit, restart, stop
  *	shim.c                   the connection to one instance's shim
  *	bundle.c                 config.json and files for an instance, in a child

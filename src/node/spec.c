@@ -16,6 +16,7 @@ const char *const instance_state_names[INSTANCE_STATE__COUNT + 1] = {
 	[INSTANCE_PAUSED] = "paused",
 	[INSTANCE_EXITED] = "exited",
 	[INSTANCE_RESTARTING] = "restarting",
+	[INSTANCE_BROKEN] = "broken",
 };
 
 static const char *const isolation_names[] = { "container", "vm", NULL };

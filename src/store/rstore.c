@@ -158,18 +158,24 @@ int rstore_create(struct rstore *s, struct resource *res, unsigned flags, struct
 }
 
 /* Columns of SQL_COLUMNS, in their order. */
+static bool has_valid_id(sqlite3_stmt *q)
+{
+	const char *id = (const char *)sqlite3_column_text(q, 1);
+
+	return id && id_valid(id);
+}
+
 static int load_row(sqlite3_stmt *q, struct resource *ret, struct err *e)
 {
 	struct resource res = { .version = (uint32_t)sqlite3_column_int64(q, 5),
 				.epoch = (uint64_t)sqlite3_column_int64(q, 6),
 				.revision = (uint64_t)sqlite3_column_int64(q, 7),
 				.created_ns = (uint64_t)sqlite3_column_int64(q, 8) };
-	const char *id = (const char *)sqlite3_column_text(q, 1);
 
-	if (!id || !id_valid(id)) {
+	if (!has_valid_id(q)) {
 		return err_set(e, EBADMSG, ERR_HOST, "the store has a resource with a bad id");
 	}
-	memcpy(res.id, id, sizeof(res.id));
+	memcpy(res.id, sqlite3_column_text(q, 1), sizeof(res.id));
 	res.kind = sql_column_dup(q, 0);
 	res.project = sql_column_dup(q, 2);
 	res.name = sql_column_dup(q, 3);
@@ -261,7 +267,7 @@ int rstore_find(struct rstore *s, const char *kind, const char *project, const c
 }
 
 int rstore_list(struct rstore *s, const char *kind, const char *project, rstore_fn fn, void *ud,
-		struct err *e)
+		uint64_t *ret_bad_ids, struct err *e)
 {
 	/* A statement of its own: fn may use the store. */
 	sqlite3_stmt *q = NULL;
@@ -275,6 +281,10 @@ int rstore_list(struct rstore *s, const char *kind, const char *project, rstore_
 	while (r >= 0 && (r = sql_step(s, q, e)) > 0) {
 		auto_resource struct resource res = { .kind = NULL };
 
+		if (!has_valid_id(q)) {
+			(*ret_bad_ids)++;
+			continue;
+		}
 		r = load_row(q, &res, e);
 		if (r == 0) {
 			r = fn(&res, ud);

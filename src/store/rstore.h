@@ -87,10 +87,13 @@ int rstore_get(struct rstore *s, const char *kind, const char *id, struct resour
 int rstore_find(struct rstore *s, const char *kind, const char *project, const char *text,
 		struct resource *ret, struct err *e) must_check;
 
-/* Each of a kind, oldest first; project NULL: of all. A negative result of fn ends it. */
+/*
+ * Each of a kind, oldest first; project NULL: of all. A negative result of fn ends it. Rows
+ * without a valid id, which nobody could ask for, are left out and counted in *ret_bad_ids.
+ */
 typedef int (*rstore_fn)(const struct resource *res, void *ud);
 int rstore_list(struct rstore *s, const char *kind, const char *project, rstore_fn fn, void *ud,
-		struct err *e) must_check;
+		uint64_t *ret_bad_ids, struct err *e) must_check;
 
 /*
  * Change the wish: name, spec, version, host, epoch; members that are NULL or 0 stay. With

@@ -64,9 +64,11 @@ static int count(const struct resource *res, void *ud)
 static int count_all(struct rstore *s, const char *kind)
 {
 	struct err e = ERR_INIT;
+	uint64_t bad_ids = 0;
 	int n = 0;
 
-	assert_int_equal(rstore_list(s, kind, NULL, count, &n, &e), 0);
+	assert_int_equal(rstore_list(s, kind, NULL, count, &n, &bad_ids, &e), 0);
+	assert_int_equal(bad_ids, 0);
 	return n;
 }
 
