@@ -8,6 +8,7 @@
  *	exec.c        exec, attach
  *	list.c        ps, inspect, stats, top, logs, events, info, version
  *	cp.c          cp
+ *	each.c        the same for many arguments
  *	image.c       image ...; login.c  login, logout
  *	stream.c      an attached session (docs/formats/attach.md)
  *	http.c template.c table.c term.c   see their headers
@@ -81,10 +82,16 @@ int cli_print_template(const char *format, const json_t *value, struct err *e) m
 /* True for "json" and its spellings, which mean --json. */
 bool cli_wants_json(const char *format);
 
-/* Run `one` for every argument, print what fails, go on. Returns 0, or 1 if any failed; with a
- * single argument its own error. */
+/*
+ * Run `one` for every argument, a few at a time and each in a process of its own; what it prints
+ * comes in the order of the arguments. What fails is complained about, the others go on.
+ * Returns 0, or 1 if any failed; with a single argument its own error.
+ */
 typedef int (*cli_each_fn)(const struct cmd_call *call, const char *arg, struct err *e);
+enum { CLI_AT_ONCE = 16 };
 int cli_each(const struct cmd_call *call, cli_each_fn one, struct err *e) must_check;
+int cli_each_of(const struct cmd_call *call, const char *const *args, size_t n, unsigned at_once,
+		cli_each_fn one, struct err *e) must_check;
 
 /* Print an error as cmd_main() would. */
 void cli_complain(const struct err *e);

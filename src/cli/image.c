@@ -91,7 +91,7 @@ static int pull_one(const struct cmd_call *call, const char *ref, struct err *e)
 
 static int cmd_pull(const struct cmd_call *call, struct err *e)
 {
-	return cli_each(call, pull_one, e);
+	return cli_each_of(call, (const char *const *)call->args, call->n_args, 1, pull_one, e);
 }
 
 static int cmd_push(const struct cmd_call *call, struct err *e)
@@ -457,7 +457,7 @@ static int image_rm_one(const struct cmd_call *call, const char *name, struct er
 
 static int cmd_image_rm(const struct cmd_call *call, struct err *e)
 {
-	return cli_each(call, image_rm_one, e);
+	return cli_each_of(call, (const char *const *)call->args, call->n_args, 1, image_rm_one, e);
 }
 
 struct prune_opts {

@@ -195,23 +195,19 @@ static int rm_all(const struct cmd_call *call, struct err *e)
 {
 	const struct rm_opts *o = call->opts;
 	auto_json json_t *list = NULL;
+	auto_strv struct strv names = STRV_INIT;
 	int r = cli_instances(call, "?all=true", &list, e);
-	int failed = 0;
 
 	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
 		const json_t *one = json_array_get(list, i);
 		const char *state = cli_str(one, "state");
-		struct err own = ERR_INIT;
 
-		if (!o->force && !str_eq(state, "exited") && !str_eq(state, "created")) {
-			continue;
-		}
-		if (rm_one(call, cli_str(one, "name"), &own) < 0) {
-			cli_complain(&own);
-			failed = 1;
+		if (o->force || str_eq(state, "exited") || str_eq(state, "created")) {
+			r = strv_add(&names, cli_str(one, "name")) < 0 ? err_nomem(e) : 0;
 		}
 	}
-	return r < 0 ? r : failed;
+	return r < 0 ? r : cli_each_of(call, (const char *const *)names.v, names.n, CLI_AT_ONCE, rm_one,
+				     e);
 }
 
 static int cmd_rm(const struct cmd_call *call, struct err *e)
@@ -236,6 +232,7 @@ static int cmd_rename(const struct cmd_call *call, struct err *e)
 
 struct update_opts {
 	struct spec_opts spec;        /* limits, restart, labels */
+	struct strv      label_rm;
 };
 
 #define IN(m) offsetof(struct update_opts, spec.m)
@@ -255,11 +252,30 @@ static const struct cmd_opt update_table[] = {
 	{ 0, "restart", CMD_STR, IN(restart), "POLICY",
 	  "no, on-failure[:TIMES], always, unless-stopped" },
 	{ 'l', "label", CMD_STRV, IN(label), "KEY=VALUE", "label to set" },
+	{ 0, "label-rm", CMD_STRV, offsetof(struct update_opts, label_rm), "KEY",
+	  "label to take away" },
 };
 #undef IN
 
-static int update_body(const struct spec_opts *o, json_t *body, struct err *e)
+/* As a merge patch: null takes one away. */
+static int put_label_rm(const struct strv *keys, json_t *labels, struct err *e)
 {
+	for (size_t i = 0; i < keys->n; i++) {
+		if (json_object_get(labels, keys->v[i])) {
+			return err_set(e, EINVAL, ERR_INVALID, "label %s is to be set and taken away",
+				       keys->v[i]);
+		}
+		if (json_object_set_new(labels, keys->v[i], json_null()) < 0) {
+			return err_set(e, EINVAL, ERR_INVALID, "--label-rm %s is not UTF-8",
+				       keys->v[i]);
+		}
+	}
+	return 0;
+}
+
+static int update_body(const struct update_opts *u, json_t *body, struct err *e)
+{
+	const struct spec_opts *o = &u->spec;
 	json_t *res = NULL, *labels = json_object();
 	int r = labels ? spec_resources(o, &res, e) : err_nomem(e);
 
@@ -268,7 +284,8 @@ static int update_body(const struct spec_opts *o, json_t *body, struct err *e)
 	}
 	r = r < 0 || !o->restart ? r : spec_restart(o->restart, body, e);
 	r = r < 0 ? r : spec_pairs(&o->label, "label", labels, e);
-	if (r == 0 && o->label.n > 0 && json_put(body, "labels", json_incref(labels)) < 0) {
+	r = r < 0 ? r : put_label_rm(&u->label_rm, labels, e);
+	if (r == 0 && json_object_size(labels) > 0 && json_put(body, "labels", json_incref(labels)) < 0) {
 		r = err_nomem(e);
 	}
 	json_decref(res);
@@ -285,7 +302,7 @@ static int update_one(const struct cmd_call *call, const char *name, struct err 
 	const struct update_opts *o = call->opts;
 	auto_json json_t *body = json_object();
 	auto_free char *path = cli_instance_path(name, NULL);
-	int r = body ? update_body(&o->spec, body, e) : err_nomem(e);
+	int r = body ? update_body(o, body, e) : err_nomem(e);
 
 	r = r < 0 ? r : cli_json(call, "PATCH", path, body, NULL, e);
 	if (r == 0) {

@@ -194,24 +194,6 @@ void cli_complain(const struct err *e)
 	fprintf(stderr, "holm: %s\n", err_text(e, text, sizeof(text)));
 }
 
-int cli_each(const struct cmd_call *call, cli_each_fn one, struct err *e)
-{
-	int failed = 0;
-
-	if (call->n_args == 1) {
-		return one(call, call->args[0], e);
-	}
-	for (size_t i = 0; i < call->n_args; i++) {
-		struct err own = ERR_INIT;
-
-		if (one(call, call->args[i], &own) < 0) {
-			cli_complain(&own);
-			failed = 1;
-		}
-	}
-	return failed;
-}
-
 int cli_time(const char *text, const char *opt, struct cli_text *ret, struct err *e)
 {
 	uint64_t ns, ago;

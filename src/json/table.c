@@ -648,8 +648,9 @@ static bool json_is_empty(const json_t *j)
 	case JSON_FALSE:
 	case JSON_NULL:
 		return true;
-	case JSON_STRING:
 	case JSON_REAL:
+		return !(json_real_value(j) < 0) && !(json_real_value(j) > 0);
+	case JSON_STRING:
 	case JSON_TRUE:
 		return false;
 	}

@@ -250,7 +250,7 @@ static bool act(struct client *c)
 		}
 		return true;
 	case IN_SIGNAL:
-		if (order_signal(x, v, false, &e) < 0) {
+		if (order_signal(x, v, false, 0, 0, &e) < 0) {
 			return send_text(c, e.msg);
 		}
 		return true;

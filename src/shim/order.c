@@ -119,7 +119,8 @@ static int run_job(struct conn *c, uint32_t serial, const char *const *args, job
 	return 0;
 }
 
-int order_signal(struct session *x, uint32_t signal, bool all, struct err *e)
+int order_signal(struct session *x, uint32_t signal, bool all, uint32_t conn, uint32_t serial,
+		 struct err *e)
 {
 	struct shim *s = x->shim;
 
@@ -142,7 +143,12 @@ int order_signal(struct session *x, uint32_t signal, bool all, struct err *e)
 		}
 		struct job *j = job_runtime(s, args, NULL, SHIM_START_MS * NS_PER_MS, job_done, e);
 
-		return j ? 0 : -e->errnum;
+		if (!j) {
+			return -e->errnum;
+		}
+		j->conn = conn;
+		j->serial = serial;
+		return 1;
 	}
 	/* Our child, not yet waited for: the number is its. */
 	int r = sys_kill(x->pid, (int)signal);
@@ -155,11 +161,11 @@ static int do_signal(struct conn *c, uint32_t serial, union shim_any *m, struct 
 	struct session *x;
 	int r = find_session(c->shim, m->signal.exec, &x, e);
 
-	r = r < 0 ? r : order_signal(x, m->signal.signal, m->signal.all, e);
+	r = r < 0 ? r : order_signal(x, m->signal.signal, m->signal.all, c->id, serial, e);
 	if (r == 0) {
 		conn_reply(c->shim, c->id, serial, &fine);
 	}
-	return r;
+	return MIN(r, 0);
 }
 
 static void freeze_done(struct job *j, int status)
@@ -319,7 +325,7 @@ static int do_shutdown(struct conn *c, uint32_t serial, union shim_any *m, struc
 		return state_conflict(s, "leave", e);
 	}
 	if (shim_alive(s)) {
-		int r = order_signal(&s->main, SIGKILL, false, e);
+		int r = order_signal(&s->main, SIGKILL, false, 0, 0, e);
 
 		if (r < 0) {
 			return r;

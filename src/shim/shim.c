@@ -507,7 +507,7 @@ static void on_signal(struct ev_fd *ev, uint32_t events)
 	while (sys_read(s->signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGTERM && shim_alive(s)) {
 			/* The host goes down: the container is told, its end recorded. */
-			ignore_result(order_signal(&s->main, SIGTERM, false, &e));
+			ignore_result(order_signal(&s->main, SIGTERM, false, 0, 0, &e));
 		} else if (si.ssi_signo == SIGTERM && nothing_runs(s)) {
 			s->loop.stop = true; /* who asks for it knows that nobody needs us */
 		}

@@ -271,7 +271,9 @@ void conn_drop_all(struct shim *s);
 
 /* order.c */
 void order_do(struct conn *c, uint32_t serial, unsigned type, union shim_any *m);
-int  order_signal(struct session *x, uint32_t signal, bool all, struct err *e) must_check;
+/* Where it needs the runtime, the answer to (conn, serial) follows its end: 1, else 0. */
+int  order_signal(struct session *x, uint32_t signal, bool all, uint32_t conn, uint32_t serial,
+		  struct err *e) must_check;
 
 /* exec.c */
 int  order_exec(struct conn *c, uint32_t serial, struct shim_exec *m, struct err *e) must_check;

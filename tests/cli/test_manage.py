@@ -90,6 +90,47 @@ def test_inspect_formats(daemon, sleeper):
     assert r.returncode == 1 and json.loads(r.stdout)[0]["name"] == n and "nosuch" in r.stderr
 
 
+def test_stop_many_at_once(daemon, run, tmp_path):
+    """One ends only after the other: they must be asked at the same time."""
+    tmp_path.chmod(0o777)
+    for name, command in (("first", "while [ ! -e /tmp/x/second ]; do sleep 0.05; done; exit 5"),
+                          ("second", "touch /tmp/x/second; exit 6")):
+        run("sh", "-c", f"trap '{command}' TERM; touch /tmp/x/{name}.ready; "
+            "while :; do sleep 0.05; done",
+            options=("-d", "--name", name, "-v", f"{tmp_path}:/tmp/x"))
+        wait_for(name, (tmp_path / f"{name}.ready").exists)
+    done = daemon.holm("stop", "-t", "600", "first", "second", "nosuch", check=False, timeout=120)
+    assert done.returncode == 1 and "nosuch" in done.stderr
+    assert done.stdout == "first\nsecond\n"
+    assert daemon.inspect("first")["status"]["exit_code"] == 5
+    assert daemon.holm("rm", "first", "second").stdout == "first\nsecond\n"
+
+
+def test_rm_many(daemon, run):
+    names = [f"many{n}" for n in range(20)]
+    for name in names:
+        run("sleep", "100", options=("-d", "--name", name))
+    done = daemon.holm("rm", *names[:3], check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    for name in names[:3]:
+        assert f"{name} is running" in done.stderr
+    done = daemon.holm("rm", "-f", *names, timeout=120)
+    assert done.stdout.split() == names and not done.stderr
+
+
+def test_update_takes_labels_away(daemon, run):
+    run("sleep", "100", options=("-d", "--name", "tagged", "-l", "a=1", "-l", "b=2"))
+    daemon.holm("update", "--label-rm", "a", "--label", "c=3", "tagged")
+    spec = daemon.inspect("tagged")["spec"]
+    assert spec["labels"] == {"b": "2", "c": "3"}
+    assert "resources" not in spec   # not "cpus: 0.0"
+    daemon.holm("update", "--label-rm", "b", "--label-rm", "c", "tagged")
+    assert not daemon.inspect("tagged")["spec"].get("labels")
+    assert daemon.holm("update", "--label-rm", "c", "-l", "c=1", "tagged",
+                       check=False).returncode == 2
+    daemon.holm("rm", "-f", "tagged")
+
+
 def test_rm(daemon, sleeper):
     n = sleeper()
     r = daemon.holm("rm", n, check=False)

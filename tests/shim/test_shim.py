@@ -26,7 +26,8 @@ def make(programs, busybox_rootfs, tmp_path):
                                                       "/usr/sbin/runc")
 
     def build(args, **kw):
-        s = Shim(programs, str(tmp_path), busybox_rootfs, args, runtime=runtime, **kw)
+        s = Shim(programs, str(tmp_path), busybox_rootfs, args,
+                 runtime=kw.pop("run_with", runtime), **kw)
         made.append(s)
         return s
 
@@ -453,6 +454,23 @@ def test_pause_resume_update_stats(make):
     conn.call("pause")
     conn.call("signal", signal=9)
     assert conn.wait_state("exited")["exit_code"] == 137
+    finish(shim, conn)
+
+
+def test_signal_to_all_fails(make, programs, tmp_path):
+    """What the runtime could not do is no success."""
+    real = os.path.join(programs, "holm-oci")
+    script = tmp_path / "runtime"
+    script.write_text('#!/bin/sh\nfor a; do [ "$a" = kill ] && { echo no fish >&2; exit 1; }; done\n'
+                      f'exec {real} "$@"\n')
+    script.chmod(0o755)
+    shim = make(["sleep", "1000"], run_with=str(script))
+    conn = shim.connect()
+    conn.call("start")
+    with pytest.raises(ShimError) as error:
+        conn.call("signal", signal=9, all=True)
+    assert "no fish" in error.value.reply["message"]
+    conn.call("signal", signal=9)
     finish(shim, conn)
 
 
