@@ -53,6 +53,15 @@ static const int network_calls[] = {
 	SCMP_SYS(rseq), SCMP_SYS(get_robust_list), SCMP_SYS(set_tid_address),
 };
 
+/* Making, changing and removing files, beside. */
+static const int file_calls[] = {
+	SCMP_SYS(openat2), SCMP_SYS(mkdirat), SCMP_SYS(mknodat), SCMP_SYS(unlinkat),
+	SCMP_SYS(symlinkat), SCMP_SYS(linkat), SCMP_SYS(renameat), SCMP_SYS(renameat2),
+	SCMP_SYS(fchown), SCMP_SYS(fchownat), SCMP_SYS(fchmod), SCMP_SYS(fchmodat),
+	SCMP_SYS(utimensat), SCMP_SYS(ftruncate), SCMP_SYS(fallocate), SCMP_SYS(pwrite64),
+	SCMP_SYS(umask), SCMP_SYS(fsync), SCMP_SYS(getppid), SCMP_SYS(prlimit64),
+};
+
 static int allow(scmp_filter_ctx ctx, const int *calls, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -103,6 +112,45 @@ static int enter_seccomp(const struct confine *c)
 	}
 	seccomp_release(ctx);
 	return r;
+}
+
+static int enter_file_calls(void)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int r = ctx ? allow(ctx, base_calls, ARRAY_LEN(base_calls)) : -ENOMEM;
+
+	r = r < 0 ? r : allow(ctx, file_calls, ARRAY_LEN(file_calls));
+	r = r < 0 ? r : seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	r = r < 0 ? r : seccomp_load(ctx);
+	if (ctx) {
+		seccomp_release(ctx);
+	}
+	return r;
+}
+
+int confine_files(const char *name, struct err *e)
+{
+	const uint64_t keep = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_DAC_READ_SEARCH) |
+			      BIT(CAP_FOWNER) | BIT(CAP_FSETID);
+	struct sys_caps c = { 0 };
+	int r = sys_capget(&c);
+
+	for (int cap = 0; r == 0 && cap < 64; cap++) {
+		/* -EINVAL: the kernel has no more. */
+		if (sys_prctl(PR_CAPBSET_DROP, (unsigned long)cap, 0, 0, 0) == -EINVAL) {
+			break;
+		}
+	}
+	c.permitted &= keep;
+	c.effective = c.permitted;
+	c.inheritable = 0;
+	r = r < 0 ? r : sys_capset(&c);
+	r = r < 0 ? r : sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (r == 0 && !sanitized) {
+		r = enter_file_calls();
+		r = r == -ENOSYS || r == -EINVAL ? 0 : r; /* a kernel without */
+	}
+	return r < 0 ? err_set(e, -r, ERR_HOST, "%s: rights cannot be dropped", name) : 0;
 }
 
 static int enter_landlock(const struct confine *c)

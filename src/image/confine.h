@@ -39,4 +39,11 @@ enum { CONFINE_NO_LANDLOCK = 1, CONFINE_NO_SECCOMP = 2 };
 int confine_enter(const struct confine *c, pid_t parent, unsigned *ret_missing,
 		  struct err *e) must_check;
 
+/*
+ * For a process that works on files of any owner below descriptors that it has: of the
+ * capabilities it keeps those over files, of the system calls those on files, and it gains
+ * nothing by executing a program. There is no way back.
+ */
+int confine_files(const char *name, struct err *e) must_check;
+
 #endif

@@ -164,22 +164,12 @@ static int load_config(struct instance *i, struct arena *a, json_t **ret_doc,
 	return r < 0 ? r : oci_spec_parse(*ret_doc, a, ret, e);
 }
 
-static int root_of(const struct instance *i, struct err *e)
-{
-	char path[48];
-
-	snprintf(path, sizeof(path), "/proc/%llu/root", (unsigned long long)i->status.pid);
-	int r = sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
-
-	return r < 0 ? err_set(e, -r, ERR_CONFLICT, "instance %s has just ended", i->name) : r;
-}
-
 static int set_user(struct instance *i, const char *name, struct arena *a, struct oci_process *p,
 		    struct err *e)
 {
 	static const struct jstrv none = { .v = NULL };
 	struct bundle_user u;
-	auto_close int root = root_of(i, e);
+	auto_close int root = instance_open_root(i, e);
 	int r = root < 0 ? root : bundle_user(root, name, &none, a, &u, e);
 
 	if (r < 0) {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files out of and into an instance, running or not, as tar streams. All of it happens in a child
- * that takes the instance's root as a descriptor and then enters its user namespace (or, where it
- * has none, gives up what copying does not need).
+ * that takes the instance's root as a descriptor, enters its user namespace if it has one, and
+ * gives up what copying does not need: capabilities, and system calls other than those on files.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -13,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "image/confine.h"
 #include "image/idmap.h"
 #include "node/bundle.h"
 #include "node/handlers.h"
@@ -58,16 +60,6 @@ struct child_args {
 
 /* --- In the child --- */
 
-static int running_root(const struct instance *i, struct err *e)
-{
-	char path[48];
-
-	snprintf(path, sizeof(path), "/proc/%llu/root", (unsigned long long)i->status.pid);
-	int r = sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
-
-	return r < 0 ? err_set(e, -r, ERR_CONFLICT, "instance %s has just ended", i->name) : r;
-}
-
 static int stopped_root(struct instance *i, struct arena *a, struct err *e)
 {
 	auto_free char *state = instance_state_dir(i);
@@ -103,10 +95,12 @@ static int in_child(void *ud, int in_fd, int out_fd, struct err *e)
 	struct child_args *a = ud;
 	auto_arena struct arena arena = ARENA_INIT;
 	bool runs = a->instance->status.pid != 0;
-	auto_close int root = runs ? running_root(a->instance, e) :
+	auto_close int root = runs ? instance_open_root(a->instance, e) :
 			      stopped_root(a->instance, &arena, e);
 	int r = root < 0 ? root : enter_ids(a->instance, e);
 
+	(void)setlocale(LC_CTYPE, "C.UTF-8"); /* without it, names that are not ASCII are refused */
+	r = r < 0 ? r : confine_files("copy", e);
 	if (r < 0) {
 		return r;
 	}

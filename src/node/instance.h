@@ -257,6 +257,9 @@ void instance_forget_execs(struct instance *i);
 void instance_wait(struct instance *i, struct instance_waiter *w);
 void instance_unwait(struct instance_waiter *w);
 
+/* The root of a running one, O_PATH; made sure of that it is its (root.c). */
+int instance_open_root(const struct instance *i, struct err *e) must_check;
+
 /* Folders of an instance; allocated, NULL when memory is out. */
 char *instance_run_dir(const struct instance *i) must_check;    /* goes with a reboot */
 char *instance_state_dir(const struct instance *i) must_check;

@@ -3,7 +3,8 @@
 """A shim that does what a test needs and holm-shim never does: give it as holmd's --shim.
 
 It greets the daemon and takes clients. On SIGTERM, or when it is asked to start the instance,
-it says why not on standard error and ends.
+it says why not on standard error and ends. With a file `liar` in the daemon's folder it says that
+the process of that number is the instance's.
 """
 import os
 import pathlib
@@ -22,6 +23,8 @@ def on_term(*_):
 
 def main():
     signal.signal(signal.SIGTERM, on_term)
+    folder = next(a.partition("=")[2] for a in sys.argv if a.startswith("--dir="))
+    liar = pathlib.Path(folder).parent.parent.parent / "liar"   # a process that is not ours
     listen = socket.socket(fileno=3)
     listen.setblocking(True)
     sock, _ = listen.accept()
@@ -29,10 +32,16 @@ def main():
     peer = Peer(sock)
     while True:
         serial, name, fields, _fds = peer.receive()
+        if name in ("signal", "shutdown"):
+            peer.send("reply", serial, errnum=0)
+            os._exit(0)
         if name == "hello":
             peer.send("welcome", serial, version=1, epoch=fields["epoch"],
                       instance=fields["instance"], pid=os.getpid())
             peer.send("status", 0, state=0)
+        elif name == "start" and liar.exists():
+            peer.send("status", 0, state=2, pid=int(liar.read_text()))
+            peer.send("reply", serial, errnum=0, value=1)
         elif name == "start":
             on_term()
         else:

@@ -3,10 +3,15 @@
 
 import io
 import os
+import pathlib
+import subprocess
 import tarfile
 
+import lib
 import pytest
-from lib.api import ApiError
+from lib.api import Api, ApiError, Connection
+from lib.daemon import Daemon, make_rootfs
+from lib.wait import wait_for
 
 
 def tar(*entries):
@@ -122,3 +127,66 @@ def test_broken_archives(api):
             put(api, "c", "/tmp", data)
         assert e.value.status == 400
     put(api, "c", "/tmp", good)
+
+
+CAPS = sum(1 << n for n in (0, 1, 2, 3, 4))   # chown, dac_override, dac_read_search, fowner, fsetid
+
+
+@pytest.mark.parametrize("userns", ["auto", "host"])
+@pytest.mark.parametrize("running", [True, False])
+def test_who_unpacks_can_do_little_else(api, userns, running):
+    """Rule 16: what parses the tar has no capability but those over files, and few calls."""
+    api.create("c", "sleep", "100", userns=userns)
+    if running:
+        api.post("/v1/instances/c/start")
+    daemon = api.daemon.proc.pid
+    def workers():
+        found = []
+        for proc in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                status = (proc / "status").read_text()
+                exe = os.readlink(proc / "exe")
+            except OSError:
+                continue
+            if f"PPid:\t{daemon}\n" in status and exe.endswith("/holmd") and "Seccomp:\t2" in status:
+                found.append(status)
+        return found
+    conn = Connection(api.daemon.socket)
+    conn.putrequest("PUT", "/v1/instances/c/archive?path=/tmp")
+    conn.putheader("Transfer-Encoding", "chunked")
+    conn.endheaders()
+    data = tar(("f\u00e4", tarfile.REGTYPE, b"x" * 5000), ("g", tarfile.REGTYPE, b"y"))
+    conn.send(b"%x\r\n%s\r\n" % (700, data[:700]))
+    status = wait_for("the worker", workers)[0]
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(fields["CapEff"], 16) == CAPS and int(fields["CapPrm"], 16) == CAPS
+    assert int(fields["CapBnd"], 16) == 0 and int(fields["CapInh"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    conn.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data) - 700, data[700:]))
+    answer = conn.getresponse()
+    assert answer.status == 200, answer.read()
+    conn.close()
+    t = get(api, "c", "/tmp")
+    assert t.extractfile("tmp/f\u00e4").read() == b"x" * 5000
+    assert (t.getmember("tmp/g").uid, t.getmember("tmp/g").gid) == (5, 6)
+
+
+def test_a_number_is_not_a_process(tmp_path):
+    """The process that a shim named must be its child, or its root is not looked at."""
+    d = Daemon("liar", args=("--shim", pathlib.Path(lib.__path__[0]) / "standin.py"))
+    other = subprocess.Popen(["sleep", "1000"])
+    try:
+        d.rootfs = make_rootfs(d.base / "root")
+        (d.base / "liar").write_text(str(other.pid))
+        api = Api(d)
+        api.run("c", "true")
+        assert api.status("c")["pid"] == other.pid
+        status, data = api.raw("GET", "/v1/instances/c/archive?path=/etc/hostname")
+        assert status == 409 and b"has just ended" in data
+        with pytest.raises(ApiError) as e:
+            api.post("/v1/instances/c/exec", {"command": ["true"], "user": "root"})
+        assert "has just ended" in e.value.message or e.value.code in ("conflict", "host")
+    finally:
+        d.close()
+        other.kill()
+        other.wait()
