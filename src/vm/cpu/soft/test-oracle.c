@@ -477,7 +477,8 @@ static bool compare_state(struct difference *d)
 
 enum outcome { SKIPPED, SAME, DIFFERS };
 
-static enum outcome one_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
+/* A case with the state that is there; b holds an instruction, of `row` if that is given. */
+static enum outcome run_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
 {
 	static uint8_t before[DATA_BYTES], ours[DATA_BYTES];
 	struct cpu_state start __attribute__((uninitialized));
@@ -485,11 +486,10 @@ static enum outcome one_case(const struct insn_row *row, struct difference *d, u
 	unsigned bytes = 0;
 	enum { WINDOW = 128 };
 
-	random_state_all();
-	random_insn(row, b);
-	if (insn_decode(b, 15, INSN_MODE_64, i) <= 0 || &insn_table[i->row] != row) {
+	if (insn_decode(b, 15, INSN_MODE_64, i) <= 0 || (row && &insn_table[i->row] != row)) {
 		return SKIPPED;
 	}
+	row = &insn_table[i->row];
 	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
 		if (insn_operands[row->ops[o]].where == INSN_AT_MOFFS) {
 			return SKIPPED;
@@ -527,6 +527,13 @@ static enum outcome one_case(const struct insn_row *row, struct difference *d, u
 		return DIFFERS;
 	}
 	return compare_state(d) || (lo && differ(d, "memory", ours, (void *)lo, 2 * WINDOW)) ? DIFFERS : SAME;
+}
+
+static enum outcome one_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
+{
+	random_state_all();
+	random_insn(row, b);
+	return run_case(row, d, b, i);
 }
 
 static void print_case(uint64_t seed, const struct insn *i, const uint8_t *b, const struct difference *d)
@@ -580,6 +587,113 @@ static void test_random(unused_arg void **state)
 	assert_int_equal(differences, 0);
 }
 
+/*
+ * The rows of the table of traps (errors that others made) that are about instructions alone:
+ * each form with many states, so that its edge is among them.
+ */
+static const struct {
+	uint8_t bytes[12];
+	const char *trap;
+} traps[] = {
+	{ { 0xd2, 0xe0 }, "shift of a byte by CL: 0 keeps all flags" },
+	{ { 0x48, 0xd3, 0xf8 }, "shift of 64 bits by CL" },
+	{ { 0xc1, 0xe0, 0x00 }, "shift by an immediate of 0; the upper half goes" },
+	{ { 0xd3, 0xe8 }, "shift of 32 bits by CL" },
+	{ { 0x66, 0xd3, 0xc0 }, "rotate of 16 bits" },
+	{ { 0xd2, 0xd0 }, "RCL of a byte: count modulo 9" },
+	{ { 0xd2, 0xd8 }, "RCR of a byte" },
+	{ { 0x66, 0xd3, 0xd0 }, "RCL of 16 bits: count modulo 17" },
+	{ { 0x66, 0xd3, 0xd8 }, "RCR of 16 bits" },
+	{ { 0x66, 0x0f, 0xa5, 0xd8 }, "SHLD of 16 bits by more than 16" },
+	{ { 0x0f, 0xad, 0xd8 }, "SHRD by CL" },
+	{ { 0x0f, 0xa3, 0x1e }, "BT of a bit string" },
+	{ { 0x48, 0x0f, 0xab, 0x1e }, "BTS of a bit string" },
+	{ { 0x66, 0x0f, 0xb3, 0x1e }, "BTR of a bit string, 16 bits" },
+	{ { 0xf0, 0x0f, 0xbb, 0x1e }, "LOCK BTC of a bit string" },
+	{ { 0x0f, 0xbc, 0xc3 }, "BSF of 0" },
+	{ { 0x48, 0x0f, 0xbd, 0xc3 }, "BSR of 0" },
+	{ { 0xf3, 0x0f, 0xbc, 0xc3 }, "TZCNT" },
+	{ { 0xf3, 0x66, 0x0f, 0xbd, 0xc3 }, "LZCNT of 16 bits" },
+	{ { 0xc4, 0xe2, 0x78, 0xf3, 0xdb }, "BLSI" },
+	{ { 0xc4, 0xe2, 0x78, 0xf3, 0xcb }, "BLSR" },
+	{ { 0xc4, 0xe2, 0x78, 0xf3, 0xd3 }, "BLSMSK" },
+	{ { 0xc4, 0xe2, 0x60, 0xf5, 0xc1 }, "BZHI beyond the end" },
+	{ { 0xc4, 0xe2, 0xe0, 0xf7, 0xc1 }, "BEXTR" },
+	{ { 0x66, 0x0f, 0x38, 0xf6, 0xc3 }, "ADCX" },
+	{ { 0xf3, 0x48, 0x0f, 0x38, 0xf6, 0xc3 }, "ADOX" },
+	{ { 0x66, 0x0f, 0xaf, 0xc3 }, "IMUL of 16 bits" },
+	{ { 0xf6, 0xd8 }, "NEG of a byte" },
+	{ { 0x18, 0xdc }, "SBB of AH" },
+	{ { 0x66, 0x11, 0xd8 }, "ADC of 16 bits" },
+	{ { 0x01, 0x1e }, "ADD to memory that may fault: flags stay" },
+	{ { 0x0f, 0xb1, 0xde }, "CMPXCHG of 32 bits" },
+	{ { 0x0f, 0xb1, 0x1e }, "CMPXCHG to memory" },
+	{ { 0xf0, 0x48, 0x0f, 0xb1, 0x1e }, "LOCK CMPXCHG" },
+	{ { 0xf0, 0xf7, 0x16 }, "LOCK NOT" },
+	{ { 0xf0, 0xf6, 0x1e }, "LOCK NEG of a byte" },
+	{ { 0xf0, 0x0f, 0xc1, 0x1e }, "LOCK XADD" },
+	{ { 0x0f, 0xc0, 0xe4 }, "XADD of one register with itself" },
+	{ { 0xf7, 0xf3 }, "DIV" },
+	{ { 0x48, 0xf7, 0xfb }, "IDIV" },
+	{ { 0xf6, 0xfb }, "IDIV of a byte" },
+	{ { 0xf2, 0x0f, 0x5d, 0xca }, "MINSD: the second operand wins" },
+	{ { 0x0f, 0x5f, 0xca }, "MAXPS" },
+	{ { 0xf2, 0x0f, 0x5a, 0xca }, "CVTSD2SS of a NaN" },
+	{ { 0xf3, 0x0f, 0x2c, 0xc2 }, "CVTTSS2SI out of range" },
+	{ { 0xc4, 0xe2, 0xf1, 0xa8, 0xc2 }, "VFMADD213PD of NaNs" },
+	{ { 0xdb, 0x1e }, "FISTP" },
+	{ { 0xdf, 0x36 }, "FBSTP" },
+	{ { 0xd9, 0xf4 }, "FXTRACT" },
+	{ { 0xd9, 0xf8 }, "FPREM" },
+	{ { 0xd9, 0xf5 }, "FPREM1" },
+	{ { 0xdb, 0x2e }, "FLD of 80 bits: unnormal numbers" },
+	{ { 0x0f, 0x73, 0xf1, 0x00 }, "MMX shift by 0: tags and exponents" },
+	{ { 0x0f, 0x7f, 0x0e }, "MMX store that may fault" },
+	{ { 0xdd, 0x1e }, "FSTP that may fault: nothing is popped" },
+	{ { 0x0f, 0x77 }, "EMMS" },
+	{ { 0xc4, 0xe2, 0x7b, 0xf6, 0xdb }, "MULX with one destination" },
+	{ { 0xf2, 0x0f, 0xc2, 0xc0, 0x02 }, "CMPSD of a register with itself" },
+	{ { 0xc5, 0xf8, 0x77 }, "VZEROUPPER" },
+	{ { 0x0f, 0xae, 0x16 }, "LDMXCSR of reserved bits" },
+	{ { 0x67, 0x8b, 0x06 }, "32-bit address" },
+	{ { 0x2e, 0x36, 0x8b, 0x06 }, "segment prefixes without effect" },
+	{ { 0xf2, 0xf3, 0x66, 0x90 }, "prefixes on NOP" },
+	{ { 0x48, 0x66, 0x01, 0xd8 }, "REX that is not the last" },
+};
+
+static void test_traps(unused_arg void **state)
+{
+	unsigned differences = 0;
+
+	take_signals();
+	for (unsigned t = 0; t < ARRAY_LEN(traps); t++) {
+		unsigned run = 0;
+
+		for (unsigned k = 0; k < 500; k++) {
+			uint64_t seed = random_state;
+			struct difference d = { "" };
+			uint8_t b[16] = { 0 };
+			struct insn i;
+
+			random_state_all();
+			memcpy(b, traps[t].bytes, sizeof(traps[t].bytes));
+			enum outcome o = run_case(NULL, &d, b, &i);
+
+			run += o != SKIPPED;
+			if (o == DIFFERS) {
+				printf("%s: ", traps[t].trap);
+				print_case(seed, &i, b, &d);
+				differences++;
+				break;
+			}
+		}
+		if (run == 0) {
+			fail_msg("%s did not run", traps[t].trap);
+		}
+	}
+	assert_int_equal(differences, 0);
+}
+
 static void make_memory(uint64_t at, size_t bytes, int prot)
 {
 	void *p = mmap((void *)at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -597,7 +711,7 @@ static void host_features(struct soft_cpu *c)
 
 int main(int argc, char **argv)
 {
-	static const struct CMUnitTest tests[] = { cmocka_unit_test(test_random) };
+	static const struct CMUnitTest tests[] = { cmocka_unit_test(test_traps), cmocka_unit_test(test_random) };
 	uint64_t leave = (uintptr_t)oracle_exit;
 
 	if (argc > 1) {
