@@ -22,8 +22,11 @@ static const char *const consoles[] = { "serial", "virtio", "none", NULL };
 #define IN(m) offsetof(struct vmm_opts, m)
 static const struct cmd_opt opts[] = {
 	{ 'k', "kernel", CMD_STR, IN(kernel), "FILE",
-	  "a Linux bzImage (x86-64), or an ELF file with a PVH entry", .flags = CMD_REQUIRED,
-	  .complete = CMD_COMPLETE_FILE },
+	  "a Linux bzImage (x86-64), or an ELF file with a PVH entry", .complete = CMD_COMPLETE_FILE },
+	{ 0, "restore", CMD_STR, IN(restore), "DIR",
+	  "instead of a kernel: the files \"state\" and \"memory\" of a snapshot; the other "
+	  "options are those of the machine that was saved", .complete = CMD_COMPLETE_DIR },
+	{ 0, "paused", CMD_FLAG, IN(paused), NULL, "wait for \"resume\" on the control socket" },
 	{ 0, "initrd", CMD_STRV, IN(initrds), "FILE",
 	  "initial RAM file system; several are put one behind another",
 	  .complete = CMD_COMPLETE_FILE },
@@ -37,6 +40,9 @@ static const struct cmd_opt opts[] = {
 	{ 0, "vsock", CMD_STR, IN(vsock), "path=SOCKET[,cid=N]",
 	  "a vsock device; host programs connect to SOCKET and write \"CONNECT PORT\"" },
 	{ 0, "control", CMD_STR, IN(control), "SOCKET", "the control socket is made there",
+	  .complete = CMD_COMPLETE_FILE },
+	{ 0, "gdb", CMD_STR, IN(gdb), "SOCKET",
+	  "a debugger can connect there: gdb -ex 'target remote SOCKET'",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "serial-file", CMD_STR, IN(serial_file), "FILE",
 	  "the serial port writes there (appending) and reads nothing",
@@ -166,12 +172,14 @@ static int run(const struct cmd_call *call, struct err *e)
 	struct vmm_files f = VMM_FILES_INIT;
 	struct terminal t = { 0 };
 	sigset_t signals, before;
-	int r = vmm_open_files(o, &f, e);
+	int r = 0;
 
+	log_setup("holm-vmm", STDERR_FILENO, LOG_FORMAT_PLAIN,
+		  o->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
+	r = vmm_open_files(o, &f, e);
 	if (r == 0 && o->die_with_parent) {
 		r = sys_prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
 	}
-
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
 	sigaddset(&signals, SIGTERM);
@@ -179,15 +187,14 @@ static int run(const struct cmd_call *call, struct err *e)
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, &before);
 	signal(SIGPIPE, SIG_IGN);
-	log_setup("holm-vmm", STDERR_FILENO, LOG_FORMAT_PLAIN,
-		  o->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
 	if (r == 0) {
 		terminal_raw(&t, o);
 		do {
 			/* Each boot reads them from their start. */
 			(void)lseek(f.kernel_fd, 0, SEEK_SET); /* a pipe is found out later */
 			r = run_once(o, &f, &signals, &before, e);
-		} while (r == vm_ends[VM_END_RESET].status && !o->no_reboot);
+		} while (r == vm_ends[VM_END_RESET].status && !o->no_reboot &&
+			 !o->restore);
 		terminal_restore(&t);
 	}
 	vmm_close_files(&f);

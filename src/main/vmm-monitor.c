@@ -18,11 +18,14 @@
 #include "vm/dev/net.h"
 #include "vm/dev/rng.h"
 #include "vm/dev/vsock.h"
+#include "vm/gdb.h"
 #include "vm/jail.h"
+#include "vm/snapshot.h"
 
 struct monitor {
 	struct vm          *vm;
 	struct vm_ctl      *ctl;
+	struct vm_gdb      *gdb;
 	struct loop_signal *term;
 };
 
@@ -43,15 +46,6 @@ static void on_term(struct loop_signal *s, int signo, void *ud)
 
 	(void)s, (void)signo;
 	vm_stop(m->vm, VM_END_STOPPED);
-}
-
-static int pick_engine(const struct vmm_opts *o, const struct engine_ops **ret, struct err *e)
-{
-	if (o->engine == VMM_ENGINE_KVM) {
-		return err_set(e, EOPNOTSUPP, ERR_UNSUPPORTED, "this build has no KVM engine");
-	}
-	*ret = &engine_soft;
-	return engine_soft.probe(e);
 }
 
 /* Descriptors are duplicated: what a device took is there again for the next boot. */
@@ -140,15 +134,16 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 		   struct err *e)
 {
 	struct vm_conf conf = {
-		.memory_bytes = o->memory & ~(uint64_t)4095, .memory_fd = -1,
+		.engine = f->engine, .kvm_fd = MAX(f->kvm_fd, 0),
+		.memory_bytes = o->memory & ~(uint64_t)4095,
+		.memory_fd = f->memory_fd < 0 ? -1 : sys_dup(f->memory_fd),
 		.n_vcpus = (unsigned)o->cpus, .deterministic = o->deterministic,
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
 		.vcpu_thread = o->unconfined ? NULL : confine_vcpu, .ended = on_ended, .ctx = m,
 	};
-	int r = pick_engine(o, &conf.engine, e);
+	int r = vm_new(&conf, &m->vm, e);
 
-	r = r < 0 ? r : vm_new(&conf, &m->vm, e);
 	r = r < 0 ? r : add_console(m->vm, o, e);
 	r = r < 0 ? r : add_disks(m->vm, f, e);
 	r = r < 0 ? r : add_net(m->vm, f, e);
@@ -188,22 +183,25 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	struct monitor m = { 0 };
 	int r = make_vm(&m, o, f, e);
 
-	r = r < 0 ? r : load(&m, o, f, e);
+	r = r < 0 || o->restore ? r : load(&m, o, f, e);
 	if (r == 0) {
 		int s = loop_signal_new(vm_loop(m.vm), SIGTERM, on_term, &m, &m.term);
 
 		r = s < 0 ? err_set(e, -s, ERR_HOST, "signals") : 0;
 	}
 	r = r < 0 || f->control_fd < 0 ? r : vm_ctl_new(m.vm, f->control_fd, getuid(), &m.ctl, e);
+	r = r < 0 || f->gdb_fd < 0 ? r : vm_gdb_new(m.vm, f->gdb_fd, &m.gdb, e);
 	r = r < 0 || o->unconfined ? r : jail_seal(e);
 	r = r < 0 ? r : vm_start_paused(m.vm, e);
+	r = r < 0 || !o->restore ? r : vm_load(m.vm, f->state_fd, e);
 	r = r < 0 || o->unconfined ? r : confine(m.vm, e);
-	r = r < 0 ? r : vm_resume(m.vm, e);
+	r = r < 0 || o->paused ? r : vm_resume(m.vm, e);
 	if (r == 0) {
 		int l = loop_run(vm_loop(m.vm));
 
 		r = l < 0 ? err_set(e, -l, ERR_HOST, "event loop") : report(&m, e);
 	}
+	vm_gdb_free(m.gdb);
 	vm_ctl_free(m.ctl);
 	loop_signal_free(m.term);
 	vm_free(m.vm);

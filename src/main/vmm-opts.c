@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "main/vmm.h"
 #include "sys/file.h"
 #include "sys/proc.h"
@@ -257,9 +258,48 @@ static int open_net(const char *text, struct vmm_files *f, struct err *e)
 	return only ? open_tap(only, &f->net_fd, e) : err_nomem(e);
 }
 
+static int open_snapshot(const char *dir, struct vmm_files *f, struct err *e)
+{
+	auto_close int dir_fd = dir ? sys_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0) : -1;
+
+	if (!dir) {
+		return 0;
+	}
+	f->state_fd = dir_fd < 0 ? dir_fd : sys_openat(dir_fd, "state", O_RDONLY, 0);
+	f->memory_fd = dir_fd < 0 ? dir_fd : sys_openat(dir_fd, "memory", O_RDONLY, 0);
+	int r = f->state_fd < 0 ? f->state_fd : f->memory_fd;
+
+	return r < 0 ? err_set(e, -r, ERR_NOT_FOUND, "snapshot in %s", dir) : 0;
+}
+
+/* --- The engine --- */
+
+/* Probed here, where no guest is near, as the monitor's process cannot open it any more. */
+static int pick_engine(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
+{
+	struct err why = ERR_INIT;
+	int r = 0;
+
+	f->engine = o->engine == VMM_ENGINE_SOFT ? &engine_soft : &engine_kvm;
+	r = f->engine->probe(o->engine == VMM_ENGINE_AUTO ? &why : e);
+	if (r < 0 && o->engine == VMM_ENGINE_AUTO) {
+		log_notice("the software engine runs the guest", "why", why.msg);
+		f->engine = &engine_soft;
+		r = engine_soft.probe(e);
+	}
+	return r < 0 || f->engine != &engine_kvm ? r :
+						   open_file("/dev/kvm", O_RDWR, "device", &f->kvm_fd, e);
+}
+
 int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
-	int r = open_file(o->kernel, O_RDONLY, "kernel", &f->kernel_fd, e);
+	int r = 0;
+
+	if (!o->kernel == !o->restore) {
+		return err_set(e, EINVAL, ERR_INVALID, "one of --kernel and --restore is needed");
+	}
+	r = open_file(o->kernel, O_RDONLY, "kernel", &f->kernel_fd, e);
+	r = r < 0 ? r : open_snapshot(o->restore, f, e);
 
 	r = r < 0 ? r : open_initrds(&o->initrds, &f->initrd_fd, e);
 	r = r < 0 ? r : open_file(o->cache, O_RDONLY | O_DIRECTORY, "cache", &f->cache_fd, e);
@@ -267,7 +307,9 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 ? r : open_disks(o, f, e);
 	r = r < 0 ? r : open_vsock(o->vsock, f, e);
 	r = r < 0 ? r : open_net(o->net, f, e);
+	r = r < 0 ? r : pick_engine(o, f, e);
 	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
+	r = r < 0 || !o->gdb ? r : listen_at(o->gdb, &f->gdb_fd, e);
 	if (r < 0 || o->serial_file) {
 		return r < 0 ? r : open_file(o->serial_file, O_WRONLY | O_CREAT | O_APPEND,
 					     "serial port's file", &f->serial_out_fd, e);
@@ -285,7 +327,10 @@ void vmm_close_files(struct vmm_files *f)
 	fd_close(&f->kernel_fd);
 	fd_close(&f->initrd_fd);
 	fd_close(&f->cache_fd);
+	fd_close(&f->kvm_fd);
 	fd_close(&f->random_fd);
+	fd_close(&f->state_fd);
+	fd_close(&f->memory_fd);
 	fd_close(&f->serial_in_fd);
 	fd_close(&f->serial_out_fd);
 	fd_close(&f->control_fd);

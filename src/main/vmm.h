@@ -10,11 +10,11 @@ enum { VMM_ENGINE_AUTO, VMM_ENGINE_KVM, VMM_ENGINE_SOFT };
 enum { VMM_CONSOLE_SERIAL, VMM_CONSOLE_VIRTIO, VMM_CONSOLE_NONE };
 
 struct vmm_opts {
-	const char *kernel, *cmdline, *cache, *serial_file, *vsock, *control, *net;
+	const char *kernel, *cmdline, *cache, *serial_file, *vsock, *control, *gdb, *net, *restore;
 	struct strv initrds, disks;
 	uint64_t    memory, cpus, uid, gid;
 	int         engine, console;
-	bool        unconfined, no_reboot, no_kaslr, debug, die_with_parent;
+	bool        unconfined, no_reboot, no_kaslr, paused, debug, die_with_parent;
 	bool        deterministic;
 };
 
@@ -26,7 +26,10 @@ struct vmm_disk {
 
 /* Everything that has a name, opened before the monitor begins. */
 struct vmm_files {
+	const struct engine_ops *engine;
+	int    kvm_fd;                  /* -1: it is not KVM */
 	int    kernel_fd, initrd_fd, cache_fd, random_fd;
+	int    state_fd, memory_fd;     /* of a snapshot */
 	int    serial_in_fd, serial_out_fd;
 	bool   escape_key;
 	struct vmm_disk disks[VM_DEVICES_MAX];
@@ -39,8 +42,8 @@ struct vmm_files {
 	int    control_fd, gdb_fd;      /* they listen */
 };
 
-#define VMM_FILES_INIT { .kernel_fd = -1, .initrd_fd = -1, \
-			 .cache_fd = -1, .random_fd = -1, .serial_in_fd = -1, \
+#define VMM_FILES_INIT { .kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
+			 .cache_fd = -1, .random_fd = -1, .state_fd = -1, .memory_fd = -1, .serial_in_fd = -1, \
 			 .serial_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .net_fd = -1 }
 
 /* Open what the options name. Of vmm-opts.c. */

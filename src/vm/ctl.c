@@ -10,6 +10,7 @@
 #include "sys/socket.h"
 #include "vm/dev/net.h"
 #include "vm/dev/vsock.h"
+#include "vm/snapshot.h"
 #include "vm/vm-priv.h"
 #include "wire/vmm-proto.h"
 
@@ -196,6 +197,12 @@ static int do_console(struct conn *c, union vmm_any *m, struct vmm_reply *ret, s
 	return serial_io_attach(vm->serial_io, fds[0], e);
 }
 
+static int do_snapshot(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	(void)ret;
+	return vm_save(c->ctl->vm, m->snapshot.state_fd, m->snapshot.memory_fd, e);
+}
+
 static const struct {
 	enum vmm_msg_type type;
 	request_fn       *fn;
@@ -205,6 +212,7 @@ static const struct {
 	{ VMM_STOP, do_stop },           { VMM_LOG_START, do_log_start },
 	{ VMM_LOG_STOP, do_log_stop },   { VMM_LOG_TAKE, do_log_take },
 	{ VMM_STATS, do_stats },         { VMM_CONSOLE, do_console },
+	{ VMM_SNAPSHOT, do_snapshot },
 };
 
 static request_fn *handler(uint16_t type)

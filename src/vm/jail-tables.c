@@ -28,6 +28,8 @@ static const int loop_calls[] = {
 	/* sockets that are open: control, vsock, network */
 	SYS_accept4, SYS_recvmsg, SYS_sendmsg, SYS_recvfrom, SYS_sendto, SYS_shutdown,
 	SYS_getsockopt, SYS_fcntl, SYS_dup,
+	/* the console's, on request */
+	SYS_socketpair,
 	/* the tap's offloads, and KVM's device part; by type, below */
 	SYS_ioctl,
 	/* the software engine orders memory across vCPUs */

@@ -200,7 +200,7 @@ static int make_engine(struct vm *vm, struct err *e)
 	vm->engine_bus = (struct engine_bus){ vm, mmio_read, mmio_write, pio_read, pio_write };
 	const struct engine_conf conf = {
 		.mem = &vm->mem, .bus = &vm->engine_bus, .n_vcpus = vm->conf.n_vcpus,
-		.deterministic = vm->conf.deterministic,
+		.kvm_fd = vm->conf.kvm_fd, .deterministic = vm->conf.deterministic,
 	};
 	int r = vm->conf.engine->new_(&conf, &vm->engine, e);
 

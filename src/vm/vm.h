@@ -61,6 +61,7 @@ extern const struct vm_end_desc vm_ends[VM_END__COUNT];
 
 struct vm_conf {
 	const struct engine_ops *engine;
+	int         kvm_fd;             /* /dev/kvm, borrowed; 0: the KVM engine opens it */
 	uint64_t    memory_bytes;       /* a multiple of 4 KiB */
 	int         memory_fd;          /* owned; a file that is mapped privately; -1: none */
 	unsigned    n_vcpus;

@@ -79,17 +79,19 @@ def module(name):
 
 
 class Machine:
-    """One run of holm-vmm; end it with close()."""
+    """One run of holm-vmm; end it with close(). kernel=False: the arguments say what it runs."""
 
     def __init__(self, folder, script, *args, files=(), cmdline="", kernel=None):
         self.folder = pathlib.Path(folder)
-        (self.folder / "initrd").write_bytes(initramfs(script, files))
-        kernel = kernel or next(stock_kernel().glob("boot/vmlinuz-*"))
+        boot = []
+        if kernel is not False:
+            (self.folder / "initrd").write_bytes(initramfs(script, files))
+            kernel = kernel or next(stock_kernel().glob("boot/vmlinuz-*"))
+            boot = ["--kernel", str(kernel), "--initrd", str(self.folder / "initrd"),
+                    "--cmdline", f"console=ttyS0 panic=-1 {cmdline}"]
         self.out = open(self.folder / "out", "w+b")
         self.process = subprocess.Popen(
-            [str(BIN / "holm-vmm"), "--kernel", str(kernel), "--initrd",
-             str(self.folder / "initrd"), "--cmdline", f"console=ttyS0 panic=-1 {cmdline}",
-             "--engine", "soft", "--no-reboot", *map(str, args)],
+            [str(BIN / "holm-vmm"), *boot, "--engine", "soft", "--no-reboot", *map(str, args)],
             stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.STDOUT)
 
     def output(self):
@@ -178,7 +180,7 @@ class Control:
     def ask(self, name, fds=()):
         """Send a request; returns (errnum, fields of the reply, descriptors)."""
         self.serial += 1
-        body = b"".join(struct.pack("<HHII", i + 1, 0, 4, i) for i in range(len(fds)))
+        body = b"".join(struct.pack("<HHIB", i + 1, 0, 1, i) for i in range(len(fds)))
         header = struct.pack("<IHHIHH", 16 + len(body), self.TYPES[name], 1, self.serial,
                              len(fds), 0)
         socket.send_fds(self.socket, [header + body], list(fds))

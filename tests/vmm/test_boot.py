@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 
@@ -15,8 +16,8 @@ from lib.vmm import Control, Machine, module
 def machine(tmp_path):
     made = []
 
-    def make(script, *args, **kw):
-        made.append(Machine(tmp_path, script, *args, **kw))
+    def make(script, *args, folder=tmp_path, **kw):
+        made.append(Machine(folder, script, *args, **kw))
         return made[-1]
 
     yield make
@@ -32,7 +33,7 @@ def test_boots_and_switches_off(machine, cpus):
 
 
 def test_reset_is_told(machine):
-    m = machine("reboot -f\n", cmdline="quiet")
+    m = machine("reboot -f\n", cmdline="quiet reboot=k")
     assert m.wait() == 10, m.output()[-3000:]
 
 
@@ -88,7 +89,7 @@ def test_control_socket(machine, tmp_path):
         m.wait_output("ready")
         assert control.state() == "running"
         assert control.ask("pause")[0] == 0
-        assert control.events[-1] == "paused" and control.state() == "paused"
+        assert control.state() == "paused"
         errnum, fields, _ = control.ask("pause")
         assert errnum != 0 and b"paused" in fields[3]
         errnum, fields, _ = control.ask("stats")
@@ -97,6 +98,8 @@ def test_control_socket(machine, tmp_path):
         assert control.ask("log-take")[0] != 0
         assert control.ask("log-start")[0] == 0
         assert control.ask("resume")[0] == 0
+        assert control.state() == "running"
+        assert control.events.count("paused") > 1  # told without being asked, too
         errnum, fields, fds = control.ask("console")
         assert errnum == 0 and len(fds) == 1
         with os.fdopen(fds[0], "r+b", buffering=0) as console:
@@ -124,3 +127,65 @@ def test_refuses_what_is_no_kernel(tmp_path):
     done = subprocess.run([BIN / "holm-vmm", "--kernel", tmp_path / "none"], capture_output=True,
                           stdin=subprocess.DEVNULL, text=True, timeout=120)
     assert done.returncode == 3
+
+
+def test_snapshot_goes_on(machine, tmp_path):
+    """A counter in the guest goes on where it was, in another process, more than once."""
+    first = machine("i=0\nwhile [ $i -lt 100000 ]; do echo count $i; i=$((i+1))\n"
+                    "read -t 1 x && break; done\necho \"got $x\"\npoweroff -f\n",
+                    "--control", tmp_path / "ctl", "--cpus", 2, cmdline="quiet")
+    control = Control(tmp_path / "ctl")
+    first.wait_output("count 2")
+    assert control.ask("pause")[0] == 0
+    folder = tmp_path / "snapshot"
+    folder.mkdir()
+    with open(folder / "state", "wb") as state, open(folder / "memory", "wb") as memory:
+        errnum, fields, _ = control.ask("snapshot", [state.fileno(), memory.fileno()])
+        assert errnum == 0, fields
+    assert control.ask("stop")[0] == 0
+    assert first.wait() == 13
+    control.close()
+    last = int(re.findall(r"count (\d+)", first.output())[-1])
+    for number in range(2):
+        place = tmp_path / f"again{number}"
+        place.mkdir()
+        again = machine("", "--restore", folder, "--control", place / "ctl", "--cpus", 2,
+                        folder=place, kernel=False)
+        again.wait_output(f"count {last + 2}\n")
+        assert f"count {last}\n" not in again.output()
+        control = Control(place / "ctl")
+        errnum, _, fds = control.ask("console")
+        assert errnum == 0
+        os.write(fds[0], b"enough\n")
+        assert again.wait() == 0
+        os.close(fds[0])
+        control.close()
+
+
+def test_debugger(machine, tmp_path):
+    """Debian's gdb stops the guest, reads, changes, steps and lets it go on."""
+    m = machine("echo ready\nread line\npoweroff -f\n", "--cpus", 2, "--gdb", tmp_path / "gdb",
+                "--control", tmp_path / "ctl", cmdline="quiet nokaslr")
+    m.wait_output("ready")
+    commands = [
+        "set architecture i386:x86-64", f"target remote {tmp_path}/gdb", "info threads",
+        "thread 1", "set $old = $pc", "stepi", "stepi", 'printf "moved %d\\n", $pc != $old',
+        "x/2i $pc", "set $r15 = 0x1234567890", 'printf "r15 %lx\\n", $r15',
+        # Where the kernel lies: what is written there is read again.
+        "set $byte = *(unsigned char *)0xffffffff81000000",
+        "set *(unsigned char *)0xffffffff81000000 = 0x5a",
+        'printf "wrote %x\\n", *(unsigned char *)0xffffffff81000000',
+        "set *(unsigned char *)0xffffffff81000000 = $byte", "detach",
+    ]
+    argv = ["gdb", "-q", "-batch", "-nx"]
+    for c in commands:
+        argv += ["-ex", c]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=300)
+    for text in ("moved 1", "r15 1234567890", "wrote 5a", "Thread 2"):
+        assert text in done.stdout, done.stdout + done.stderr
+    control = Control(tmp_path / "ctl")
+    assert control.state() == "running"
+    assert control.ask("stop")[0] == 0
+    assert m.wait() == 13
+    control.close()

@@ -48,6 +48,7 @@ struct engine_conf {
 	const struct engine_bus *bus;          /* borrowed */
 	unsigned                 n_vcpus;
 	uint64_t                 tsc_hz;       /* 0: the host's own */
+	int                      kvm_fd;       /* /dev/kvm, borrowed; 0: the engine opens it */
 	bool                     deterministic; /* software engine: time is counted instructions */
 	bool                     kernel_ioapic; /* KVM: keep the I/O APIC in the kernel, too */
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "state/state.h"
 
 /* Registers by offset; some have one meaning for reads and another for writes. */
 enum {
@@ -33,7 +34,7 @@ struct serial {
 	uint8_t  msr_delta;
 	uint16_t divisor;
 	uint8_t  rx[RX_FIFO];
-	unsigned rx_n;
+	uint32_t rx_n;
 	bool     overrun;
 	bool     tx_held;         /* tx holds a byte that the host did not take */
 	uint8_t  tx;
@@ -306,6 +307,42 @@ void serial_reset(struct serial *s)
 	pthread_mutex_lock(&s->lock);
 	reset_locked(s);
 	pthread_mutex_unlock(&s->lock);
+}
+
+/* --- State --- */
+
+static const struct state_field fields[] = {
+	STATE_HOST_ONLY(struct serial, m, "of the machine that it is in"),
+	STATE_HOST_ONLY(struct serial, conf, "of the machine that it is in"),
+	STATE_HOST_ONLY(struct serial, region, "made with it"),
+	STATE_HOST_ONLY(struct serial, lock, "made with it"),
+	STATE_U8(1, struct serial, ier, .max = 0x0f),
+	STATE_U8(2, struct serial, lcr),
+	STATE_U8(3, struct serial, mcr, .max = 0x1f),
+	STATE_U8(4, struct serial, scratch),
+	STATE_U8(5, struct serial, fcr),
+	STATE_U8(6, struct serial, msr_delta, .max = 0x0f),
+	STATE_U16(7, struct serial, divisor),
+	STATE_BYTES_N(8, struct serial, rx, rx_n),
+	STATE_HOST_ONLY(struct serial, rx_n, "with rx"),
+	STATE_BOOL(9, struct serial, overrun),
+	STATE_BOOL(10, struct serial, tx_held),
+	STATE_U8(11, struct serial, tx),
+	STATE_BOOL(12, struct serial, tx_irq),
+	STATE_BOOL(13, struct serial, level),
+};
+
+const struct state_desc serial_state = STATE_DESC("serial", struct serial, fields,
+	.version = 1, .oldest = 1);
+
+void serial_save(struct serial *s, const char *path, struct state_writer *w)
+{
+	state_write(w, path, &serial_state, s);
+}
+
+int serial_load(struct serial *s, const char *path, struct state_reader *r, struct err *e)
+{
+	return state_read(r, path, &serial_state, s, e);
 }
 
 int serial_new(struct machine *m, const struct serial_conf *conf, struct serial **ret,

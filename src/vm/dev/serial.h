@@ -37,6 +37,17 @@ size_t serial_input(struct serial *s, const uint8_t *data, size_t n);
 /* The host side takes bytes again. */
 void serial_sent(struct serial *s);
 
+struct state_desc;
+struct state_reader;
+struct state_writer;
+
+extern const struct state_desc serial_state;
+
+/* In a snapshot, at this path. Context: no vCPU runs. After the load serial_sent(). */
+void serial_save(struct serial *s, const char *path, struct state_writer *w);
+int  serial_load(struct serial *s, const char *path, struct state_reader *r,
+		 struct err *e) must_check;
+
 /* As after power-on. */
 void serial_reset(struct serial *s);
 

@@ -94,6 +94,18 @@ int  gmem_iov(const struct gmem *g, gpa_t first, uint64_t len, struct iovec *iov
 	      unsigned n_max) must_check;
 void gmem_wrote(struct gmem *g, const struct iovec *iov, unsigned n);
 
+/* --- Snapshots --- */
+
+/* Of all slots. */
+uint64_t gmem_bytes(const struct gmem *g);
+
+/*
+ * Write all memory, slot after slot, into an empty file, which is sparse where memory is zero.
+ * gmem_add() with that file and offset 0, and the first slot's bytes, and so on, maps it again.
+ * Context: no vCPU runs.
+ */
+int gmem_save(const struct gmem *g, int fd, struct err *e) must_check;
+
 /* --- For CPU engines --- */
 
 /* The slot with this address, NULL if it is not RAM. */

@@ -191,6 +191,34 @@ static void files(void **state)
 	gmem_fini(&g);
 }
 
+/* What was saved is there again when it is mapped, and nothing else was written. */
+static void saved(void **state)
+{
+	struct gmem g = two_slots(), h;
+	struct err e = ERR_INIT;
+	auto_close int fd = sys_memfd_create("test", 0);
+	struct stat st;
+	char c[3] = "";
+
+	(void)state;
+	assert_int_equal(gmem_write(&g, GPA(8 * PAGE - 1), "x", 1), 0);
+	assert_int_equal(gmem_write(&g, GPA(HIGH + 5), "yz", 2), 0);
+	assert_int_equal(gmem_save(&g, fd, &e), 0);
+	assert_int_equal(sys_fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 12 * PAGE);
+	gmem_init(&h);
+	assert_int_equal(gmem_add(&h, GPA(0), 8 * PAGE, sys_dup(fd), 0, false, &e), 0);
+	assert_int_equal(gmem_add(&h, GPA(HIGH), 4 * PAGE, sys_dup(fd), 8 * PAGE, false, &e), 0);
+	assert_int_equal(gmem_read(&h, GPA(8 * PAGE - 1), c, 1), 0);
+	assert_int_equal(gmem_read(&h, GPA(HIGH + 5), c + 1, 2), 0);
+	assert_memory_equal(c, "xyz", 3);
+	sys_fault_arm(SYS_CALL_pwrite, 1, 1, ENOSPC);
+	assert_int_equal(gmem_save(&g, fd, &e), -ENOSPC);
+	sys_fault_clear();
+	gmem_fini(&h);
+	gmem_fini(&g);
+}
+
 static void out_of_memory(void **state)
 {
 	struct err e = ERR_INIT;
@@ -214,7 +242,8 @@ int main(void)
 		cmocka_unit_test(ranges),    cmocka_unit_test(copies),
 		cmocka_unit_test(values),    cmocka_unit_test(views),
 		cmocka_unit_test(dirty_log), cmocka_unit_test(refused),
-		cmocka_unit_test(files),     cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(files),     cmocka_unit_test(saved),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return TEST_RUN(tests);

@@ -53,9 +53,11 @@ static const struct {
 	{ KVM_CAP_GET_TSC_KHZ, "the TSC's rate" }, { KVM_CAP_IOEVENTFD, "ioeventfd" },
 };
 
-static int open_kvm(int *ret_fd, struct err *e)
+/* given: a descriptor of it that is open already, or 0. */
+static int open_kvm(int given, int *ret_fd, struct err *e)
 {
-	auto_close int fd = sys_openat(AT_FDCWD, "/dev/kvm", O_RDWR, 0);
+	auto_close int fd = given > 0 ? sys_dup(given) :
+					sys_openat(AT_FDCWD, "/dev/kvm", O_RDWR, 0);
 
 	if (fd < 0) {
 		return err_set(e, -fd, ERR_UNSUPPORTED, "/dev/kvm does not open: %s",
@@ -79,7 +81,7 @@ static int open_kvm(int *ret_fd, struct err *e)
 static int kvm_probe(struct err *e)
 {
 	auto_close int fd = -1;
-	int r = open_kvm(&fd, e);
+	int r = open_kvm(0, &fd, e);
 
 	if (r < 0) {
 		return r;
@@ -348,7 +350,7 @@ static int kvm_new(const struct engine_conf *conf, struct engine **ret, struct e
 	}
 	eng->eng = (struct engine){ .ops = &engine_kvm, .conf = *conf, .bus = *conf->bus };
 	eng->kvm_fd = eng->vm_fd = -1;
-	int r = open_kvm(&eng->kvm_fd, e);
+	int r = open_kvm(conf->kvm_fd, &eng->kvm_fd, e);
 
 	r = r < 0 ? r : kvm__kick_setup();
 	if (r == 0) {

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GDB's remote protocol: a debugger stops the guest, looks at and changes registers and memory,
+ * sets breakpoints and steps. Each vCPU is a thread, numbered from 1.
+ *
+ *	gdb vmlinux -ex 'target remote SOCKET'
+ *
+ * One debugger at a time; while one is there the machine is stopped by it alone (requests of
+ * the control socket to pause still work). Addresses are virtual, by the paging of the vCPU that
+ * is looked at.
+ *
+ * Spec: GDB manual, appendix E, The GDB Remote Serial Protocol.
+ *
+ * Context: the loop's thread.
+ */
+#ifndef VM_GDB_H
+#define VM_GDB_H
+
+#include "vm/vm.h"
+
+struct vm_gdb;
+
+/* The socket listens, non-blocking; borrowed. */
+int vm_gdb_new(struct vm *vm, int listen_fd, struct vm_gdb **ret, struct err *e) must_check;
+struct vm_gdb *vm_gdb_free(struct vm_gdb *g);
+AUTO_PTR(struct vm_gdb, vm_gdb_free)
+
+#endif

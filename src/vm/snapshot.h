@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine as two files: its memory, which can be mapped, and the state of everything else
+ * (src/state; docs/formats/snapshot.md).
+ *
+ *	r = vm_pause(vm, e);
+ *	r = vm_save(vm, state_fd, memory_fd, e);
+ *
+ * and in another process, of a machine that is made with the same options:
+ *
+ *	conf.memory_fd = memory_fd;               // is mapped privately
+ *	r = vm_new(&conf, &vm, e);                // its devices
+ *	r = vm_start_paused(vm, e);
+ *	r = vm_load(vm, state_fd, e);
+ *	r = vm_resume(vm, e);
+ *
+ * Both streams are hostile input. What the host gives a machine (files, sockets) comes from its
+ * options, never from a snapshot.
+ *
+ * Context: the loop's thread; the machine is paused.
+ */
+#ifndef VM_SNAPSHOT_H
+#define VM_SNAPSHOT_H
+
+#include "vm/vm.h"
+
+int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e) must_check;
+
+/* A failed load leaves a machine that is of no use. */
+int vm_load(struct vm *vm, int state_fd, struct err *e) must_check;
+
+extern const struct state_desc vm_machine_state;
+
+#endif
