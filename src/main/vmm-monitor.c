@@ -48,8 +48,20 @@ static void on_term(struct loop_signal *s, int signo, void *ud)
 	vm_stop(m->vm, VM_END_STOPPED);
 }
 
+/* Of a disk's own threads. One that cannot be confined takes nothing on. */
+static void confine_worker(void)
+{
+	struct err e = ERR_INIT;
+
+	if (jail_filter(JAIL_WORKER, NULL, 0, &e) < 0) {
+		log_err(LOG_LEVEL_ERROR, &e);
+		_exit(err_codes[e.code].exit_code);
+	}
+}
+
 /* Descriptors are duplicated: what a device took is there again for the next boot. */
-static int add_disks(struct vm *vm, const struct vmm_files *f, struct err *e)
+static int add_disks(struct vm *vm, const struct vmm_opts *o, const struct vmm_files *f,
+		     struct err *e)
 {
 	int r = 0;
 
@@ -58,6 +70,7 @@ static int add_disks(struct vm *vm, const struct vmm_files *f, struct err *e)
 		struct blk_conf conf = { .disk = { .fd = sys_dup(d->fd), .read_only = d->read_only } };
 		char name[16];
 
+		conf.disk.in_worker = o->unconfined ? NULL : confine_worker;
 		snprintf(name, sizeof(name), "disk%u", i);
 		snprintf(conf.serial, sizeof(conf.serial), "%s", d->serial);
 		r = conf.disk.fd < 0 ? err_set(e, -conf.disk.fd, ERR_HOST, "%s", name) :
@@ -145,7 +158,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 	int r = vm_new(&conf, &m->vm, e);
 
 	r = r < 0 ? r : add_console(m->vm, o, e);
-	r = r < 0 ? r : add_disks(m->vm, f, e);
+	r = r < 0 ? r : add_disks(m->vm, o, f, e);
 	r = r < 0 ? r : add_net(m->vm, f, e);
 	r = r < 0 ? r : add_vsock(m->vm, f, e);
 	return r < 0 ? r : add_entropy(m->vm, f, e);

@@ -333,6 +333,7 @@ int block_open(struct loop *loop, struct block_conf *conf, struct block **ret, s
 	b->loop = loop;
 	b->fd = take_fd(&conf->fd);
 	b->info.read_only = conf->read_only;
+	b->in_worker = conf->in_worker;
 	list_init(&b->refused);
 	loop_post_init(&b->tell_refused, on_refused, b);
 	b->zeroes = mmap(NULL, ZEROES_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

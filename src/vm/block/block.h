@@ -83,6 +83,7 @@ struct block_conf {
 	int            fd;         /* taken: -1 afterwards */
 	bool           read_only;  /* no writes, whatever the descriptor could do */
 	enum block_way way;
+	void         (*in_worker)(void);   /* called first by each thread of ours; NULL: nothing */
 	unsigned       depth;      /* requests at a time that are not kept waiting; 0: 128 */
 };
 

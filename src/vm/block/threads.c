@@ -60,6 +60,9 @@ static void *worker(void *ud)
 	struct threads *t = ud;
 	uint64_t one = 1;
 
+	if (t->block->in_worker) {
+		t->block->in_worker();
+	}
 	(void)pthread_mutex_lock(&t->lock); /* ours: cannot fail */
 	for (;;) {
 		struct block_req *r = take(&t->todo);

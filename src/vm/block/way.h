@@ -28,6 +28,7 @@ struct block {
 	bool                        failed;
 	struct list                 refused;       /* done without any I/O */
 	struct loop_post            tell_refused;
+	void                      (*in_worker)(void);
 	uint8_t                    *zeroes;        /* ZEROES_BYTES, never written */
 };
 

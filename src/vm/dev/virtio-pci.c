@@ -235,9 +235,9 @@ static void features_write(struct virtio_pci *p, uint32_t v)
 }
 
 /* Spec: 4.1.5.1.2: what cannot be mapped reads back as no vector. */
-static uint16_t valid_vector(uint32_t v)
+static uint16_t valid_vector(const struct virtio_pci *p, uint32_t v)
 {
-	return v < VPCI_VECTORS ? (uint16_t)v : VPCI_NO_VECTOR;
+	return v < p->dev->desc->n_queues + 1u ? (uint16_t)v : VPCI_NO_VECTOR;
 }
 
 static uint32_t config_vector_read(struct virtio_pci *p)
@@ -247,7 +247,7 @@ static uint32_t config_vector_read(struct virtio_pci *p)
 
 static void config_vector_write(struct virtio_pci *p, uint32_t v)
 {
-	p->config_vector = valid_vector(v);
+	p->config_vector = valid_vector(p, v);
 }
 
 static uint32_t n_queues_read(struct virtio_pci *p)
@@ -304,7 +304,7 @@ static uint32_t queue_vector_read(struct virtio_pci *p)
 static void queue_vector_write(struct virtio_pci *p, uint32_t v)
 {
 	if (selected(p)) {
-		p->queue_vector[p->queue_select] = valid_vector(v);
+		p->queue_vector[p->queue_select] = valid_vector(p, v);
 	}
 }
 
