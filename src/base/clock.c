@@ -24,16 +24,24 @@ uint64_t clock_wall_ns(void)
 	return read_clock(CLOCK_REALTIME);
 }
 
+/*
+ * Not by gmtime_r() and strftime(): they read the time zone's file first. The year is counted
+ * from March, so that the leap day is its last.
+ */
 struct time_text time_format(uint64_t wall_ns)
 {
+	enum { ERA_DAYS = 146097, TO_1970 = 719468, DAY = 86400 };
 	struct time_text t;
-	time_t sec = (time_t)(wall_ns / NS_PER_SEC);
-	struct tm tm = { .tm_sec = 0 };
+	uint64_t sec = wall_ns / NS_PER_SEC, days = sec / DAY + TO_1970;
+	unsigned in_day = (unsigned)(sec % DAY), in_era = (unsigned)(days % ERA_DAYS);
+	unsigned of_era = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
+	unsigned in_year = in_era - (365 * of_era + of_era / 4 - of_era / 100);
+	unsigned march = (5 * in_year + 2) / 153, day = in_year - (153 * march + 2) / 5 + 1;
+	unsigned month = march < 10 ? march + 3 : march - 9;
+	unsigned year = (unsigned)(days / ERA_DAYS) * 400 + of_era + (month <= 2);
 
-	(void)gmtime_r(&sec, &tm);
-	size_t n = strftime(t.text, sizeof(t.text), "%Y-%m-%dT%H:%M:%S", &tm);
-
-	(void)snprintf(t.text + n, sizeof(t.text) - n, ".%09luZ",
+	(void)snprintf(t.text, sizeof(t.text), "%04u-%02u-%02uT%02u:%02u:%02u.%09luZ", year % 10000,
+		       month % 100, day % 100, in_day / 3600, in_day / 60 % 60, in_day % 60,
 		       (unsigned long)(wall_ns % NS_PER_SEC));
 	return t;
 }

@@ -2,6 +2,7 @@
 #include "base/test.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "base/clock.h"
 
@@ -23,6 +24,20 @@ static void test_format_and_parse(void **state)
 		assert_string_equal(time_format(rows[i].ns).text, rows[i].text);
 		assert_int_equal(time_parse(rows[i].text, &ns), 0);
 		assert_true(ns == rows[i].ns);
+	}
+}
+
+/* As the C library has it, day for day to the end of what 64 bits of nanoseconds hold. */
+static void test_every_day(void **state)
+{
+	(void)state;
+	for (time_t sec = 7; sec < 18446744073; sec += 86399) {
+		char want[40];
+		struct tm tm;
+
+		assert_non_null(gmtime_r(&sec, &tm));
+		assert_true(strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S.000000000Z", &tm) > 0);
+		assert_string_equal(time_format((uint64_t)sec * NS_PER_SEC).text, want);
 	}
 }
 
@@ -68,6 +83,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_format_and_parse),
+		cmocka_unit_test(test_every_day),
 		cmocka_unit_test(test_offsets_and_epoch),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_monotonic),
