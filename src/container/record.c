@@ -102,16 +102,16 @@ static int check_id(const char *id, struct err *e)
 
 static int open_root(const char *root, bool make, int *ret, struct err *e)
 {
-	if (make) {
+	int fd = sys_openat(AT_FDCWD, root, O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd == -ENOENT && make) {
 		int r = sys_mkdir_p(AT_FDCWD, root, 0700);
 
 		if (r < 0) {
 			return err_set(e, -r, ERR_HOST, "cannot make the state folder %s", root);
 		}
+		fd = sys_openat(AT_FDCWD, root, O_RDONLY | O_DIRECTORY, 0);
 	}
-
-	int fd = sys_openat(AT_FDCWD, root, O_RDONLY | O_DIRECTORY, 0);
-
 	if (fd == -ENOENT) {
 		return err_set(e, ENOENT, ERR_NOT_FOUND, "the state folder %s does not exist", root);
 	}
