@@ -87,8 +87,8 @@ def need(*programs):
 
 
 @contextlib.contextmanager
-def scratch(prefix):
-    path = pathlib.Path(tempfile.mkdtemp(prefix=f"holm-bench-{prefix}-"))
+def scratch(prefix, where=None):
+    path = pathlib.Path(tempfile.mkdtemp(prefix=f"holm-bench-{prefix}-", dir=where))
     try:
         yield path
     finally:

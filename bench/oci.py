@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from benchlib import BIN, Row, busybox_root, interleaved, need, ratio, scratch, timed
+from benchlib import BIN, Row, busybox_root, in_memory, interleaved, need, ratio, scratch, timed
 from podmanenv import Podman
 
 RUNS = 25
@@ -61,7 +61,7 @@ def v2_namespace():
 def measure():
     need("runc", "crun", "podman")
     rows = []
-    with scratch("oci") as tmp:
+    with scratch("oci") as tmp, scratch("oci-state", in_memory()) as states:
         root = busybox_root(tmp / "image")
         podman = Podman(tmp, root)
         try:
@@ -69,16 +69,16 @@ def measure():
         finally:
             podman.close()
         bundle = write_bundle(tmp / "bundle", config)
-        ours = Runtime([str(BIN / "holm-oci")], tmp / "holm-state", bundle, "holm")
-        runc = Runtime(["runc"], tmp / "runc-state", bundle, "runc")
+        ours = Runtime([str(BIN / "holm-oci")], states / "holm", bundle, "holm")
+        runc = Runtime(["runc"], states / "runc", bundle, "runc")
         rows.append(Row("holm-oci run /bin/true, back to back", "runc", 0.15)
                     .set(*ratio(*interleaved(ours, runc, RUNS))))
         rows.append(Row("the same with 300 ms of quiet between starts", "runc", 0.15)
                     .set(*ratio(*interleaved(ours, runc, RUNS, quiet=0.3))))
         reduced = write_bundle(tmp / "reduced", crun_config(config))
         wrap = v2_namespace()
-        ours = Runtime([str(BIN / "holm-oci")], tmp / "holm-state", reduced, "holmr", wrap)
-        crun = Runtime(["crun"], tmp / "crun-state", reduced, "crun", wrap)
+        ours = Runtime([str(BIN / "holm-oci")], states / "holm", reduced, "holmr", wrap)
+        crun = Runtime(["crun"], states / "crun", reduced, "crun", wrap)
         rows.append(Row("the reduced config that crun can run here", "crun", 0.5)
                     .set(*ratio(*interleaved(ours, crun, RUNS))))
     return rows
