@@ -222,7 +222,7 @@ static int open_group(struct cgroup *cg)
 	return MIN(cg->fd, 0);
 }
 
-static void undo(struct cgroup *cg)
+void cgroup_abandon(struct cgroup *cg)
 {
 	struct err ignored = ERR_INIT;
 
@@ -231,13 +231,38 @@ static void undo(struct cgroup *cg)
 	}
 	for (unsigned i = 0; i < cg->n; i++) {
 		if (cg->h[i].made && cg->h[i].group) {
-			/* What is left is empty. */
-			ignore_result(sys_unlinkat(cg->h[i].root_fd, cg__rel(cg->h[i].group),
-						   AT_REMOVEDIR));
-			cg->h[i].made = false;
+			/* Empty, or a process of ours waits in it, which ends next. */
+			int r = sys_unlinkat(cg->h[i].root_fd, cg__rel(cg->h[i].group),
+					     AT_REMOVEDIR);
+
+			cg->h[i].made = r == -EBUSY;
 		}
 	}
 	fd_close(&cg->fd);
+}
+
+static int open_made(struct cgroup *cg, struct err *e)
+{
+	int r = open_group(cg);
+
+	return r < 0 ? err_set(e, -r, ERR_HOST, "open the container's cgroup") : 0;
+}
+
+int cgroup_create_v2(struct cgroup *cg, struct err *e)
+{
+	int r = 0;
+
+	assert(!cg->manager);
+	for (unsigned i = 0; r >= 0 && i < cg->n; i++) {
+		if (cg->h[i].group && cg->h[i].v2) {
+			r = make_group(cg, &cg->h[i], e);
+		}
+	}
+	r = r < 0 ? r : open_made(cg, e);
+	if (r < 0) {
+		cgroup_abandon(cg);
+	}
+	return r < 0 ? r : 0;
 }
 
 int cgroup_create(struct cgroup *cg, pid_t pid, const struct oci_resources *res, struct err *e)
@@ -249,7 +274,8 @@ int cgroup_create(struct cgroup *cg, pid_t pid, const struct oci_resources *res,
 		return r; /* nothing was made; what has this name is another's */
 	}
 	for (unsigned i = 0; r >= 0 && i < cg->n; i++) {
-		if (cg->h[i].group) {
+		/* The open one is that of cgroup_create_v2(). */
+		if (cg->h[i].group && !(cg->h[i].v2 && cg->fd >= 0)) {
 			r = make_group(cg, &cg->h[i], e);
 		}
 	}
@@ -259,15 +285,11 @@ int cgroup_create(struct cgroup *cg, pid_t pid, const struct oci_resources *res,
 	if (r >= 0 && pid > 0) {
 		r = cgroup_add_pid(cg, pid, e);
 	}
-	if (r >= 0) {
-		r = open_group(cg);
-		r = r < 0 ? err_set(e, -r, ERR_HOST, "open the container's cgroup") : 0;
-	}
+	r = r < 0 ? r : open_made(cg, e);
 	if (r < 0) {
-		undo(cg);
-		return r;
+		cgroup_abandon(cg);
 	}
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 int cgroup_update(struct cgroup *cg, const struct oci_resources *res, struct err *e)

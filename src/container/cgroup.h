@@ -96,6 +96,14 @@ bool cgroup_needs_pid(const struct cgroup *cg);
 int cgroup_create(struct cgroup *cg, pid_t pid, const struct oci_resources *res,
 		  struct err *e) must_check;
 
+/*
+ * Before cgroup_create(), without a manager: the v2 group alone. A process can be cloned into
+ * it, and wait there while cgroup_create() makes the rest. What is made by one of the two that
+ * fails is removed by cgroup_abandon(), once that process is gone.
+ */
+int  cgroup_create_v2(struct cgroup *cg, struct err *e) must_check;
+void cgroup_abandon(struct cgroup *cg);
+
 /* The v2 group for CLONE_INTO_CGROUP, or -1. Stays owned by cg. */
 int cgroup_fd(const struct cgroup *cg);
 

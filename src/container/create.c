@@ -40,6 +40,7 @@ struct create {
 	bool                      has_userns;
 	bool                      hooks_began;
 	bool                      cgroup_made;
+	bool                      overlaps;      /* the cgroups are made while the child starts */
 	bool                      trampoline;  /* in place of a sealed copy */
 };
 
@@ -271,6 +272,44 @@ static int make_cgroup(struct create *c, pid_t pid, struct err *e)
 	return r;
 }
 
+/* A source below the groups' tree could be a group that is yet to be made. */
+static bool has_cgroup_source(const struct oci_spec *s)
+{
+	const struct oci_mount *m = s->mounts.v;
+
+	for (size_t i = 0; i < s->mounts.n; i++) {
+		if (m[i].source && str_after(m[i].source, "/sys/fs/cgroup")) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Whether the process can be cloned into the v2 group alone and make its network namespace
+ * while we make the other groups, which it then joins: both take about as long. Not where it
+ * has to join something else first, nor where which groups there are is not known before.
+ */
+static bool can_overlap(const struct create *c)
+{
+	const struct oci_spec *s = &c->rec->spec;
+	const struct oci_linux *l = s->linux;
+	const struct oci_namespace *n = l ? l->namespaces.v : NULL;
+	bool network = false;
+
+	if (!l || cgroup_needs_pid(c->rec->cgroup) || c->o->rootless ||
+	    l->net_devices.n > 0 || has_cgroup_source(s)) {
+		return false;
+	}
+	for (size_t i = 0; i < l->namespaces.n; i++) {
+		if (n[i].path && *n[i].path) {
+			return false;
+		}
+		network |= n[i].type == OCI_NS_NETWORK;
+	}
+	return network;
+}
+
 static int make_pipe(struct create *c, const char *name, int *ret_fd, struct err *e)
 {
 	int r = sys_mknodat(c->rec->dir_fd, name, S_IFIFO | 0600, 0);
@@ -358,6 +397,10 @@ static int prepare(struct create *c, struct err *e)
 	c->init.netdevs = &c->netdevs;
 	c->init.rec = rec;
 	c->init.fs = c->fs;
+	if (c->overlaps) {
+		c->spawn.make &= ~(uint64_t)CLONE_NEWNET;
+		c->spawn.early = init_make_network;
+	}
 	c->init.make = c->spawn.make;
 	c->init.runtime_hooks = has_runtime_hooks(s);
 	c->init.console_fd = c->console[1];
@@ -400,8 +443,8 @@ static int on_pid(void *ud, pid_t pid, struct err *e)
 	const struct oci_process *p = c->rec->spec.process;
 	int r = record_set_pid(c->rec, pid, e);
 
-	if (r == 0 && cgroup_needs_pid(c->rec->cgroup)) {
-		r = make_cgroup(c, pid, e);
+	if (r == 0 && (c->overlaps || cgroup_needs_pid(c->rec->cgroup))) {
+		r = make_cgroup(c, c->overlaps ? 0 : pid, e);
 	}
 	r = r < 0 ? r : move_netdevs(c, pid, e);
 	if (r == 0 && c->has_userns && p->rlimits.n > 0) {
@@ -519,6 +562,8 @@ static void undo(struct create *c)
 		if (cgroup_delete(c->rec->cgroup, &ignored) < 0) {
 			ignore_result(cgroup_delete(c->rec->cgroup, &ignored)); /* the error counts */
 		}
+	} else if (c->overlaps) {
+		cgroup_abandon(c->rec->cgroup);
 	}
 	if (c->hooks_began && hooks && hooks->poststop.n > 0) {
 		auto_json json_t *state = record_state_json(c->rec, STATUS_STOPPED, false);
@@ -537,7 +582,10 @@ static int make(struct create *c, struct err *e)
 	c->rec->config_text = buf_str(&c->config_text);
 	c->rec->config_bytes = c->config_text.len;
 	r = r < 0 ? r : record_save(c->rec, e);
-	if (r == 0 && !cgroup_needs_pid(c->rec->cgroup)) {
+	c->overlaps = r == 0 && can_overlap(c);
+	if (c->overlaps) {
+		r = cgroup_create_v2(c->rec->cgroup, e);
+	} else if (r == 0 && !cgroup_needs_pid(c->rec->cgroup)) {
 		r = make_cgroup(c, 0, e);
 	}
 	r = r < 0 ? r : prepare(c, e);
@@ -546,7 +594,7 @@ static int make(struct create *c, struct err *e)
 	}
 	/* Where a manager moves it in, it need not join. */
 	c->spawn.cgroup = cgroup_needs_pid(c->rec->cgroup) ? NULL : c->rec->cgroup;
-	c->spawn.hold = !c->spawn.cgroup || c->netdevs.n > 0;
+	c->spawn.hold = !c->spawn.cgroup || c->netdevs.n > 0 || c->overlaps;
 	c->spawn.on_pid = on_pid;
 	c->spawn.ud = c;
 

@@ -33,6 +33,14 @@ static int loopback_up(struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot bring up the loopback interface") : 0;
 }
 
+int init_make_network(void *ud unused_arg, struct err *e)
+{
+	int r = sys_unshare(CLONE_NEWNET);
+
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot make the network namespace")
+		     : loopback_up(e);
+}
+
 static int set_names(const struct oci_spec *s, struct err *e)
 {
 	int r = s->hostname ? sys_sethostname(s->hostname, strlen(s->hostname)) : 0;

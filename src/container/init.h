@@ -26,6 +26,12 @@ struct init {
 };
 
 /*
+ * For spawn_conf.early: a network namespace, which takes the kernel as long as all else that
+ * a process is cloned with, and its loopback interface. `make` is then without it.
+ */
+int init_make_network(void *ud, struct err *e) must_check;
+
+/*
  * Everything. Failures before the container is ready go to the parent over me->sync_fd,
  * later ones to `start` over the result pipe.
  */

@@ -217,10 +217,13 @@ static bool setgroups_allowed(void)
 static int settle(const struct spawn_conf *c, bool joined, bool wait, struct spawned *me,
 		  struct err *e)
 {
-	int r = wait ? msg_wait(me->sync_fd, MSG_GO, false, NULL, e) : 0;
+	int r = c->early ? c->early(c->ud, e) : 0;
 	bool in_userns = (c->make & CLONE_NEWUSER) || c->join[OCI_NS_USER] >= 0 ||
 			 (c->target_ns & CLONE_NEWUSER);
 
+	if (r >= 0 && wait) {
+		r = msg_wait(me->sync_fd, MSG_GO, false, NULL, e);
+	}
 	if (r >= 0 && !joined && c->cgroup) {
 		r = cgroup_join_self(c->cgroup, cgroup_fd(c->cgroup) >= 0);
 		r = r < 0 ? err_set(e, -r, ERR_HOST, "cannot join the container's cgroup") : 0;

@@ -7,7 +7,7 @@
  * outside) needs a process in between, which ends at once: its child is ours all the same
  * (CLONE_PARENT).
  *
- * The order in the new process: id mappings are written; its cgroups are joined; namespaces
+ * The order in the new process: conf->early; id mappings are written; its cgroups are joined; namespaces
  * by path, in the caller's user namespace where that is possible; then the cgroup and time
  * namespaces are made; then it is uid 0, gid 0 of a user namespace.
  *
@@ -42,6 +42,11 @@ struct spawn_conf {
 	int                   (*on_pid)(void *ud, pid_t pid, struct err *e);
 	void                   *ud;
 	bool                    hold;
+	/*
+	 * Called in the new process before it waits for that: what needs neither its cgroups
+	 * nor its ids, and can be done while the parent makes them. NULL: nothing.
+	 */
+	int                   (*early)(void *ud, struct err *e);
 	/*
 	 * For a process that joins: called once the mount namespace is joined, before anything
 	 * inside can see the new process; to close what it does not need. NULL: it is seen

@@ -265,6 +265,28 @@ def test_pause_and_resume(box):
     assert json.loads(box.ok("state", name))["status"] == "running"
 
 
+@pytest.mark.parametrize("where", ["", "freezer", "memory"])
+@pytest.mark.parametrize("network", [True, False])
+def test_groups_of_others(fsbox, where, network):
+    """With someone in one of its groups a container is refused; that one stays, and nothing new."""
+    if where and V2:
+        pytest.skip("no v1 here")
+    if not network:
+        fsbox.config["linux"]["namespaces"] = [
+            n for n in fsbox.config["linux"]["namespaces"] if n["type"] != "network"]
+    group = folder_of(where, fsbox.path("one"))
+    group.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            (group / "cgroup.procs").write_text(str(other.pid))
+            done = fsbox.run()
+            assert done.returncode != 0 and "has processes already" in done.stderr, done.stderr
+            assert alive(other.pid)
+            assert fsbox.leftovers() == [str(group)]
+        finally:
+            other.kill()
+
+
 def freeze_with_v1(pid):
     group = groups_of(pid).get("freezer")
     if not V2 and group:
