@@ -404,6 +404,7 @@ int agent_run(const struct agent_conf *conf, int own_listen_fd, struct err *e)
 		fd_close(&own_listen_fd);
 		return err_nomem(e);
 	}
+	(void)signal(SIGPIPE, SIG_IGN); /* a known signal: cannot fail */
 	a->conf = conf;
 	a->listen_fd = own_listen_fd;
 	a->dir_fd = -1;

@@ -5,7 +5,6 @@
  *
  *	agent.c    connections, and what each message does
  *	session.c  a process with its streams; the OCI runtime that makes it
- *	pump.c     bytes from one descriptor to another
  *	machine.c  what only process 1 does: file systems, modules, the root, switching off
  *
  * One thread, one loop. The container is made by holm-oci, as on the host: one runtime.
@@ -15,7 +14,7 @@
 
 #include "base/list.h"
 #include "guest/guest-proto.h"
-#include "loop/loop.h"
+#include "loop/pump.h"
 
 enum { AGENT_CONNS_MAX = 256, AGENT_SESSIONS_MAX = 64, AGENT_ORPHANS = 64 };
 
@@ -25,14 +24,10 @@ struct agent_conf {
 	bool        machine;     /* process 1 of a machine; false: a test runs it on a host */
 };
 
-/* Bytes from one descriptor to another until the end of the first. */
-struct pump {
-	struct list      link;         /* in its session */
-	struct session  *session;
-	int              src, dst;     /* owned; -1 */
-	struct loop_fd  *src_ev, *dst_ev;
-	size_t           start, len;   /* of what waits in `bytes` */
-	char             bytes[16384];
+/* One direction of a session's streams, once somebody is attached. */
+struct flow {
+	struct session *session;
+	struct pump    *pump;      /* NULL: not yet, or over */
 };
 
 struct orphan {
@@ -55,7 +50,7 @@ struct session {
 	struct loop_child *child;       /* the process */
 	pid_t              pid;         /* 0: not yet, or gone */
 	bool               exited;
-	struct list        pumps;
+	struct flow        flows[3];    /* a terminal: in and out */
 	struct loop_post   collect;
 };
 
@@ -99,11 +94,6 @@ int  session_runtime_text(struct agent *a, uint32_t conn, uint32_t serial,
 void session_orphaned(struct session *x);   /* its connection is gone */
 void session_reaped(struct agent *a, pid_t pid, const struct loop_exit *exit);
 void session_free(struct session *x);
-
-/* pump.c */
-/* Takes both descriptors, also on failure. */
-int  pump_start(struct session *x, int own_src, int own_dst, struct err *e) must_check;
-void pump_free(struct pump *p);
 
 /* machine.c */
 int  machine_boot(struct err *e) must_check;                       /* before anything else */

@@ -44,8 +44,8 @@ void session_free(struct session *x)
 {
 	struct agent *a = x->agent;
 
-	list_for_each_safe (struct pump, p, &x->pumps, link) {
-		pump_free(p);
+	for (size_t i = 0; i < ARRAY_LEN(x->flows); i++) {
+		pump_free(x->flows[i].pump);
 	}
 	loop_post_cancel(&x->collect);
 	loop_child_free(x->job);
@@ -64,9 +64,10 @@ static void collect(struct loop_post *p, void *ud)
 {
 	struct session *x = ud;
 	bool streams = x->ours[0] >= 0 || x->ours[1] >= 0 || x->ours[2] >= 0;
+	bool flows = x->flows[0].pump || x->flows[1].pump || x->flows[2].pump;
 
 	(void)p;
-	if (x->exited && !x->job && list_empty(&x->pumps) && (x->conn == 0 || !streams)) {
+	if (x->exited && !x->job && !flows && (x->conn == 0 || !streams)) {
 		session_free(x);
 	}
 }
@@ -94,7 +95,9 @@ static struct session *session_new(struct agent *a, uint32_t conn, uint32_t seri
 	}
 	*x = (struct session){ .agent = a, .name = copy, .conn = conn, .serial = serial,
 			       .ours = { -1, -1, -1 }, .theirs = { -1, -1, -1 }, .console_fd = -1 };
-	list_init(&x->pumps);
+	for (size_t i = 0; i < ARRAY_LEN(x->flows); i++) {
+		x->flows[i].session = x;
+	}
 	loop_post_init(&x->collect, collect, x);
 	list_add_tail(&a->sessions, &x->link);
 	a->n_sessions++;
@@ -493,19 +496,37 @@ int session_resize(struct session *x, uint32_t rows, uint32_t cols)
 	return rows && cols ? sys_ioctl(x->ours[0], TIOCSWINSZ, &w) : 0;
 }
 
+static void flow_over(struct pump *p, void *ud)
+{
+	struct flow *f = ud;
+
+	(void)p;
+	f->pump = pump_free(f->pump);
+	loop_post(f->session->agent->loop, &f->session->collect);
+}
+
+static int flow_start(struct flow *f, int own_src, int own_dst, struct err *e)
+{
+	int r = pump_new(f->session->agent->loop, own_src, own_dst, flow_over, f, &f->pump);
+
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot carry a stream") : 0;
+}
+
 int session_attach(struct session *x, enum guest_stream stream, int own_fd, struct err *e)
 {
 	auto_close int fd = own_fd;
+	bool taken = x->terminal && (x->flows[0].pump || x->flows[1].pump);
 
-	if ((stream == GUEST_TERMINAL) != x->terminal || x->ours[x->terminal ? 0 : stream] < 0) {
+	if ((stream == GUEST_TERMINAL) != x->terminal || taken ||
+	    x->ours[x->terminal ? 0 : stream] < 0) {
 		return err_set(e, ENOENT, ERR_CONFLICT, "session %s has no such stream to attach",
 			       x->name);
 	}
 	if (!x->terminal) {
 		int end = take_fd(&x->ours[stream]);
 
-		return stream == GUEST_IN ? pump_start(x, take_fd(&fd), end, e) :
-					    pump_start(x, end, take_fd(&fd), e);
+		return stream == GUEST_IN ? flow_start(&x->flows[0], take_fd(&fd), end, e) :
+					    flow_start(&x->flows[stream], end, take_fd(&fd), e);
 	}
 	/* Both ways, each with descriptors of its own; the terminal stays for its size. */
 	int in = sys_dup(fd), to = sys_dup(x->ours[0]), from = sys_dup(x->ours[0]);
@@ -516,14 +537,14 @@ int session_attach(struct session *x, enum guest_stream stream, int own_fd, stru
 		fd_close(&from);
 		return err_set(e, EMFILE, ERR_HOST, "cannot carry a terminal");
 	}
-	int r = pump_start(x, from, take_fd(&fd), e);
+	int r = flow_start(&x->flows[1], from, take_fd(&fd), e);
 
 	if (r < 0) {
 		fd_close(&in);
 		fd_close(&to);
 		return r;
 	}
-	return pump_start(x, in, to, e);
+	return flow_start(&x->flows[0], in, to, e);
 }
 
 void session_orphaned(struct session *x)
