@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/mem.h"
+#include "json/json.h"
 #include "sys/file.h"
 #include "sys/proc.h"
 #include "sys/socket.h"
@@ -149,31 +150,41 @@ struct call {
 	struct loop_child *child;      /* of calls without a session */
 };
 
-/* What the runtime wrote last: {"level":"error","msg":"...","time":"..."} a line. */
+/* What the runtime wrote last: docs/formats/runtime-log.md. */
 static int runtime_error(struct agent *a, const struct loop_exit *exit, struct err *e)
 {
 	auto_buf struct buf log = BUF_INIT;
+	const char *msg = NULL, *reason = "other", *code = "", *number = "";
+	uint64_t errnum = 0;
 
+	if (exit->kind == LOOP_NOT_STARTED) {
+		*e = *exit->err;
+		return -e->errnum;
+	}
 	ignore_result(sys_read_file(a->dir_fd, RUNTIME_LOG, 65536, &log)); /* or empty */
 	const char *text = buf_str(&log), *last = text;
 
 	for (const char *p = text; (p = strchr(p, '\n')) && p[1]; p++) {
 		last = p + 1;
 	}
-	json_t *line = json_loads(last, JSON_DISABLE_EOF_CHECK, NULL);
-	const char *msg = json_string_value(json_object_get(line, "msg"));
-	int r;
+	auto_json json_t *line = json_loads(last, JSON_DISABLE_EOF_CHECK, NULL);
 
-	if (exit->kind == LOOP_NOT_STARTED) {
-		*e = *exit->err;
-		r = -e->errnum;
-	} else if (msg) {
-		r = err_set(e, ECANCELED, ERR_INVALID, "%s", msg);
-	} else {
-		r = err_set(e, ECANCELED, ERR_HOST, "the runtime ended with status %d",
-			    loop_exit_status(exit));
+	/* What is missing keeps the value above. */
+	ignore_result(json_unpack(line, "{s?s,s?s,s?s,s?s}", "msg", &msg, "reason", &reason, "code",
+				  &code, "errno", &number));
+	if (!msg) {
+		return err_set(e, ECANCELED, ERR_HOST, "the runtime ended with status %d",
+			       loop_exit_status(exit));
 	}
-	json_decref(line);
+	enum err_code kind = err_code_parse(code);
+
+	if (parse_u64(number, 4095, &errnum) < 0 || errnum == 0) {
+		errnum = ECANCELED;
+	}
+	int r = err_set(e, (int)errnum, kind == ERR__COUNT || kind == ERR_NONE ? ERR_HOST : kind, "%s",
+			msg);
+
+	e->command = !str_eq(reason, "other");
 	return r;
 }
 
@@ -307,11 +318,8 @@ static int watch(struct session *x, pid_t pid, struct err *e)
 
 static uint32_t exit_code_of(const struct err *e)
 {
-	if (e->errnum == 0) {
-		return 0;
-	}
-	return strstr(e->msg, "not found") || strstr(e->msg, "o such file") ? 127 :
-	       strstr(e->msg, "ermission denied") || strstr(e->msg, "xec format") ? 126 : 125;
+	return e->errnum == 0 ? 0 : !e->command ? 125 :
+	       e->errnum == ENOENT || e->errnum == ENOTDIR ? 127 : 126;
 }
 
 static void made(struct call *c, const struct err *error)

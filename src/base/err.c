@@ -140,3 +140,10 @@ enum err_code err_code_parse(const char *name)
 	}
 	return c;
 }
+
+const char *err_reason(const struct err *e)
+{
+	return !e->command ? "other" :
+	       e->errnum == ENOENT || e->errnum == ENOTDIR ? "command-not-found" :
+							     "command-not-executable";
+}

@@ -85,6 +85,12 @@ void err_clear(struct err *e);
  */
 const char *err_text(const struct err *e, char *out, size_t out_bytes);
 
+/*
+ * Why a command did not run, for programs that start a runtime (docs/formats/runtime-log.md):
+ * "command-not-found", "command-not-executable" or "other".
+ */
+const char *err_reason(const struct err *e);
+
 /* The code for a bare errno, where no one said more. */
 enum err_code err_code_of_errno(int errnum);
 

@@ -126,14 +126,6 @@ int oci_print(json_t *own, struct err *e)
 	return 0;
 }
 
-/* For programs that start us: docs/formats/runtime-log.md. */
-static const char *reason_of(const struct err *e)
-{
-	return !e->command ? "other" :
-	       e->errnum == ENOENT || e->errnum == ENOTDIR ? "command-not-found" :
-							     "command-not-executable";
-}
-
 /* The same line for the log that the caller reads and for the person at the terminal. */
 static void report(const struct err *e, bool to_log)
 {
@@ -143,7 +135,7 @@ static void report(const struct err *e, bool to_log)
 	err_text(e, text, sizeof(text));
 	if (to_log) {
 		snprintf(number, sizeof(number), "%d", e->errnum);
-		log_error(text, "reason", reason_of(e), "code", err_codes[e->code].name, "errno",
+		log_error(text, "reason", err_reason(e), "code", err_codes[e->code].name, "errno",
 			  number);
 	}
 	fprintf(stderr, "holm-oci: %s\n", text);

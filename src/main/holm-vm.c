@@ -386,8 +386,9 @@ static const struct cmd root = {
 /* The caller's log gets the error, too. */
 static void report(int argc, char **argv, const struct err *e)
 {
-	char text[sizeof(e->msg) + sizeof(e->field) + 160];
+	char text[sizeof(e->msg) + sizeof(e->field) + 160], number[16];
 
+	(void)snprintf(number, sizeof(number), "%d", e->errnum);
 	for (int i = 1; i < argc; i++) {
 		const char *path = str_after(argv[i], "--log=");
 
@@ -397,7 +398,8 @@ static void report(int argc, char **argv, const struct err *e)
 
 		if (fd >= 0) {
 			log_setup("holm-vm", fd, LOG_FORMAT_JSON, LOG_LEVEL_WARN);
-			log_error(err_text(e, text, sizeof(text)));
+			log_error(err_text(e, text, sizeof(text)), "reason", err_reason(e), "code",
+				  err_codes[e->code].name, "errno", number);
 		}
 	}
 	fprintf(stderr, "holm-vm: %s\n", err_text(e, text, sizeof(text)));

@@ -119,6 +119,7 @@ int link_call(struct guest_link *l, enum guest_msg_type type, const void *msg,
 	if (r == 0 && m.errnum) {
 		r = err_set(e, (int)m.errnum, (enum err_code)m.code, "%s",
 			    m.message ? m.message : "the guest refused");
+		e->command = m.exit_code == 126 || m.exit_code == 127;
 	}
 	if (ret) {
 		*ret = m;

@@ -153,7 +153,7 @@ def test_exec_and_signals(shim):
     assert client.all()[3] == 5
     with pytest.raises(ShimError) as error:
         conn.call("exec", exec="b", process=s.process(["nothing"]), timeout=60)
-    assert error.value.reply["exit_code"] == 127
+    assert error.value.reply["reason"] == 1
     conn.call("signal", signal=signal.SIGKILL)
     status = conn.wait_state("exited")
     assert status["exit_code"] == 137 and status["signal"] == 9
