@@ -112,6 +112,10 @@ static int vmm_args(const struct vm_create *c, const struct vm_config *conf, con
 	r = r < 0 ? r : strv_addf(v, "--initrd=%s", p->agent_image);
 	r = r < 0 ? r : strv_addf(v, "--initrd=%s/modules.img", p->kernel);
 	r = r < 0 ? r : strv_add(v, "--cmdline=console=ttyS0 quiet panic=-1");
+	r = r < 0 ? r : strv_add(v, "--console=none");
+	r = r < 0 ? r : strv_addf(v, "--serial-file=%s/" VM_CONSOLE, dir);
+	r = r < 0 ? r : strv_add(v, "--die-with-parent");
+	r = r < 0 ? r : strv_add(v, "--no-reboot");
 	r = r < 0 ? r : strv_addf(v, "--memory=%llum", (unsigned long long)conf->memory_mib);
 	r = r < 0 ? r : strv_addf(v, "--cpus=%u", conf->cpus);
 	r = r < 0 ? r : conf->root_image ? strv_addf(v, "--disk=path=%s,ro", conf->root_image) :
@@ -123,7 +127,7 @@ static int start_vmm(const struct vm_create *c, const struct vm_config *conf,
 		     const struct vm_record *rec, const char *dir, pid_t *ret, struct err *e)
 {
 	auto_strv struct strv v = STRV_INIT;
-	auto_close int log_fd = open_log(rec->dir_fd, VM_CONSOLE);
+	auto_close int log_fd = open_log(rec->dir_fd, VM_LOG);
 
 	if (vmm_args(c, conf, dir, &v) < 0) {
 		return err_nomem(e);
@@ -150,7 +154,7 @@ static int vmm_died(const struct vm_record *rec, struct err *e)
 {
 	auto_buf struct buf text = BUF_INIT;
 
-	last_line(rec->dir_fd, VM_CONSOLE, &text);
+	last_line(rec->dir_fd, VM_LOG, &text);
 	return err_set(e, ECHILD, ERR_UNAVAILABLE, "the virtual machine ended at once: %s",
 		       buf_str(&text));
 }

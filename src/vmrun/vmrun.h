@@ -39,7 +39,8 @@ enum {
 /* In a machine's folder. */
 #define VM_STATE_FILE  "state.json"
 #define VM_VSOCK_FILE  "vsock"
-#define VM_CONSOLE     "console.log"
+#define VM_CONSOLE     "console.log"    /* of the guest's kernel */
+#define VM_LOG         "monitor.log"    /* what the monitor says itself */
 #define VM_ROOT_FILE   "root.erofs"
 
 struct vm_programs {
