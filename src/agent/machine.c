@@ -29,6 +29,7 @@
 
 #define MODULES_FOLDER "/lib/modules"
 #define MODULES_ORDER  "/lib/modules/order"
+#define RUNTIME        "/bin/holm-oci"
 #define ROOT           "/run/holm/root"     /* the container's; in its config, too */
 
 enum { DEVICE_WAIT_MS = 10000, ORDER_MAX = 65536 };
@@ -118,11 +119,48 @@ static void loopback_up(void)
 	}
 }
 
+static int copy_file(const char *from, const char *to)
+{
+	static char block[65536];
+	auto_close int in = sys_openat(AT_FDCWD, from, O_RDONLY, 0);
+	auto_close int out = sys_openat(AT_FDCWD, to, O_WRONLY | O_CREAT | O_EXCL, 0755);
+	int r = in < 0 ? in : out < 0 ? out : 0;
+	ssize_t n = 0;
+
+	while (r == 0 && (n = sys_read(in, block, sizeof(block))) > 0) {
+		r = sys_write_full(out, block, (size_t)n);
+	}
+	return r < 0 ? r : (int)MIN(n, (ssize_t)0);
+}
+
+/*
+ * The initramfs cannot be the old root of a pivot_root, which the runtime needs: what is still
+ * needed of it moves to a file system of its own, the rest gives its memory back.
+ */
+static int leave_initramfs(struct err *e)
+{
+	static const char *const gone[] = { "/lib", RUNTIME, "/init" };
+	int r = sys_mkdir_p(AT_FDCWD, "/new", 0755);
+
+	r = r < 0 ? r : sys_mount("root", "/new", "tmpfs", 0, "mode=0755");
+	r = r < 0 ? r : sys_mkdir_p(AT_FDCWD, "/new/bin", 0755);
+	r = r < 0 ? r : copy_file(RUNTIME, "/new" RUNTIME);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(gone); i++) {
+		r = sys_remove_tree(AT_FDCWD, gone[i]);
+	}
+	r = r < 0 ? r : sys_chdir("/new");
+	r = r < 0 ? r : sys_mount(".", "/", NULL, MS_MOVE, NULL);
+	r = r < 0 ? r : sys_chroot(".");
+	r = r < 0 ? r : sys_chdir("/");
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot leave the initramfs") : 0;
+}
+
 int machine_boot(struct err *e)
 {
-	int r = mount_all(e);
+	int r = load_modules(e);
 
-	r = r < 0 ? r : load_modules(e);
+	r = r < 0 ? r : leave_initramfs(e);
+	r = r < 0 ? r : mount_all(e);
 	if (r < 0) {
 		return r;
 	}

@@ -42,8 +42,8 @@ static const struct cmd_opt top_opts[] = {
 	  "taken, as callers of runc give it; a machine's limits are its size" },
 	{ 0, "engine", CMD_CHOICE, IN(engine), "NAME", "CPU engine of the monitor: auto, kvm, soft",
 	  .choices = engines, .dflt = "auto" },
-	{ 0, "kernel", CMD_STR, IN(kernel), "DIR", "a kernel, as \"holm-image kernel import\" makes it",
-	  .dflt = "/var/lib/holm/kernels/default", .complete = CMD_COMPLETE_DIR },
+	{ 0, "kernel", CMD_STR, IN(kernel), "DIR", "a kernel, as \"holm-image kernel import\" makes it; "
+	  "default: $HOLM_KERNEL, else /var/lib/holm/kernels/default", .complete = CMD_COMPLETE_DIR },
 	{ 0, "vmm", CMD_STR, IN(vmm), "PATH", "the monitor; usually beside this program",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "agent-image", CMD_STR, IN(agent_image), "PATH",
@@ -117,6 +117,13 @@ static const char *root_of(const struct cmd_call *call)
 	return ((const struct top_opts *)call->top)->root;
 }
 
+static const char *kernel_of(const struct top_opts *t)
+{
+	const char *kernel = getenv("HOLM_KERNEL");
+
+	return t->kernel ? t->kernel : kernel ? kernel : "/var/lib/holm/kernels/default";
+}
+
 /* A program that stands in this one's folder. */
 static char *beside(const char *given, const char *name)
 {
@@ -142,7 +149,7 @@ static int cmd_create(const struct cmd_call *call, struct err *e)
 		.root = t->root, .id = call->args[0], .bundle = o->bundle,
 		.pid_file = o->pid_file && *o->pid_file ? o->pid_file : NULL,
 		.console_socket = o->console_socket && *o->console_socket ? o->console_socket : NULL,
-		.programs = { .vmm = vmm, .agent_image = image, .kernel = t->kernel,
+		.programs = { .vmm = vmm, .agent_image = image, .kernel = kernel_of(t),
 			      .engine = engines[t->engine] },
 	};
 

@@ -15,7 +15,7 @@
 #include "sys/file.h"
 
 struct opts {
-	const char *state, *run, *socket, *oci, *shim, *image, *init, *net, *pasta, *boot_id;
+	const char *state, *run, *socket, *oci, *vm, *shim, *image, *init, *net, *pasta, *boot_id;
 	const char *cgroup_parent;
 	uint64_t    id_base;
 	int         log_level, log_format;
@@ -34,6 +34,8 @@ static const struct cmd_opt opts[] = {
 	{ 's', "socket", CMD_STR, IN(socket), "PATH", "where clients connect; default RUN/holm.sock",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "oci", CMD_STR, IN(oci), "PATH", "the OCI runtime; default holm-oci, beside this program or below ../libexec",
+	  .complete = CMD_COMPLETE_FILE },
+	{ 0, "vm", CMD_STR, IN(vm), "PATH", "the runtime of virtual machines; default holm-vm, as above",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "shim", CMD_STR, IN(shim), "PATH", "holm-shim; default beside this program",
 	  .complete = CMD_COMPLETE_FILE },
@@ -111,19 +113,20 @@ static int run(const struct cmd_call *call, struct err *e)
 	const struct opts *o = call->opts;
 	auto_free char *socket = o->socket ? str_dup(o->socket) : str_printf("%s/holm.sock", o->run);
 	auto_free char *oci = find_program(o->oci, "holm-oci");
+	auto_free char *vm = find_program(o->vm, "holm-vm");
 	auto_free char *shim = find_program(o->shim, "holm-shim");
 	auto_free char *image = find_program(o->image, "holm-image");
 	auto_free char *net = find_program(o->net, "holm-net");
 	int r = check(o, e);
 
-	if (r < 0 || !socket || !oci || !shim || !image || !net) {
+	if (r < 0 || !socket || !oci || !vm || !shim || !image || !net) {
 		return r < 0 ? r : err_nomem(e);
 	}
 	log_setup("holmd", 2, o->log_format == 1 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT,
 		  (enum log_level)o->log_level);
 	struct node_conf conf = {
 		.state_dir = o->state, .run_dir = o->run, .socket = socket,
-		.listen_fd = notify_listen_fd(), .oci = oci, .shim = shim, .image = image,
+		.listen_fd = notify_listen_fd(), .oci = oci, .vm = vm, .shim = shim, .image = image,
 		.init = find_init(o->init), .net = net, .pasta = o->pasta, .boot_id = o->boot_id,
 		.id_base = (uint32_t)o->id_base, .systemd_cgroup = o->systemd_cgroup,
 		.debug = o->shim_debug, .cgroup_parent = o->cgroup_parent ? o->cgroup_parent :

@@ -60,8 +60,11 @@ static int mount_image(struct instance *i, struct arena *a, const struct oci_ima
 	if (upper_rd < 0) {
 		return err_set(e, -upper_rd, ERR_HOST, "%s", root);
 	}
+	/* A machine has its own users: it gets the image's ids as they are. */
+	bool vm = i->spec.isolation == ISOLATION_VM;
 	struct rootfs_opts o = {
-		.ids = { .base = (uint32_t)i->status.id_base, .count = (uint32_t)i->status.id_count },
+		.ids = { .base = (uint32_t)i->status.id_base,
+			 .count = vm ? 0 : (uint32_t)i->status.id_count },
 		.upper_fd = upper_rd,
 		.no_sync = i->spec.auto_remove,
 	};
@@ -78,8 +81,9 @@ static int mount_image(struct instance *i, struct arena *a, const struct oci_ima
 /* A folder of the host, seen through the instance's ids. */
 static int mount_rootfs(struct instance *i, struct err *e)
 {
+	bool vm = i->spec.isolation == ISOLATION_VM;
 	struct idmap map = { .base = (uint32_t)i->status.id_base,
-			     .count = (uint32_t)i->status.id_count };
+			     .count = vm ? 0 : (uint32_t)i->status.id_count };
 	auto_close int userns = -1;
 	auto_close int dir = sys_openat(AT_FDCWD, i->spec.rootfs, O_PATH | O_DIRECTORY, 0);
 

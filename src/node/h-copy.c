@@ -238,12 +238,16 @@ static int copy(struct api_call *c, bool in, struct err *e)
 
 static int h_copy_out(struct api_call *c, struct err *e)
 {
-	return copy(c, false, e);
+	int r = instance_need_container(c->instance, "cp", e);
+
+	return r < 0 ? r : copy(c, false, e);
 }
 
 static int h_copy_in(struct api_call *c, struct err *e)
 {
-	return copy(c, true, e);
+	int r = instance_need_container(c->instance, "cp", e);
+
+	return r < 0 ? r : copy(c, true, e);
 }
 
 static const struct api_route routes[] = {

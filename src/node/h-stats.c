@@ -102,7 +102,8 @@ static void read_network(const struct instance *i, struct stats *s)
 	size_t len;
 
 	snprintf(path, sizeof(path), "/proc/%llu/net/dev", (unsigned long long)i->status.pid);
-	if (i->spec.network == NETWORK_HOST || sys_read_file(AT_FDCWD, path, 65536, &b) < 0) {
+	if (i->spec.network == NETWORK_HOST || i->spec.isolation == ISOLATION_VM ||
+	    sys_read_file(AT_FDCWD, path, 65536, &b) < 0) {
 		return;
 	}
 	text = buf_str(&b);
@@ -389,6 +390,10 @@ static void on_pids(struct instance *i, const struct shim_reply *reply, const st
 static int h_top(struct api_call *c, struct err *e)
 {
 	struct shim_empty m = { 0 };
+
+	if (instance_need_container(c->instance, "top", e) < 0) {
+		return -e->errnum;
+	}
 	struct held_call *h = instance_active(c->instance) ? hold_call(c, e) : NULL;
 
 	if (!h) {

@@ -431,6 +431,24 @@ char *instance_log_path(const struct instance *i)
 	return str_printf("%s/instances/%s/output.log", i->node->conf.state_dir, i->id);
 }
 
+const char *instance_runtime(const struct instance *i)
+{
+	return i->spec.isolation == ISOLATION_VM ? i->node->conf.vm : i->node->conf.oci;
+}
+
+char *instance_runtime_root(const struct instance *i)
+{
+	return str_printf("%s/%s", i->node->conf.run_dir,
+			  i->spec.isolation == ISOLATION_VM ? "vm" : "oci");
+}
+
+int instance_need_container(const struct instance *i, const char *what, struct err *e)
+{
+	return i->spec.isolation != ISOLATION_VM ? 0 :
+	       err_set(e, ENOTSUP, ERR_UNSUPPORTED, "%s: instance %s is a virtual machine, which "
+		       "cannot do this yet", what, i->name);
+}
+
 /* --- As the API shows it --- */
 
 struct view {

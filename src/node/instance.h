@@ -265,4 +265,12 @@ char *instance_run_dir(const struct instance *i) must_check;    /* goes with a r
 char *instance_state_dir(const struct instance *i) must_check;
 char *instance_log_path(const struct instance *i) must_check;
 
+/* The runtime that makes it, and the folder where that keeps its records. */
+const char *instance_runtime(const struct instance *i);
+char *instance_runtime_root(const struct instance *i) must_check;
+
+/* What reaches into a container from the host: ERR_UNSUPPORTED for a virtual machine. */
+int instance_need_container(const struct instance *i, const char *what,
+			    struct err *e) must_check;
+
 #endif

@@ -326,10 +326,11 @@ static void clean_up(struct instance *i)
 {
 	const struct node_conf *c = &i->node->conf;
 	auto_strv struct strv args = STRV_INIT;
+	auto_free char *root = instance_runtime_root(i);
 	struct err e = ERR_INIT;
-	int r = strv_add(&args, c->oci);
+	int r = root ? strv_add(&args, instance_runtime(i)) : -ENOMEM;
 
-	r = r ? r : strv_addf(&args, "--root=%s/oci", c->run_dir);
+	r = r ? r : strv_addf(&args, "--root=%s", root);
 	r = r || !c->systemd_cgroup ? r : strv_add(&args, "--systemd-cgroup");
 	r = r ? r : strv_add(&args, "delete");
 	r = r ? r : strv_add(&args, "--force");

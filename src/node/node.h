@@ -33,6 +33,7 @@ struct node_conf {
 	const char *socket;         /* path; NULL with listen_fd */
 	int         listen_fd;      /* -1: made by us at `socket` */
 	const char *oci;            /* path of the runtime */
+	const char *vm;             /* of holm-vm, the runtime of virtual machines */
 	const char *shim;           /* of holm-shim */
 	const char *image;          /* of holm-image */
 	const char *init;           /* of a small init for --init; NULL: none */

@@ -465,16 +465,16 @@ static int open_run_dir(struct instance *i, int *ret_fd, struct err *e)
 static int add_args(struct strv *v, struct instance *i, const char *dir)
 {
 	const struct node_conf *c = &i->node->conf;
-	auto_free char *log = instance_log_path(i);
-	int r = log ? 0 : -ENOMEM;
+	auto_free char *log = instance_log_path(i), *root = instance_runtime_root(i);
+	int r = log && root ? 0 : -ENOMEM;
 
 	r = r ? r : strv_add(v, c->shim);
 	r = r ? r : strv_add(v, "--foreground");
 	r = r ? r : strv_add(v, "--listen-fd=3");
 	r = r ? r : strv_addf(v, "--bundle=%s/bundle", dir);
 	r = r ? r : strv_addf(v, "--dir=%s", dir);
-	r = r ? r : strv_addf(v, "--oci=%s", c->oci);
-	r = r ? r : strv_addf(v, "--oci-root=%s/oci", c->run_dir);
+	r = r ? r : strv_addf(v, "--oci=%s", instance_runtime(i));
+	r = r ? r : strv_addf(v, "--oci-root=%s", root);
 	r = r ? r : strv_addf(v, "--epoch=%llu", (unsigned long long)i->node->epoch);
 	if (!i->spec.log.off) {
 		r = r ? r : strv_addf(v, "--log=%s", log);
@@ -510,7 +510,9 @@ static int start_process(struct shim *s, int dir_fd, const char *dir, struct err
 		return err_nomem(e);
 	}
 	int fds[] = { -1, -1, log_fd, listen_fd };
-	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	/* Where the runtime of virtual machines finds a kernel. */
+	auto_free char *kernel = str_printf("HOLM_KERNEL=%s/kernels/default", i->node->conf.state_dir);
+	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", kernel, NULL };
 	struct bundle_job job = { .instance = i, .dir = dir };
 	struct loop_spawn spec = {
 		.argv = args.v, .envp = env, .fds = fds, .n_fds = ARRAY_LEN(fds),

@@ -278,6 +278,29 @@ static int check_text_fields(const struct instance_spec *s, struct err *e)
 	return r;
 }
 
+/* What a virtual machine cannot be given yet is refused by name. */
+static int check_vm(const struct instance_spec *s, struct err *e)
+{
+	const struct {
+		bool        asked;
+		const char *field, *what;
+	} refused[] = {
+		{ s->network != NETWORK_NONE, "/network", "virtual machines have no network yet: give "
+		  "\"none\"" },
+		{ s->userns == USERNS_HOST, "/userns", "a virtual machine has its own users" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+		if (refused[i].asked) {
+			int r = err_set(e, ENOTSUP, ERR_UNSUPPORTED, "%s: %s", refused[i].field,
+					refused[i].what);
+
+			return r;
+		}
+	}
+	return 0;
+}
+
 static int check_spec(const void *obj, struct err *e)
 {
 	const struct instance_spec *s = obj;
@@ -289,9 +312,13 @@ static int check_spec(const void *obj, struct err *e)
 	if (!s->image == !s->rootfs) {
 		return err_field(e, "/image", "give an image, or a rootfs, and not both");
 	}
-	if (s->isolation == ISOLATION_VM) {
-		err_clear(e);
-		r = err_set(e, ENOTSUP, ERR_UNSUPPORTED, "virtual machines are not there yet");
+	for (size_t i = 0; i < s->annotations.n; i++) {
+		if (str_after(s->annotations.v[i].key, "org.holm.")) {
+			return err_field(e, "/annotations", "%.60s: org.holm. is ours",
+					 s->annotations.v[i].key);
+		}
+	}
+	if (s->isolation == ISOLATION_VM && (r = check_vm(s, e)) < 0) {
 		return r;
 	}
 	if (s->auto_remove && s->restart.policy != RESTART_NO) {

@@ -114,6 +114,8 @@ static int vmm_args(const struct vm_create *c, const struct vm_config *conf, con
 	r = r < 0 ? r : strv_add(v, "--cmdline=console=ttyS0 quiet panic=-1");
 	r = r < 0 ? r : strv_add(v, "--console=none");
 	r = r < 0 ? r : strv_addf(v, "--serial-file=%s/" VM_CONSOLE, dir);
+	r = r < 0 ? r : strv_addf(v, "--uid=%u", conf->uid);
+	r = r < 0 ? r : strv_addf(v, "--gid=%u", conf->uid);
 	r = r < 0 ? r : strv_add(v, "--die-with-parent");
 	r = r < 0 ? r : strv_add(v, "--no-reboot");
 	r = r < 0 ? r : strv_addf(v, "--memory=%llum", (unsigned long long)conf->memory_mib);
@@ -403,6 +405,17 @@ static int start_machine(const struct vm_create *c, const struct vm_config *conf
 	return r;
 }
 
+static int check_kernel(const char *kernel, struct err *e)
+{
+	auto_free char *path = str_printf("%s/vmlinuz", kernel);
+	struct stat st;
+	int r = path ? sys_fstatat(AT_FDCWD, path, &st, 0) : -ENOMEM;
+
+	return r < 0 ? err_set(e, -r, ERR_NOT_FOUND, "no kernel in %s: import one with \"holm kernel "
+			       "import\", for example Debian's package linux-image-cloud-amd64", kernel) :
+		       0;
+}
+
 int vm_create(const struct vm_create *c, struct err *e)
 {
 	struct vm_config conf;
@@ -414,8 +427,9 @@ int vm_create(const struct vm_create *c, struct err *e)
 	if (!bundle || !dir) {
 		return err_set(e, ENOENT, ERR_NOT_FOUND, "bundle: %s", c->bundle ? c->bundle : ".");
 	}
-	int r = vm_config_read(bundle, &conf, e);
+	int r = check_kernel(c->programs.kernel, e);
 
+	r = r < 0 ? r : vm_config_read(bundle, &conf, e);
 	if (r < 0) {
 		return r;
 	}

@@ -22,6 +22,7 @@ class Machine:
         self.folder, self.rootfs = folder, rootfs
         self.bundle = folder / "bundle"
         self.bundle.mkdir()
+        (folder / "vmlinuz").touch()
         self.id = f"vmrun-{os.getpid()}-{folder.name[-8:]}".replace("_", "-")
         self.env = dict(os.environ, HOLM_PROGRAMS=str(BIN))
 
@@ -29,7 +30,7 @@ class Machine:
         kw.setdefault("timeout", 60)
         return subprocess.run(
             [str(BIN / "holm-vm"), "--root", str(self.folder / "state"), "--vmm",
-             str(HERE / "stand_in.py"), "--kernel", "/nowhere", "--agent-image", "/nowhere",
+             str(HERE / "stand_in.py"), "--kernel", str(self.folder), "--agent-image", "/nowhere",
              *args], capture_output=True, text=True, check=False, env=self.env, **kw)
 
     def config(self, args, change=None, **process):
@@ -72,7 +73,7 @@ def test_life(machine):
             [str(BIN / "holm-vm"), "--root", str(machine.folder / "state"), "--vmm",
              str(HERE / "stand_in.py"), "create", "--bundle", str(machine.bundle), "--pid-file",
              str(machine.folder / "pid"), machine.id], stdin=subprocess.DEVNULL, stdout=f, stderr=f,
-            env=machine.env, timeout=60, check=False)
+            env=dict(machine.env, HOLM_KERNEL=str(machine.folder)), timeout=60, check=False)
     assert r.returncode == 0, out.read_text()
     state = machine.state()
     pid = int((machine.folder / "pid").read_text())
@@ -96,6 +97,8 @@ exec {programs}/holm-vm --vmm {HERE}/stand_in.py "$@"
 """)
     wrapper.chmod(0o755)
     monkeypatch.setenv("HOLM_PROGRAMS", programs)
+    monkeypatch.setenv("HOLM_KERNEL", str(tmp_path))
+    (tmp_path / "vmlinuz").touch()
 
     def build(args, **kw):
         made.append(Shim(programs, str(tmp_path), busybox_rootfs, args, runtime=str(wrapper), **kw))
@@ -191,6 +194,14 @@ def test_what_is_refused_leaves_nothing(machine, change, text):
     assert not state.exists() or os.listdir(state) == []
 
 
+def test_no_kernel(machine):
+    machine.config(["true"])
+    (machine.folder / "vmlinuz").unlink()
+    r = machine.run("create", "--bundle", str(machine.bundle), machine.id)
+    assert r.returncode == 1 and "holm kernel import" in r.stderr
+    assert not (machine.folder / "state").exists()
+
+
 def test_a_monitor_that_does_not_start(machine):
     machine.config(["true"])
     machine.env["STAND_IN_FAILS"] = "1"
@@ -210,7 +221,7 @@ def test_files_that_the_host_binds(machine):
             [str(BIN / "holm-vm"), "--root", str(machine.folder / "state"), "--vmm",
              str(HERE / "stand_in.py"), "create", "--bundle", str(machine.bundle), "--pid-file",
              str(machine.folder / "pid"), machine.id], stdin=subprocess.DEVNULL, stdout=f, stderr=f,
-            env=machine.env, timeout=60, check=True)
+            env=dict(machine.env, HOLM_KERNEL=str(machine.folder)), timeout=60, check=True)
     machine.run("start", machine.id)
     wait_gone(int((machine.folder / "pid").read_text()))
     assert out.read_text() == "bound\n"
