@@ -34,7 +34,7 @@ struct cli_opts {
 
 extern const struct cmd cli_root;
 
-extern const struct cmd cli_attach, cli_cp, cli_create, cli_events, cli_exec, cli_image, cli_info,
+extern const struct cmd cli_attach, cli_cp, cli_create, cli_events, cli_exec, cli_image, cli_kernel, cli_info,
 	cli_inspect, cli_kill, cli_login, cli_logout, cli_logs, cli_pause, cli_ps, cli_rename,
 	cli_restart, cli_resume, cli_rm, cli_run, cli_start, cli_stats, cli_stop, cli_top,
 	cli_update, cli_version, cli_wait, cli_load, cli_pull, cli_push, cli_save, cli_images,
@@ -81,6 +81,10 @@ int cli_print_template(const char *format, const json_t *value, struct err *e) m
 
 /* True for "json" and its spellings, which mean --json. */
 bool cli_wants_json(const char *format);
+
+/* Send a file ("-": standard input) as the body of an operation; prints the names that come. */
+int cli_upload(const struct cmd_call *call, const char *path, const char *type, const char *file,
+	       bool quiet, struct err *e) must_check;
 
 /*
  * Run `one` for every argument, a few at a time and each in a process of its own; what it prints

@@ -52,7 +52,7 @@ static const struct cmd *const commands[] = {
 	&cli_run, &cli_create, &cli_start, &cli_stop, &cli_restart, &cli_kill, &cli_pause,
 	&cli_resume, &cli_rm, &cli_exec, &cli_attach, &cli_cp, &cli_rename, &cli_update, &cli_wait,
 	&cli_ps, &cli_logs, &cli_inspect, &cli_stats, &cli_top, &cli_events, &cli_info, &cli_version,
-	&cli_image, &cli_images, &cli_pull, &cli_push, &cli_load, &cli_save, &cli_tag, &cli_rmi,
+	&cli_image, &cli_images, &cli_kernel, &cli_pull, &cli_push, &cli_load, &cli_save, &cli_tag, &cli_rmi,
 	&cli_login, &cli_logout, &cli_complete,
 };
 

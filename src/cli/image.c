@@ -140,8 +140,10 @@ static const struct cmd_opt save_table[] = {
 };
 #undef IN
 
-static int upload(const struct cmd_call *call, const char *path, const char *file, bool quiet,
-		  struct err *e)
+#define TAR "application/x-tar"
+
+int cli_upload(const struct cmd_call *call, const char *path, const char *type, const char *file,
+	       bool quiet, struct err *e)
 {
 	bool own = file && !str_eq(file, "-");
 	auto_close int fd = own ? sys_openat(AT_FDCWD, file, O_RDONLY, 0) : sys_dup(STDIN_FILENO);
@@ -155,7 +157,7 @@ static int upload(const struct cmd_call *call, const char *path, const char *fil
 			       "standard input is a terminal; name a file with --input, or use a pipe");
 	}
 	struct http_call c = { .socket = cli_socket(call), .method = "POST", .path = path,
-			       .body_fd = fd, .content_type = "application/x-tar" };
+			       .body_fd = fd, .content_type = type };
 	auto_json json_t *op = NULL, *result = NULL;
 	int r = http_json(&c, &op, e);
 
@@ -180,7 +182,7 @@ static int cmd_load(const struct cmd_call *call, struct err *e)
 
 	buf_add_str(&path, "/v1/images/load");
 	http_query(&path, "name", o->name);
-	return upload(call, buf_str(&path), o->file, o->quiet, e);
+	return cli_upload(call, buf_str(&path), TAR, o->file, o->quiet, e);
 }
 
 static int cmd_import(const struct cmd_call *call, struct err *e)
@@ -190,7 +192,7 @@ static int cmd_import(const struct cmd_call *call, struct err *e)
 
 	buf_add_str(&path, "/v1/images/import");
 	http_query(&path, "name", call->args[1]);
-	return upload(call, buf_str(&path), call->args[0], o->quiet, e);
+	return cli_upload(call, buf_str(&path), TAR, call->args[0], o->quiet, e);
 }
 
 static int save_to(const struct cmd_call *call, const char *path, int fd, struct err *e)

@@ -4,7 +4,7 @@
  * takes the kernel and notes each module with the modules that it depends on, the second
  * writes those that are needed, each after what it depends on.
  */
-#include "image/kernel-read.h"
+#include "image/kernel-private.h"
 
 #include <archive.h>
 #include <archive_entry.h>

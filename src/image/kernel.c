@@ -6,7 +6,6 @@
  */
 #include "image/kernel.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -14,11 +13,9 @@
 #include <sys/file.h>
 
 #include "base/fd.h"
-#include "image/kernel-read.h"
+#include "image/kernel-private.h"
 #include "image/worker.h"
 #include "sys/file.h"
-
-#define NEW_PREFIX ".new-"
 
 static const struct confine kernel_confine = {
 	.name = "kernel reader", .memory_bytes = UINT64_C(1) << 30, .files = 32,
@@ -39,38 +36,15 @@ static int read_main(struct worker *w, void *ud, struct err *e)
 	return r < 0 ? r : worker_line(w, name, e);
 }
 
-/* Names in the folder that `keep` likes, sorted. */
-static int names(int dir_fd, bool (*keep)(const char *name), struct strv *ret, struct err *e)
-{
-	struct dirent **list = NULL;
-	struct fd_path path = fd_path(dir_fd);
-	int n = scandir(path.text, &list, NULL, alphasort);
-	int r = n < 0 ? err_set(e, errno, ERR_HOST, "reading the folder of kernels") : 0;
-
-	for (int i = 0; i < n; i++) {
-		if (r == 0 && keep(list[i]->d_name) && strv_add(ret, list[i]->d_name) < 0) {
-			r = err_nomem(e);
-		}
-		free(list[i]);
-	}
-	free(list);
-	return r;
-}
-
 static bool is_left_over(const char *name)
 {
-	return str_after(name, NEW_PREFIX) != NULL;
-}
-
-static bool is_kernel(const char *name)
-{
-	return name_valid(name) && !str_eq(name, KERNEL_DEFAULT);
+	return str_after(name, KERNEL__NEW) != NULL;
 }
 
 static int remove_left_overs(int dir_fd, struct err *e)
 {
 	auto_strv struct strv left = STRV_INIT;
-	int r = names(dir_fd, is_left_over, &left, e);
+	int r = kernel__names(dir_fd, is_left_over, &left, e);
 
 	for (size_t i = 0; r == 0 && i < left.n; i++) {
 		r = sys_remove_tree(dir_fd, left.v[i]);
@@ -115,7 +89,7 @@ static int fill(int new_fd, const struct kernel_import *job, struct progress *p,
 /* A link is replaced in one step, too. */
 static int make_default(int dir_fd, const char *name)
 {
-	static const char link[] = NEW_PREFIX "default";
+	static const char link[] = KERNEL__NEW "default";
 	int r = sys_unlinkat(dir_fd, link, 0);
 
 	r = r == -ENOENT ? 0 : r;
@@ -148,10 +122,10 @@ int kernel_import(int dir_fd, const struct kernel_import *job, struct progress *
 		  struct err *e)
 {
 	auto_strv struct strv said = STRV_INIT;
-	char from[] = NEW_PREFIX "kernel";
+	char from[] = KERNEL__NEW "kernel";
 	int r = 0;
 
-	if (job->name && !is_kernel(job->name)) {
+	if (job->name && !kernel__name_valid(job->name)) {
 		return err_field(e, "name", "\"%.60s\" is not a valid name", job->name);
 	}
 	auto_close int lock_fd = sys_openat(dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
@@ -168,7 +142,7 @@ int kernel_import(int dir_fd, const struct kernel_import *job, struct progress *
 			 fill(new_fd, job, p, &said, e);
 	const char *name = job->name ? job->name : said.n ? said.v[0] : "";
 
-	if (r == 0 && !is_kernel(name)) {
+	if (r == 0 && !kernel__name_valid(name)) {
 		r = err_set(e, EPROTO, ERR_INVALID, "the kernel has no usable release; give --name");
 	}
 	r = r < 0 ? r : put_in_place(dir_fd, from, name, e);
@@ -178,40 +152,4 @@ int kernel_import(int dir_fd, const struct kernel_import *job, struct progress *
 	}
 	*ret_name = str_dup(name);
 	return *ret_name ? 0 : err_nomem(e);
-}
-
-int kernel_list(int dir_fd, struct strv *ret, char **ret_default, struct err *e)
-{
-	char target[KERNEL_NAME_MAX + 64];
-	ssize_t n = sys_readlinkat(dir_fd, KERNEL_DEFAULT, target, sizeof(target) - 1);
-	int r = names(dir_fd, is_kernel, ret, e);
-
-	*ret_default = NULL;
-	if (r == 0 && n > 0) {
-		target[n] = '\0';
-		*ret_default = strv_has(ret, target) ? str_dup(target) : NULL;
-	}
-	return r;
-}
-
-int kernel_remove(int dir_fd, const char *name, struct err *e)
-{
-	auto_strv struct strv all = STRV_INIT;
-	auto_free char *dflt = NULL;
-	int r = kernel_list(dir_fd, &all, &dflt, e);
-
-	if (r < 0) {
-		return r;
-	}
-	if (!strv_has(&all, name)) {
-		return err_set(e, ENOENT, ERR_NOT_FOUND, "no kernel %.60s", name);
-	}
-	if (str_eq0(dflt, name)) {
-		r = sys_unlinkat(dir_fd, KERNEL_DEFAULT, 0);
-	}
-	/* Away in one step, then piece by piece. */
-	r = r < 0 ? r : sys_renameat2(dir_fd, name, dir_fd, NEW_PREFIX "removed", 0);
-	r = r < 0 ? r : sys_fsync(dir_fd);
-	r = r < 0 ? r : sys_remove_tree(dir_fd, NEW_PREFIX "removed");
-	return r < 0 ? err_set(e, -r, ERR_HOST, "removing the kernel %s", name) : 0;
 }

@@ -376,7 +376,7 @@ static void on_done(void *ud, const struct buf *result, const struct err *e)
 		op_end(op, NULL, io->err.errnum ? &io->err : e);
 	} else {
 		op_end(op, result_of(io), NULL);
-		node_event(op->node, "image", strchr(op->action, '.') + 1, op->target, op->target, NULL);
+		node_event(op->node, str_after(op->action, "kernel.") ? "kernel" : "image", strchr(op->action, '.') + 1, op->target, op->target, NULL);
 	}
 }
 
@@ -454,6 +454,7 @@ static int image_op_new(struct api_call *c, const char *target, struct image_op 
 	if (!io->images || strv_add(&io->args, conf->image) < 0 ||
 	    strv_addf(&io->args, "--store=%s/images", conf->state_dir) < 0 ||
 	    strv_add(&io->args, "--progress-fd=3") < 0 ||
+	    (str_after(c->route->action, "kernel.") && strv_add(&io->args, "kernel") < 0) ||
 	    strv_add(&io->args, strchr(c->route->action, '.') + 1) < 0) {
 		image_op_free(io);
 		return err_nomem(e);
@@ -633,6 +634,22 @@ static int h_load(struct api_call *c, struct err *e)
 	r = r < 0 || import ? r : add_arg(io, "name", q->name);
 	r = r < 0 ? r : add_arg(io, NULL, "-");
 	r = r < 0 || !import ? r : add_arg(io, NULL, q->name);
+	return image_op_go(c, io, r, true, e);
+}
+
+static int h_kernel_import(struct api_call *c, struct err *e)
+{
+	const struct load_query *q = c->query;
+	struct image_op *io = NULL;
+	int r = check_word(q->name, "/name", e);
+
+	r = r < 0 ? r : image_op_new(c, q->name ? q->name : "kernel", &io, e);
+	if (r < 0) {
+		return r;
+	}
+	r = strv_addf(&io->args, "--kernels=%s/kernels", c->node->conf.state_dir);
+	r = r < 0 ? r : add_arg(io, "name", q->name);
+	r = r < 0 ? r : add_arg(io, NULL, "-");
 	return image_op_go(c, io, r, true, e);
 }
 
@@ -846,6 +863,9 @@ static const struct api_route routes[] = {
 	{ "POST", "/v1/images/import", "image.import", API_ACCEPTED | API_BODY_STREAM, h_load,
 	  .query = &load_table, .reply = &op_table, .consumes = TAR,
 	  .doc = "Make an image from a tar of a root file system." },
+	{ "POST", "/v1/kernels/import", "kernel.import", API_ACCEPTED | API_BODY_STREAM,
+	  h_kernel_import, .query = &load_table, .reply = &op_table, .consumes = "application/octet-stream",
+	  .doc = "Add a kernel for virtual machines: a package of Debian, or a bare kernel." },
 	{ "GET", "/v1/images/save", "image.save", API_STREAM, h_save, .query = &save_table,
 	  .produces = TAR, .doc = "Images as an archive." },
 	{ "POST", "/v1/images/prune", "image.prune", 0, h_prune, .body = &prune_table,

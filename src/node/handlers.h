@@ -6,7 +6,7 @@
 #include "node/api.h"
 
 extern const struct api_routes instance_routes, life_routes, exec_routes, log_routes, stats_routes,
-	copy_routes, image_routes, system_routes;
+	copy_routes, image_routes, kernel_routes, system_routes;
 
 /* For calls that need the instance to run now. ERR_CONFLICT. */
 int need_running(const struct instance *i, struct err *e) must_check;
