@@ -12,7 +12,7 @@ struct kernel_opts {
 
 #define IN(m) offsetof(struct kernel_opts, m)
 static const struct cmd_opt import_table[] = {
-	{ 0, "name", CMD_STR, IN(name), "NAME", "instead of the kernel's release" },
+	{ 0, "name", CMD_STR, IN(name), "NAME", "in place of its own release" },
 	{ 'q', "quiet", CMD_FLAG, IN(quiet), NULL, "no progress" },
 };
 static const struct cmd_opt ls_table[] = {

@@ -21,7 +21,7 @@ struct kernel_opts {
 		  .dflt = "/var/lib/holm/kernels", .complete = CMD_COMPLETE_DIR }
 static const struct cmd_opt import_opts[] = {
 	DIR_OPT,
-	{ 0, "name", CMD_STR, IN(name), "NAME", "instead of the kernel's release" },
+	{ 0, "name", CMD_STR, IN(name), "NAME", "in place of its own release" },
 };
 static const struct cmd_opt ls_opts[] = {
 	DIR_OPT,

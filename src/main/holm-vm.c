@@ -31,7 +31,7 @@ static const char *const engines[] = { "auto", "kvm", "soft", NULL };
 
 #define IN(m) offsetof(struct top_opts, m)
 static const struct cmd_opt top_opts[] = {
-	{ 0, "root", CMD_STR, IN(root), "DIR", "folder of the machines' state", .dflt = "/run/holm-vm",
+	{ 0, "root", CMD_STR, IN(root), "DIR", "folder of what is kept of machines", .dflt = "/run/holm-vm",
 	  .complete = CMD_COMPLETE_DIR },
 	{ 0, "log", CMD_STR, IN(log), "FILE", "write the log to this file",
 	  .complete = CMD_COMPLETE_FILE },
@@ -39,15 +39,15 @@ static const struct cmd_opt top_opts[] = {
 	  .choices = log_formats, .dflt = "text" },
 	{ 0, "debug", CMD_FLAG, IN(debug), NULL, "log more" },
 	{ 0, "systemd-cgroup", CMD_FLAG, IN(systemd_cgroup), NULL,
-	  "taken, as callers of runc give it; a machine's limits are its size" },
+	  "taken, as callers of runc give it; the limits of a machine are its size" },
 	{ 0, "engine", CMD_CHOICE, IN(engine), "NAME", "CPU engine of the monitor: auto, kvm, soft",
 	  .choices = engines, .dflt = "auto" },
-	{ 0, "kernel", CMD_STR, IN(kernel), "DIR", "a kernel, as \"holm-image kernel import\" makes it; "
+	{ 0, "kernel", CMD_STR, IN(kernel), "DIR", "a kernel as holm-image makes it; "
 	  "default: $HOLM_KERNEL, else /var/lib/holm/kernels/default", .complete = CMD_COMPLETE_DIR },
 	{ 0, "vmm", CMD_STR, IN(vmm), "PATH", "the monitor; usually beside this program",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "agent-image", CMD_STR, IN(agent_image), "PATH",
-	  "archive with the guest's programs; usually beside this program",
+	  "archive with the programs of the guest; usually beside this program",
 	  .complete = CMD_COMPLETE_FILE },
 };
 #undef IN
@@ -64,7 +64,7 @@ struct create_opts_vm {
 	  .complete = CMD_COMPLETE_DIR }, \
 	{ 0, "console-socket", CMD_STR, IN(console_socket), "SOCKET", \
 	  "unix socket that gets the master of the terminal", .complete = CMD_COMPLETE_FILE }, \
-	{ 0, "pid-file", CMD_STR, IN(pid_file), "FILE", "write the proxy's process id to this file", \
+	{ 0, "pid-file", CMD_STR, IN(pid_file), "FILE", "write the process id of the proxy to this file", \
 	  .complete = CMD_COMPLETE_FILE }, \
 	{ 0, "no-pivot", CMD_FLAG, IN(no_pivot), NULL, "taken; it means nothing here" }, \
 	{ 0, "no-new-keyring", CMD_FLAG, IN(no_new_keyring), NULL, "taken; it means nothing here" }, \
@@ -87,7 +87,7 @@ static const struct cmd_opt exec_opts[] = {
 	  .flags = CMD_REQUIRED, .complete = CMD_COMPLETE_FILE },
 	{ 0, "console-socket", CMD_STR, IN(console_socket), "SOCKET",
 	  "unix socket that gets the master of the terminal", .complete = CMD_COMPLETE_FILE },
-	{ 0, "pid-file", CMD_STR, IN(pid_file), "FILE", "write the proxy's process id to this file",
+	{ 0, "pid-file", CMD_STR, IN(pid_file), "FILE", "write the process id of the proxy to this file",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 'd', "detach", CMD_FLAG, IN(detach), NULL, "leave it running" },
 };
@@ -364,7 +364,7 @@ static const struct cmd *const commands[] = {
 	&(const struct cmd){ .name = "delete", ONE, OPTS(delete_opts, struct flag_opts),
 	  .run = cmd_delete, .help = "remove a container and its machine" },
 	&(const struct cmd){ .name = "events", ONE, OPTS(events_opts, struct flag_opts),
-	  .run = cmd_events, .help = "print the container's counters" },
+	  .run = cmd_events, .help = "print the counters of a container" },
 	&(const struct cmd){ .name = "exec", ONE, OPTS(exec_opts, struct exec_opts_vm),
 	  .run = cmd_exec, .help = "run one more process in a container" },
 	&(const struct cmd){ .name = "kill", .args = "CONTAINER [SIGNAL]", .min_args = 1, .max_args = 2,

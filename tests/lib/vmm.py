@@ -31,9 +31,9 @@ def run(*args, **kw):
 
 
 def stock_kernel():
-    """The folder of the unpacked package: boot/vmlinuz-*, lib/modules."""
+    """The folder of the unpacked package: boot/vmlinuz-*, lib/modules; and the package itself."""
     name = re.search(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", PACKAGE))[1]
-    folder = CACHE / f"package-{name}"
+    folder = CACHE / f"unpacked-{name}"
     if not folder.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         temporary = pathlib.Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
@@ -41,11 +41,15 @@ def stock_kernel():
             temporary.chmod(0o755)
             run("apt-get", "download", name, cwd=temporary)
             run("dpkg-deb", "-x", next(temporary.glob("*.deb")), temporary)
-            next(temporary.glob("*.deb")).unlink()
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def stock_package():
+    """The package as it came."""
+    return next(stock_kernel().glob("*.deb"))
 
 
 def newc(entries):

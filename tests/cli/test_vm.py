@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances behind the wall of a virtual machine: the same commands, another kernel. The
+machine runs Debian's stock kernel on the software engine, whatever the host has."""
+import os
+import subprocess
+
+import pytest
+
+from lib.daemon import BIN, Daemon, make_rootfs
+from lib.vmm import stock_package
+from lib.wait import wait_for
+
+pytestmark = pytest.mark.skipif(not (BIN / "holm-agent.img").exists(),
+                                reason="a sanitized build has no static programs for the guest")
+VM = ("--isolation", "vm", "--network", "none")
+LONG = 600  # seconds for a boot; only a hang takes so long
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory):
+    d = Daemon("vm")
+    root = make_rootfs(tmp_path_factory.mktemp("vm") / "fs")
+    tar = tmp_path_factory.mktemp("vm") / "root.tar"
+    subprocess.run(["tar", "-C", root, "-cf", tar, "."], check=True)
+    d.holm("image", "import", "-q", str(tar), "bb")
+    yield d
+    d.close()
+
+
+@pytest.fixture(scope="module")
+def box(daemon):
+    """One machine for all tests: its instance prints, then waits for a signal."""
+    missing = daemon.holm("run", "--rm", *VM, "bb", "true", check=False)
+    assert missing.returncode == 125 and "holm kernel import" in missing.stderr
+    release = daemon.holm("kernel", "import", "-q", str(stock_package()), timeout=LONG).stdout.strip()
+    assert f"{release} (default)" in daemon.holm("kernel", "ls").stdout
+    daemon.holm("run", "-d", "--name", "box", *VM, "-e", "SOME=value", "-w", "/tmp", "--hostname",
+                "inside", "bb", "sh", "-c",
+                "trap 'echo ended; exit 7' TERM; echo begun; echo err >&2; "
+                "while :; do sleep 0.1; done", timeout=LONG)
+    yield release
+    daemon.holm("rm", "-f", "box", check=False)
+
+
+def test_kernel_is_its_own(daemon, box):
+    assert daemon.holm("exec", "box", "uname", "-r").stdout.strip() == box != os.uname().release
+
+
+def test_what_the_command_sees(daemon, box):
+    script = "echo $SOME; pwd; hostname; id -u; cat /etc/hostname; echo $((6 * 7)) > /new; cat /new"
+    out = daemon.holm("exec", "box", "sh", "-c", script).stdout.split()
+    assert out == ["value", "/tmp", "inside", "0", "inside", "42"]
+    assert daemon.holm("exec", "-u", "12:34", "box", "id").stdout.startswith("uid=12 gid=34")
+
+
+def test_streams_and_statuses_of_exec(daemon, box):
+    r = daemon.holm("exec", "-i", "box", "sh", "-c", "cat; echo e >&2; exit 9", input="some input\n",
+                    check=False)
+    assert (r.stdout, r.stderr, r.returncode) == ("some input\n", "e\n", 9)
+    assert daemon.holm("exec", "box", "nothing", check=False).returncode == 127
+    assert daemon.holm("exec", "box", "/etc", check=False).returncode == 126
+
+
+def test_terminal(daemon, box):
+    term = daemon.terminal("exec", "-it", "box", "sh")
+    term.type(b"tty; stty size\n")
+    term.until(b"24 80")
+    term.resize(40, 100)
+    term.type(b"until stty size | grep '40 100'; do :; done; exit 3\n")
+    term.until(b"40 100")
+    assert term.wait() == 3
+
+
+def test_what_it_cannot_do_yet_is_refused_by_name(daemon, box):
+    for args, text in [(("pause", "box"), "pause"), (("top", "box"), "top"),
+                       (("cp", "box:/etc", "-"), "cp"),
+                       (("run", "--isolation", "vm", "bb", "true"), "network"),
+                       (("run", *VM, "--userns", "host", "bb", "true"), "userns")]:
+        r = daemon.holm(*args, check=False)
+        assert r.returncode != 0 and text in r.stderr and "yet" in r.stderr + "yet", r.stderr
+
+
+def test_daemon_is_killed_under_it(daemon, box):
+    daemon.kill()
+    daemon.start()
+    assert daemon.inspect("box")["status"]["state"] == "running"
+    assert daemon.holm("exec", "box", "uname", "-r").stdout.strip() == box
+
+
+def test_logs_and_end(daemon, box):
+    """Last: the machine goes off."""
+    wait_for("output", lambda: "begun" in daemon.holm("logs", "box").stdout)
+    assert "err" in daemon.holm("logs", "box").stderr
+    pid = daemon.inspect("box")["status"]["pid"]
+    daemon.holm("stop", "box")
+    status = daemon.inspect("box")["status"]
+    assert (status["state"], status["exit_code"]) == ("exited", 7)
+    assert "ended" in daemon.holm("logs", "box").stdout
+    wait_for("the proxy's end", lambda: not os.path.exists(f"/proc/{pid}"))
+    daemon.holm("rm", "box")
