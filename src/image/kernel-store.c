@@ -2,9 +2,9 @@
 /* The folder of kernels: what is in it, and taking out of it. */
 #include <dirent.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/fd.h"
 #include "image/kernel-private.h"
 #include "image/kernel.h"
 #include "sys/file.h"
@@ -14,20 +14,27 @@ bool kernel__name_valid(const char *name)
 	return name_valid(name) && !str_eq(name, KERNEL_DEFAULT);
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 int kernel__names(int dir_fd, bool (*keep)(const char *name), struct strv *ret, struct err *e)
 {
-	struct dirent **list = NULL;
-	struct fd_path path = fd_path(dir_fd);
-	int n = scandir(path.text, &list, NULL, alphasort);
-	int r = n < 0 ? err_set(e, errno, ERR_HOST, "reading the folder of kernels") : 0;
+	DIR *dir = NULL;
+	const struct dirent *entry;
+	int r = sys_opendir(dir_fd, ".", &dir);
 
-	for (int i = 0; i < n; i++) {
-		if (r == 0 && keep(list[i]->d_name) && strv_add(ret, list[i]->d_name) < 0) {
-			r = err_nomem(e);
-		}
-		free(list[i]);
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "reading the folder of kernels");
 	}
-	free(list);
+	while (r == 0 && (entry = readdir(dir))) {
+		r = keep(entry->d_name) && strv_add(ret, entry->d_name) < 0 ? err_nomem(e) : 0;
+	}
+	(void)closedir(dir); /* only read */
+	if (ret->n > 1) {
+		qsort(ret->v, ret->n, sizeof(*ret->v), by_name);
+	}
 	return r;
 }
 

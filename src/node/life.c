@@ -15,6 +15,7 @@
 #include "sys/proc.h"
 
 enum {
+	VM_START_MS = 620000,      /* a machine boots slowly on a host that has much to do */
 	STOP_TIMEOUT_S   = 10,
 	BACKOFF_FIRST_MS = 100,
 	BACKOFF_LAST_S   = 60,
@@ -442,6 +443,9 @@ static int send_start(struct instance *i, struct err *e)
 	struct shim_start m = { .rows = i->rows, .cols = i->cols, .network = STRV_INIT };
 	int r = 0;
 
+	if (i->spec.isolation == ISOLATION_VM) {
+		m.timeout_ms = VM_START_MS;
+	}
 	if (i->spec.network == NETWORK_USER) {
 		r = pasta_helper_args(&m.network, i->node->conf.net, i->node->conf.pasta);
 	}

@@ -282,10 +282,12 @@ static noreturn_fn void become_process(int ready_fd, struct proxy_conf *p)
 
 static int wait_agent(const struct vm_record *rec, pid_t vmm, struct guest_link *ret, struct err *e)
 {
-	for (int ms = 0; ms < VM_BOOT_TIMEOUT_S * 1000; ms += POLL_MS) {
+	uint64_t until = clock_now_ns() + VM_BOOT_TIMEOUT_S * NS_PER_SEC;
+
+	while (clock_now_ns() < until) {
 		int r = link_open(rec->dir_fd, VM_VSOCK_FILE, ret, e);
 
-		if (r != -ECONNREFUSED) {
+		if (r != -ECONNREFUSED && r != -EAGAIN) { /* a guest without its driver yet is silent */
 			return r;
 		}
 		err_clear(e);

@@ -27,7 +27,7 @@
 
 enum {
 	VM_FILES_MAX       = 64,
-	VM_BOOT_TIMEOUT_S  = 120,
+	VM_BOOT_TIMEOUT_S  = 600,
 	VM_MEMORY_DEFAULT  = 512,      /* MiB */
 	VM_MEMORY_MIN      = 128,
 	VM_UID_DEFAULT     = 64712,    /* where the config maps no ids */
