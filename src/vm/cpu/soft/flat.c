@@ -58,6 +58,12 @@ void flat_init(struct soft_cpu *c)
 	memset(c, 0, sizeof(*c));
 	for (unsigned k = 0; k < SOFT_TLB_ENTRIES; k++) {
 		c->tlb_none[k].tag_read = c->tlb_none[k].tag_write = BIT(63);
+		c->tlb_kernel[k] = c->tlb_none[k];
+	}
+	for (uint64_t at = flat_base; at < flat_base + flat_bytes; at += GMEM_PAGE_BYTES) {
+		struct soft_tlb_entry *e = &c->tlb_kernel[at >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1)];
+
+		e->tag_read = e->tag_write = at;
 	}
 	c->tlb = c->tlb_none;
 	c->mode = INSN_MODE_64;

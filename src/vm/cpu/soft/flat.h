@@ -16,7 +16,8 @@ struct flat_fault {
 extern uint64_t flat_base, flat_bytes;
 extern struct flat_fault flat_last;
 
-/* A vCPU in 64-bit mode at CPL 3 whose every access comes here. */
+/* A vCPU in 64-bit mode at CPL 3 whose every access comes here; with its `tlb` set to tlb_kernel
+ * instead of tlb_none those that stay inside a page hit the TLB. */
 void flat_init(struct soft_cpu *c);
 
 /* Runs fn(c, i); false if it faulted, flat_last tells how. */

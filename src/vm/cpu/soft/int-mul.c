@@ -341,11 +341,14 @@ void op_aam(struct soft_cpu *c, const struct insn *i)
 	SET_2(c, i, CPU_RAX, (unsigned)(al / base) << 8 | al % base);
 }
 
-void op_aad(struct soft_cpu *c, unused_arg const struct insn *i)
+/* The flags are those of the addition, also the ones that the manuals leave open. */
+void op_aad(struct soft_cpu *c, const struct insn *i)
 {
 	uint16_t ax = (uint16_t)c->s.gpr[CPU_RAX];
-	uint8_t  al = (uint8_t)(ax + (ax >> 8) * (uint8_t)i->imm);
+	uint8_t  al = (uint8_t)ax, product = (uint8_t)((ax >> 8) * (uint8_t)i->imm);
+	unsigned fl = 0;
 
-	c->flags = flags_of_byte(al);
+	__asm__("addb %2, %0\n\t" FLAGS_OUT : "+q"(al), "=&a"(fl) : "q"(product) : "cc");
+	c->flags = (uint16_t)fl;
 	SET_2(c, i, CPU_RAX, al);
 }

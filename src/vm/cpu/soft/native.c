@@ -370,6 +370,10 @@ void native_bind(struct insn *i, enum insn_mode mode)
 		i->fn = op_fwait;
 		return;
 	}
+	i->fn = native__fast(i, mode);
+	if (i->fn) {
+		return;
+	}
 	s = native__stub(i, mode);
 	if (!s) {
 		i->fn = op_ud;

@@ -81,6 +81,9 @@ struct native_stub {
 	bool     control;                /* x87, but leaves its pointers alone */
 };
 
+/* A function by hand for a decoded instruction, where there is one. */
+insn_fn *native__fast(const struct insn *i, enum insn_mode mode);
+
 /* Is this an address in a stub? */
 bool native__is_stub(uint64_t rip);
 
