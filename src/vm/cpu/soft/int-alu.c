@@ -126,10 +126,30 @@ ALU(xor)
 		u_##N a = LOAD(N, c, i); \
 		(void)do_##as##_##N(a, (u_##N)i->imm, &c->flags); \
 	}
+#define COMPARE_SIMPLE(N, op, as) \
+	INT_FN(op##_s_r_##N) \
+	{ \
+		u_##N a = simple_load_##N(c, i); \
+		(void)do_##as##_##N(a, GET_##N(c, i, i->reg), &c->flags); \
+	} \
+	INT_FN(op##_s_imm_##N) \
+	{ \
+		u_##N a = simple_load_##N(c, i); \
+		(void)do_##as##_##N(a, (u_##N)i->imm, &c->flags); \
+	}
+SIMPLE_LOAD(1)
+SIMPLE_LOAD(2)
+SIMPLE_LOAD(4)
+SIMPLE_LOAD(8)
 #define COMPARE(op, as) \
 	INT_SIZES(COMPARE_FORMS, op, as) \
+	INT_SIZES(COMPARE_SIMPLE, op, as) \
 	INT_PICKER(pick_##op##_rm_r) \
 	{ \
+		static insn_fn *const simple[] = BY_SIZE(op##_s_r); \
+		if (int_simple(i, mode)) { \
+			return simple[int_size(i)]; \
+		} \
 		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_r), BY_SIZE(op##_m_r) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	} \
@@ -140,6 +160,10 @@ ALU(xor)
 	} \
 	INT_PICKER(pick_##op##_rm_imm) \
 	{ \
+		static insn_fn *const simple[] = BY_SIZE(op##_s_imm); \
+		if (int_simple(i, mode)) { \
+			return simple[int_size(i)]; \
+		} \
 		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_imm), BY_SIZE(op##_m_imm) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	}

@@ -78,6 +78,38 @@ static inline uint64_t int_linear(struct soft_cpu *c, const struct insn *i, unsi
 #define LOAD(N, c, i) ((u_##N)soft_load(c, int_linear(c, i, N, SOFT_READ), N))
 #define STORE(N, c, i, v) soft_store(c, int_linear(c, i, N, SOFT_WRITE), N, v)
 
+/*
+ * The commonest address, a register and a displacement in 64-bit mode, has forms of its own for
+ * the commonest instructions: a hit in the TLB says already that the address is canonical.
+ */
+static inline bool int_simple(const struct insn *i, enum insn_mode mode)
+{
+	return mode == INSN_MODE_64 && i->rm == INSN_NONE && i->ad_bytes == 8 && i->base < 16 &&
+	       i->index == INSN_NONE && i->seg < CPU_FS;
+}
+
+#define SIMPLE_LOAD(N) \
+	static inline u_##N simple_load_##N(struct soft_cpu *c, const struct insn *i) \
+	{ \
+		uint64_t at = c->s.gpr[i->base] + (uint64_t)(int64_t)i->disp; \
+		const struct soft_tlb_entry *e = soft__tlb(c, at); \
+		if (__builtin_expect(at - e->tag_read <= GMEM_PAGE_BYTES - N, 1)) { \
+			return *(const m_##N *)(at + e->addend); \
+		} \
+		return (u_##N)soft_load(c, soft_linear(c, i->seg, at, N, SOFT_READ), N); \
+	}
+#define SIMPLE_STORE(N) \
+	static inline void simple_store_##N(struct soft_cpu *c, const struct insn *i, u_##N v) \
+	{ \
+		uint64_t at = c->s.gpr[i->base] + (uint64_t)(int64_t)i->disp; \
+		const struct soft_tlb_entry *e = soft__tlb(c, at); \
+		if (__builtin_expect(at - e->tag_write <= GMEM_PAGE_BYTES - N, 1)) { \
+			*(m_##N *)(at + e->addend) = v; \
+			return; \
+		} \
+		soft_store(c, soft_linear(c, i->seg, at, N, SOFT_WRITE), N, v); \
+	}
+
 /* Host address of memory that is read and then written, NULL if that is not plain RAM; the
  * write is then checked already. */
 static inline void *int_rmw(struct soft_cpu *c, uint64_t linear, unsigned bytes)

@@ -78,8 +78,37 @@ void op_clflush(struct soft_cpu *c, const struct insn *i)
 	}
 INT_SIZES(MOV_FORMS, 0)
 
+SIMPLE_LOAD(1)
+SIMPLE_LOAD(2)
+SIMPLE_LOAD(4)
+SIMPLE_LOAD(8)
+SIMPLE_STORE(1)
+SIMPLE_STORE(2)
+SIMPLE_STORE(4)
+SIMPLE_STORE(8)
+#define MOV_SIMPLE(N, unused) \
+	INT_FN(mov_r_s_##N) \
+	{ \
+		u_##N v = simple_load_##N(c, i); \
+		SET_##N(c, i, i->reg, v); \
+	} \
+	INT_FN(mov_s_r_##N) \
+	{ \
+		simple_store_##N(c, i, GET_##N(c, i, i->reg)); \
+	} \
+	INT_FN(mov_s_imm_##N) \
+	{ \
+		simple_store_##N(c, i, (u_##N)i->imm); \
+	}
+INT_SIZES(MOV_SIMPLE, 0)
+
 INT_PICKER(pick_mov_rm_r)
 {
+	static insn_fn *const simple[] = BY_SIZE(mov_s_r);
+
+	if (int_simple(i, mode)) {
+		return simple[int_size(i)];
+	}
 	static insn_fn *const fns[][4] = { BY_SIZE(mov_rm_r), BY_SIZE(mov_m_r) };
 
 	return fns[int_form(i)][int_size(i)];
@@ -87,6 +116,11 @@ INT_PICKER(pick_mov_rm_r)
 
 INT_PICKER(pick_mov_r_rm)
 {
+	static insn_fn *const simple[] = BY_SIZE(mov_r_s);
+
+	if (int_simple(i, mode)) {
+		return simple[int_size(i)];
+	}
 	static insn_fn *const fns[][4] = { BY_SIZE(mov_r_rm), BY_SIZE(mov_r_m) };
 
 	return fns[int_form(i)][int_size(i)];
@@ -94,6 +128,11 @@ INT_PICKER(pick_mov_r_rm)
 
 INT_PICKER(pick_mov_rm_imm)
 {
+	static insn_fn *const simple[] = BY_SIZE(mov_s_imm);
+
+	if (int_simple(i, mode)) {
+		return simple[int_size(i)];
+	}
 	static insn_fn *const fns[][4] = { BY_SIZE(mov_rm_imm), BY_SIZE(mov_m_imm) };
 
 	return fns[int_form(i)][int_size(i)];
@@ -150,9 +189,18 @@ INT_PICKER(pick_lea)
 		as##_##S v = (as##_##S)LOAD(S, c, i); \
 		SET_##N(c, i, i->reg, (u_##N)(as##_##N)v); \
 	}
+#define WIDEN_SIMPLE(op, S, as) \
+	INT_FN(op##_s_4) \
+	{ \
+		as##_##S v = (as##_##S)simple_load_##S(c, i); \
+		SET_4(c, i, i->reg, (u_4)(as##_4)v); \
+	}
 #define WIDEN_PICKER(op) \
 	INT_PICKER(pick_##op) \
 	{ \
+		if (i->op_bytes == 4 && int_simple(i, mode)) { \
+			return op##_s_4; \
+		} \
 		static insn_fn *const fns[][4] = { BY_WORD(op##_rm), BY_WORD(op##_m) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
@@ -160,6 +208,10 @@ INT_WORDS(WIDEN, movzx_b, 1, u)
 INT_WORDS(WIDEN, movsx_b, 1, s)
 INT_WORDS(WIDEN, movzx_w, 2, u)
 INT_WORDS(WIDEN, movsx_w, 2, s)
+WIDEN_SIMPLE(movzx_b, 1, u)
+WIDEN_SIMPLE(movsx_b, 1, s)
+WIDEN_SIMPLE(movzx_w, 2, u)
+WIDEN_SIMPLE(movsx_w, 2, s)
 WIDEN_PICKER(movzx_b)
 WIDEN_PICKER(movsx_b)
 WIDEN_PICKER(movzx_w)
