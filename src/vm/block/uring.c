@@ -150,6 +150,20 @@ static int restrict_ring(struct io_uring *ring, int fd)
 	return r < 0 ? r : ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
+int block__ring_make(struct io_uring *ring, unsigned depth, int fd)
+{
+	int r = io_uring_queue_init(depth, ring, IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP);
+
+	if (r < 0) {
+		return r;
+	}
+	r = restrict_ring(ring, fd);
+	if (r < 0) {
+		io_uring_queue_exit(ring);
+	}
+	return r;
+}
+
 static void uring_close(void *way)
 {
 	struct uring *u = way;
@@ -172,12 +186,9 @@ static int uring_open(struct block *b, unsigned depth, void **ret)
 	u->depth = depth;
 	list_init(&u->waiting);
 
-	int r = io_uring_queue_init(depth, &u->ring, IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP);
+	int r = block__ring_make(&u->ring, depth, b->fd);
 
-	if (r == 0) {
-		u->made = true;
-		r = restrict_ring(&u->ring, b->fd);
-	}
+	u->made = r >= 0;
 	if (r >= 0) {
 		r = loop_fd_new(b->loop, u->ring.ring_fd, LOOP_IN, on_ring, u, &u->source);
 	}

@@ -32,6 +32,13 @@ struct block {
 	uint8_t                    *zeroes;        /* ZEROES_BYTES, never written */
 };
 
+/*
+ * A ring that can do with `fd`, as its only file, what disks need, and nothing else. For the
+ * way and its test; io_uring_queue_exit() ends it.
+ */
+struct io_uring;
+int block__ring_make(struct io_uring *ring, unsigned depth, int fd) must_check;
+
 /* The call of r->io returned `result`: bytes, 0 or -errno. On the loop's thread. */
 void block__returned(struct block *b, struct block_req *r, int result);
 

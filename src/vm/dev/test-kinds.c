@@ -66,7 +66,7 @@ void kind_init(struct kind_rig *k, size_t kind, bool uring)
 	switch (desc->virtio_id) {
 	case VIRTIO_ID_BLOCK: {
 		struct blk_conf conf = { .disk = { .fd = rig_file(1 << 20),
-						   .way = uring ? BLOCK_URING : BLOCK_THREADS } };
+						   .way = uring ? BLOCK_AUTO : BLOCK_THREADS } };
 
 		rig_init(&k->r, desc, &conf);
 		break;
