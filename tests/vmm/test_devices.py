@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from lib.vmm import PATIENCE, Machine, module
+from lib.vmm import PATIENCE, Machine, module, stock_kernel
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
            "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console", "virtio-rng",
@@ -206,12 +206,15 @@ def test_stock_drivers(tmp_path, netns):
     untouched = hashlib.md5(second.read_bytes()).hexdigest()
     serial.write_text("")
     gift = os.urandom(PAYLOAD)
+    # Before the network is left: the kernel's package may have to be fetched.
+    files = [*[module(name) for name in MODULES], echo_program(tmp_path)]
+    kernel = next(stock_kernel().glob("boot/vmlinuz-*"))
     with network(netns):
         server = Server(gift)
         m = Machine(tmp_path, SCRIPT, "--console", "virtio", "--serial-file", serial,
                     "--disk", f"path={disk},serial=first", "--disk", f"path={second},ro",
                     "--net", "tap=tap0", "--vsock", f"path={vsock}", cmdline="quiet",
-                    files=[*[module(name) for name in MODULES], echo_program(tmp_path)])
+                    files=files, kernel=kernel)
     try:
         wait_text(serial, "vsock: listening", m.process)
         assert connect(vsock, 9) is None
