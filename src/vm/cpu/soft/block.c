@@ -203,15 +203,11 @@ static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
 		atomic_fetch_and(&page->writers, ~self);
 		mask &= ~self;
 	}
-	for (unsigned i = 0; mask >> i; i++) {
-		if (mask >> i & 1) {
-			soft_post_page(c->eng->cpus[i], gpa, SOFT_REQ_WRITES);
-		}
+	for (uint64_t m = mask; m; m &= m - 1) {
+		soft_post_page(c->eng->cpus[__builtin_ctzll(m)], gpa, SOFT_REQ_WRITES);
 	}
-	for (unsigned i = 0; mask >> i; i++) {
-		if (mask >> i & 1) {
-			soft_wait_served(c, c->eng->cpus[i]);
-		}
+	for (uint64_t m = mask; m; m &= m - 1) {
+		soft_wait_served(c, c->eng->cpus[__builtin_ctzll(m)]);
 	}
 }
 

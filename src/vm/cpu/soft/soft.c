@@ -46,13 +46,8 @@ static void memory_written(void *ctx, gpa_t first, uint64_t bytes)
 			continue;
 		}
 		mask = atomic_load_explicit(&page->code, memory_order_relaxed);
-		for (unsigned i = 0; mask >> i; i++) {
-			if (mask >> i & 1) {
-				soft_post_page(eng->cpus[i], at, SOFT_REQ_CODE);
-			}
-			if (i == 63) {
-				break;
-			}
+		for (; mask; mask &= mask - 1) {
+			soft_post_page(eng->cpus[__builtin_ctzll(mask)], at, SOFT_REQ_CODE);
 		}
 	}
 }

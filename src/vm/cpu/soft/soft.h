@@ -6,7 +6,8 @@
  *	native.c     instructions that run on the host's own unit, registers and flags swapped in
  *	int.c        integer instructions by hand, for speed
  *	flow.c       jumps, calls, stack; far.c: between segments; string.c
- *	system.c     control registers, descriptor tables; msr.c, io.c, xsave.c, pv.c
+ *	system.c     descriptor tables, TLB, counters; control.c, syscall.c, msr.c, io.c, xsave.c,
+ *	             pv.c, cmpxchg.c, vector.c
  *	seg.c        segments and their descriptors; task.c: task switches
  *	mmu.c        the page walk; tlb.c: the software TLB; access.c: checked accesses
  *	fault.c      exceptions and interrupts: delivery in every mode
