@@ -385,11 +385,20 @@ void native_bind(struct insn *i, enum insn_mode mode)
 
 /* --- Those that are about the state itself --- */
 
+static void need_sse_or_avx(struct soft_cpu *c, const struct insn *i)
+{
+	if (i->prefix & INSN_VEX) {
+		native_need_avx(c);
+	} else {
+		native_need_sse(c);
+	}
+}
+
 void op_ldmxcsr(struct soft_cpu *c, const struct insn *i)
 {
 	uint32_t v = 0, mask = 0;
 
-	native_need_sse(c);
+	need_sse_or_avx(c, i);
 	v = LOAD(4, c, i);
 	memcpy(&mask, c->s.xsave + X_MXCSR_MASK, 4);
 	if (v & ~mask) {
@@ -402,7 +411,7 @@ void op_stmxcsr(struct soft_cpu *c, const struct insn *i)
 {
 	uint32_t v = 0;
 
-	native_need_sse(c);
+	need_sse_or_avx(c, i);
 	memcpy(&v, c->s.xsave + X_MXCSR, 4);
 	STORE(4, c, i, v);
 }
