@@ -709,14 +709,19 @@ GUEST halves
 	movabs $0x0102030405060708, %rax
 	movq %rax, %xmm7
 	movq %rax, %xmm15
+	fninit
+	fldpi
 	mov $AT(1f), %eax
 	mov %rax, %dr0
 	mov $0xfec00000, %edi
 	movl $0x18, (%rdi)
 	movl $0x8055, 0x10(%rdi)
-	X2WRITE 0x3e0, $0xb
-	X2WRITE 0x320, $0x43
-	X2WRITE 0x380, $3000000       /* runs out in the other half */
+	X2WRITE 0x320, $0x40043
+	rdtsc
+	add $8000000, %eax            /* comes in the other half */
+	adc $0, %edx
+	mov $0x6e0, %ecx
+	wrmsr
 	X2WRITE 0x3f0, $0x45          /* pending */
 	X2WRITE 0x80, $0x20
 	mov $3, %ecx
@@ -727,6 +732,7 @@ GUEST halves
 	mov %dr0, %r9
 	movq %xmm7, %r10
 	movq %xmm15, %r11
+	fistpl DATA
 	mov $0xc0000102, %ecx
 	rdmsr
 	mov %eax, %r12d
@@ -737,11 +743,11 @@ GUEST halves
 	movl $0x18, (%rdi)
 	mov 0x10(%rdi), %r15d
 	mov %cr8, %rsi
-	sti
-2:	hlt
+2:	sti
+	hlt
+	cli
 	cmpl $2, COUNT
 	jb 2b
-	cli
 	mov $X2(0x390), %ecx
 	rdmsr
 	xor %ecx, %ecx

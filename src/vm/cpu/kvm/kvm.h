@@ -57,6 +57,7 @@ struct kvm_vcpu {
 	struct vcpu_debug debug;
 	uint64_t        skip_rip;       /* breakpoint that was reported: pass it once */
 	bool            skip;
+	bool            over;           /* this step passes it */
 	struct vcpu    *helper;         /* gap.c */
 	uint64_t        gaps;           /* instructions that were stepped there */
 	struct cpu_cpuid *cpuid;        /* as it was given: for the helper */

@@ -160,9 +160,6 @@ static int get_xsave(struct kvm_vcpu *v, struct cpu_state *s)
 		return r;
 	}
 	memcpy(s->xsave, area.bytes, sizeof(s->xsave));
-	memcpy(&bv, s->xsave + 512, sizeof(bv));
-	bv &= CPU_XCR0_X87 | CPU_XCR0_SSE | CPU_XCR0_AVX;
-	memcpy(s->xsave + 512, &bv, sizeof(bv));
 	s->xcr0 = CPU_XCR0_X87;
 	if (v->has_xsave && sys_ioctl(v->fd, KVM_GET_XCRS, &xcrs) == 0) {
 		for (uint32_t i = 0; i < xcrs.nr_xcrs && i < KVM_MAX_XCRS; i++) {
@@ -171,6 +168,10 @@ static int get_xsave(struct kvm_vcpu *v, struct cpu_state *s)
 			}
 		}
 	}
+	/* KVM writes what components hold also where it says that they are as after reset; so
+	 * they are said to be there, and whoever changes one need not look. */
+	bv = CPU_XCR0_X87 | CPU_XCR0_SSE | s->xcr0;
+	memcpy(s->xsave + 512, &bv, sizeof(bv));
 	return 0;
 }
 

@@ -211,28 +211,41 @@ static int failed(const struct kvm_vcpu *v, struct err *e, const char *what, uin
 
 enum { GO_ON = 0, STOP = 1 };
 
-static int exit_debug(struct kvm_vcpu *v, enum vcpu_stop *ret)
-{
-	uint64_t pc = v->run->debug.arch.pc;
+static int apply_debug(struct kvm_vcpu *v, struct err *e);
 
+static bool at_breakpoint(const struct kvm_vcpu *v, uint64_t pc)
+{
 	for (unsigned i = 0; i < v->debug.n_breakpoints; i++) {
-		if (v->debug.breakpoints[i] == pc && !(v->skip && v->skip_rip == pc)) {
-			v->skip = true;
-			v->skip_rip = pc;
-			*ret = VCPU_STOP_BREAKPOINT;
-			return STOP;
+		if (v->debug.breakpoints[i] == pc) {
+			return true;
 		}
 	}
-	v->skip = false;
+	return false;
+}
+
+/* The guest came to `pc`, by a step or onto a breakpoint. */
+static int came_to(struct kvm_vcpu *v, uint64_t pc, enum vcpu_stop *ret, struct err *e)
+{
+	bool over = v->over;
+
+	v->over = v->skip = false;
+	if (at_breakpoint(v, pc)) {
+		v->skip = true;
+		v->skip_rip = pc;
+		*ret = VCPU_STOP_BREAKPOINT;
+		return STOP;
+	}
 	if (v->debug.step) {
 		*ret = VCPU_STOP_STEPPED;
 		return STOP;
 	}
-	return GO_ON;
+	return over ? apply_debug(v, e) : GO_ON;
 }
 
 static int exit_internal(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 {
+	struct kvm_regs regs;
+
 	if (v->run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
 		return failed(v, e, "internal error", v->run->internal.suberror);
 	}
@@ -242,11 +255,11 @@ static int exit_internal(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 		*ret = VCPU_STOP_SHUTDOWN;
 		return STOP;
 	}
-	if (r == 0 && v->debug.step) {
-		*ret = VCPU_STOP_STEPPED;
-		return STOP;
+	if (r < 0 || !(v->debug.step || v->debug.n_breakpoints)) {
+		return r;
 	}
-	return r;
+	r = sys_ioctl(v->fd, KVM_GET_REGS, &regs);
+	return r < 0 ? kvm__fail(e, r, "read registers") : came_to(v, regs.rip, ret, e);
 }
 
 /* GO_ON, STOP with *ret, or -errno. */
@@ -263,7 +276,7 @@ static int handle(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 		ioapic_eoi(v->eng->ioapic, v->run->eoi.vector);
 		return GO_ON;
 	case KVM_EXIT_DEBUG:
-		return exit_debug(v, ret);
+		return came_to(v, v->run->debug.arch.pc, ret, e);
 	case KVM_EXIT_SHUTDOWN:
 	case KVM_EXIT_SYSTEM_EVENT:
 		*ret = VCPU_STOP_SHUTDOWN;
@@ -330,20 +343,36 @@ static int run(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 	}
 }
 
-static int apply_debug(struct kvm_vcpu *v, struct err *e);
+/* Before the first instruction: breakpoints are set, or the vCPU stands at one. */
+static int begin_debug(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
+{
+	struct kvm_regs regs;
+
+	if (!v->debug.step && !v->debug.n_breakpoints) {
+		return GO_ON;
+	}
+	int r = sys_ioctl(v->fd, KVM_GET_REGS, &regs);
+
+	if (r < 0) {
+		return kvm__fail(e, r, "read registers");
+	}
+	v->skip = v->skip && v->skip_rip == regs.rip;
+	if (!v->skip && at_breakpoint(v, regs.rip)) {
+		return came_to(v, regs.rip, ret, e);
+	}
+	return apply_debug(v, e);
+}
 
 int kvm__vcpu_run(struct vcpu *vcpu, enum vcpu_stop *ret, struct err *e)
 {
 	struct kvm_vcpu *v = kvm_vcpu(vcpu);
-	int r = v->debug.step || v->debug.n_breakpoints ? apply_debug(v, e) : 0;
+	int r = begin_debug(v, ret, e);
 
-	if (r < 0) {
-		*ret = VCPU_STOP_FAILED;
-		return r;
+	if (r == GO_ON) {
+		atomic_store(&v->tid, (pid_t)syscall(SYS_gettid));
+		r = run(v, ret, e);
+		atomic_store(&v->tid, 0);
 	}
-	atomic_store(&v->tid, (pid_t)syscall(SYS_gettid));
-	r = run(v, ret, e);
-	atomic_store(&v->tid, 0);
 	if (r < 0) {
 		*ret = VCPU_STOP_FAILED;
 	}
@@ -352,36 +381,29 @@ int kvm__vcpu_run(struct vcpu *vcpu, enum vcpu_stop *ret, struct err *e)
 
 /* --- Debugging --- */
 
-/* A breakpoint that was reported is passed with the resume flag, or by a step. */
+/*
+ * A breakpoint that was reported is passed by one step with no breakpoints set; then they are
+ * set again. With more of them than the processor has registers, every instruction is a step.
+ */
 static int apply_debug(struct kvm_vcpu *v, struct err *e)
 {
 	struct kvm_guest_debug dbg = { 0 };
 	const struct vcpu_debug *d = &v->debug;
-	struct kvm_regs regs;
-	int r = sys_ioctl(v->fd, KVM_GET_REGS, &regs);
-	bool many = d->n_breakpoints > HW_BREAKPOINTS;
 
-	if (r < 0) {
-		return kvm__fail(e, r, "read registers");
-	}
-	v->skip = v->skip && v->skip_rip == regs.rip;
-	if (d->step || many) {
+	v->over = v->skip;
+	if (d->step || v->over || d->n_breakpoints > HW_BREAKPOINTS) {
 		dbg.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
-	}
-	if (d->n_breakpoints && !many) {
-		dbg.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+	} else if (d->n_breakpoints) {
+		dbg.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
 		dbg.arch.debugreg[7] = 0x400;
 		for (unsigned i = 0; i < d->n_breakpoints; i++) {
 			dbg.arch.debugreg[i] = d->breakpoints[i];
 			dbg.arch.debugreg[7] |= UINT64_C(2) << i * 2;
 		}
 	}
-	if (v->skip) {
-		regs.rflags |= CPU_FLAG_RF;
-		r = sys_ioctl(v->fd, KVM_SET_REGS, &regs);
-	}
-	r = r < 0 ? r : sys_ioctl(v->fd, KVM_SET_GUEST_DEBUG, &dbg);
-	return r < 0 ? kvm__fail(e, r, "set breakpoints") : 0;
+	int r = sys_ioctl(v->fd, KVM_SET_GUEST_DEBUG, &dbg);
+
+	return r < 0 ? kvm__fail(e, r, "set breakpoints") : GO_ON;
 }
 
 int kvm__vcpu_debug(struct vcpu *vcpu, const struct vcpu_debug *d, struct err *e)
@@ -393,6 +415,7 @@ int kvm__vcpu_debug(struct vcpu *vcpu, const struct vcpu_debug *d, struct err *e
 			       VCPU_BREAKPOINTS_MAX);
 	}
 	v->debug = *d;
+	v->skip = v->skip && at_breakpoint(v, v->skip_rip);
 	return apply_debug(v, e);
 }
 
