@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sys/file.h"
 #include "vm/cpu/state-desc.h"
 #include "vm/irq/state-desc.h"
 
@@ -21,6 +22,42 @@ static void test_tables_are_sound(void **state)
 		if (state_desc_check(all[i], &e) < 0) {
 			fail_msg("%s", e.msg);
 		}
+	}
+}
+
+/* A table and those of the structs in it, each once. */
+static void doc_all(const struct state_desc *d, struct buf *b)
+{
+	char title[64];
+
+	(void)snprintf(title, sizeof(title), "\n### %s\n", d->name);
+	if (strstr(buf_str(b), title)) {
+		return;
+	}
+	state_doc(d, b);
+	for (size_t i = 0; i < d->n_fields; i++) {
+		if (d->fields[i].sub) {
+			doc_all(d->fields[i].sub, b);
+		}
+	}
+}
+
+/* docs/formats/state.md holds what the tables say; on failure the right text is printed. */
+static void test_the_document(void **state)
+{
+	(void)state;
+	const struct state_desc *const all[] = {
+		&cpu_state_desc, &clock_state_desc, &lapic_state_desc, &ioapic_state_desc,
+	};
+	auto_buf struct buf want = BUF_INIT, have = BUF_INIT;
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		doc_all(all[i], &want);
+	}
+	assert_int_equal(sys_read_file(AT_FDCWD, STATE_MD, 1 << 20, &have), 0);
+	if (!strstr(buf_str(&have), buf_str(&want))) {
+		(void)fputs(buf_str(&want), stdout);
+		fail_msg("docs/formats/state.md is not what the tables say");
 	}
 }
 
@@ -78,6 +115,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tables_are_sound),
+		cmocka_unit_test(test_the_document),
 		cmocka_unit_test(test_states_that_cannot_be),
 		cmocka_unit_test(test_ioapic),
 	};

@@ -12,7 +12,8 @@
 
 enum {
 	REG_ID = 0x20, REG_LVT_TIMER = 0x320, REG_INITIAL = 0x380, REG_CURRENT = 0x390,
-	REG_DIVIDE = 0x3e0, TIMER_MODE_SHIFT = 17,
+	REG_DIVIDE = 0x3e0, REG_ISR = 0x100, REG_IRR = 0x200, TIMER_MODE_SHIFT = 17,
+	LVT_MASKED = 1 << 16,
 };
 
 static uint32_t reg(const uint8_t *regs, unsigned off)
@@ -43,6 +44,21 @@ static void fix_id(const struct kvm_vcpu *v, uint64_t apic_base, uint8_t *regs, 
 	reg_set(regs, REG_ID, wide ? v->vcpu.id : v->vcpu.id << 24);
 }
 
+/*
+ * KVM raises a timer's interrupt when the vCPU is next entered; until then nothing in the page
+ * tells a one-shot count that just ended from one that was dealt with long ago. It is told as
+ * about to end: a guest can bear one too many, but not one too few.
+ */
+static bool one_shot_unseen(const uint8_t *regs)
+{
+	uint32_t lvt = reg(regs, REG_LVT_TIMER), vector = lvt & 0xff;
+	unsigned word = vector / 32 * 16;
+
+	return reg(regs, REG_INITIAL) && !reg(regs, REG_CURRENT) &&
+	       !(lvt & (LVT_MASKED | 3u << TIMER_MODE_SHIFT)) &&
+	       !((reg(regs, REG_IRR + word) | reg(regs, REG_ISR + word)) >> vector % 32 & 1);
+}
+
 static int lapic_read(struct kvm_vcpu *v, struct lapic_state *s)
 {
 	struct kvm_lapic_state k = { 0 };
@@ -66,6 +82,9 @@ static int lapic_read(struct kvm_vcpu *v, struct lapic_state *s)
 		s->tsc_deadline = 0;
 		s->timer_left_ns = reg(s->regs, REG_INITIAL) ?
 				   reg(s->regs, REG_CURRENT) * divide(s->regs) : 0;
+		if (one_shot_unseen(s->regs)) {
+			s->timer_left_ns = 1;
+		}
 	}
 	s->sipi_pending = mp.mp_state == KVM_MP_STATE_SIPI_RECEIVED;
 	if (s->sipi_pending) {
