@@ -21,6 +21,10 @@ static const struct jfield log_fields[] = {
 	  .doc = "only that many of the last lines" },
 	{ "since", JK_TIME, IN(since), .doc = "only lines from then on" },
 	{ "until", JK_TIME, IN(until), .doc = "only lines before" },
+	{ "positions", JK_BOOL, IN(positions),
+	  .doc = "frames of kind 4, which tell where the next one begins" },
+	{ "from", JK_STR, IN(from), .min = 1, .max = 127,
+	  .doc = "go on at such a place; tail does not count then" },
 	{ "stdout", JK_BOOL, IN(out), .has = IN(has_out), .doc = "with standard output; default true" },
 	{ "stderr", JK_BOOL, IN(err), .has = IN(has_err), .doc = "with standard error; default true" },
 };

@@ -13,7 +13,7 @@
 #include "base/str.h"
 #include "sys/file.h"
 
-enum { POLL_MS = 100, HEAD = 8 };
+enum { POLL_MS = 100, HEAD = 8, KIND_PLACED = 4 };
 
 /* Where a line of the output begins. */
 struct place {
@@ -28,6 +28,9 @@ struct reader {
 	size_t                   cap;
 	bool                     mid_line;  /* the last record of a shown stream did not end its line */
 	bool                     over;      /* past `until` */
+	uint64_t                 inode;     /* of the file that is read, and the time of its first */
+	uint64_t                 first_ns;  /* record (0: none yet): an inode is used again */
+	long                     offset;    /* behind the record that is shown */
 };
 
 /* A record's parts, as views of the line. */
@@ -69,16 +72,68 @@ static bool shown(const struct reader *rd, const struct record *r)
 	return r->kind == 1 ? rd->in->out : r->kind == 2 && rd->in->err;
 }
 
-static int frame(struct reader *rd, const struct record *r)
+/* What names a file whatever its place in the rotation is. */
+static void identify(FILE *f, uint64_t *ret_inode, uint64_t *ret_first_ns)
+{
+	char text[48];
+	struct stat st;
+	ssize_t n = sys_pread(fileno(f), text, sizeof(text) - 1, 0);
+
+	*ret_inode = sys_fstat(fileno(f), &st) == 0 ? st.st_ino : 0;
+	*ret_first_ns = 0;
+	text[MAX(n, (ssize_t)0)] = '\0';
+	text[strcspn(text, " ")] = '\0';
+	if (time_parse(text, ret_first_ns) < 0) {
+		*ret_first_ns = 0;
+	}
+}
+
+/* "INODE-TIME-OFFSET-WITHIN A LINE" */
+static void add_place(struct reader *rd, struct buf *b, unsigned char kind, bool mid_line)
+{
+	char place[96];
+	int n = snprintf(place, sizeof(place), "%llu-%llu-%ld-%d", (unsigned long long)rd->inode,
+			 (unsigned long long)rd->first_ns, rd->offset, mid_line);
+
+	buf_add_char(b, (char)kind);
+	buf_add_char(b, (char)n);
+	buf_add(b, place, (size_t)n);
+}
+
+/* The head of a frame of so many bytes, before them. */
+static int send(struct reader *rd, unsigned char kind, const struct buf *body)
 {
 	auto_buf struct buf b = BUF_INIT;
-	bool stamp = rd->in->timestamps && !rd->mid_line;
-	size_t n = (stamp ? r->time_len + 1 : 0) + r->text_len + r->full;
-	unsigned char head[HEAD] = { (unsigned char)r->kind, 0, 0, 0, (unsigned char)(n >> 24),
+	size_t n = body->len;
+	unsigned char head[HEAD] = { kind, 0, 0, 0, (unsigned char)(n >> 24),
 				     (unsigned char)(n >> 16), (unsigned char)(n >> 8),
 				     (unsigned char)n };
 
 	buf_add(&b, head, sizeof(head));
+	buf_add(&b, body->data, n);
+	return buf_failed(&b) || buf_failed(body) ? -ENOMEM :
+						    sys_write_full(rd->out_fd, b.data, b.len);
+}
+
+static int send_place(struct reader *rd)
+{
+	auto_buf struct buf b = BUF_INIT;
+
+	if (!rd->in->positions) {
+		return 0;
+	}
+	add_place(rd, &b, 0, rd->mid_line);
+	return send(rd, KIND_PLACED, &b);
+}
+
+static int frame(struct reader *rd, const struct record *r)
+{
+	auto_buf struct buf b = BUF_INIT;
+	bool stamp = rd->in->timestamps && !rd->mid_line;
+
+	if (rd->in->positions) {
+		add_place(rd, &b, (unsigned char)r->kind, !r->full);
+	}
 	if (stamp) {
 		buf_add(&b, r->time, r->time_len);
 		buf_add_char(&b, ' ');
@@ -88,7 +143,7 @@ static int frame(struct reader *rd, const struct record *r)
 		buf_add_char(&b, '\n');
 	}
 	rd->mid_line = !r->full;
-	return buf_failed(&b) ? -ENOMEM : sys_write_full(rd->out_fd, b.data, b.len);
+	return send(rd, rd->in->positions ? KIND_PLACED : (unsigned char)r->kind, &b);
 }
 
 static int show(struct reader *rd, size_t len)
@@ -118,6 +173,7 @@ static int drain(struct reader *rd, FILE *f)
 {
 	int r = 0;
 
+	identify(f, &rd->inode, &rd->first_ns);
 	while (r == 0 && !rd->over) {
 		long at = ftell(f);
 		ssize_t n = getline(&rd->line, &rd->cap, f);
@@ -128,6 +184,10 @@ static int drain(struct reader *rd, FILE *f)
 		}
 		if (rd->line[n - 1] != '\n') {
 			return fseek(f, at, SEEK_SET) < 0 ? -errno : 0;
+		}
+		rd->offset = at + (long)n;
+		if (!rd->first_ns) { /* it was empty a moment ago */
+			identify(f, &rd->inode, &rd->first_ns);
 		}
 		r = show(rd, (size_t)n);
 	}
@@ -183,6 +243,41 @@ static int find_tail(struct reader *rd, struct place *ret)
 	return in->tail == 0 ? 1 : 0;
 }
 
+/* Where a place is now; all that there is, if it is there no more. */
+static struct place find_place(struct reader *rd, const char *from)
+{
+	const struct logread_in *in = rd->in;
+	uint64_t part[4] = { 0 };
+	const char *text = from, *one;
+	size_t len, n = 0;
+
+	while (n < ARRAY_LEN(part) && str_split(&text, '-', &one, &len)) {
+		char digits[24];
+
+		snprintf(digits, sizeof(digits), "%.*s", (int)MIN(len, sizeof(digits) - 1), one);
+		if (parse_u64(digits, INT64_MAX, &part[n++]) < 0) {
+			break;
+		}
+	}
+	for (unsigned file = in->max_files; part[0] && file-- > 0;) {
+		FILE *f = open_log(in, file);
+		uint64_t inode = 0, first_ns = 0;
+		struct stat st = { 0 };
+
+		if (f) {
+			identify(f, &inode, &first_ns);
+			ignore_result(sys_fstat(fileno(f), &st)); /* then it is too short */
+			fclose(f);
+		}
+		if (inode == part[0] && (part[1] ? first_ns == part[1] : part[2] == 0) &&
+		    (uint64_t)st.st_size >= part[2]) {
+			rd->mid_line = part[3] != 0;
+			return (struct place){ file, (long)part[2] };
+		}
+	}
+	return (struct place){ in->max_files, 0 };
+}
+
 /* Wait a little; 1: it is over, what is there now is all. */
 static int pause_for(int in_fd)
 {
@@ -228,11 +323,13 @@ static int follow(struct reader *rd, FILE **f, int in_fd)
 static int run(struct reader *rd, int in_fd)
 {
 	struct place from = { rd->in->max_files, 0 };
-	bool none = false;
+	bool none = false, placed = false;
 	FILE *newest = NULL;
 	int r = 0;
 
-	if (rd->in->has_tail) {
+	if (rd->in->from) {
+		from = find_place(rd, rd->in->from);
+	} else if (rd->in->has_tail) {
 		r = find_tail(rd, &from);
 		none = r > 0;
 	}
@@ -243,12 +340,23 @@ static int run(struct reader *rd, int in_fd)
 		if (f && (none || file == from.file)) {
 			r = fseek(f, none ? 0 : from.offset, none ? SEEK_END : SEEK_SET) < 0 ? -errno : 0;
 		}
+		if (r == 0 && f && !placed) {
+			identify(f, &rd->inode, &rd->first_ns);
+			rd->offset = ftell(f);
+			r = none && file > 0 ? 0 : send_place(rd);
+			placed = !none || file == 0;
+		}
 		r = r == 0 && f ? drain(rd, f) : r;
 		if (file == 0) {
 			newest = f;
 		} else if (f) {
 			fclose(f);
 		}
+	}
+	if (r == 0 && !placed) { /* nothing is there yet: all that comes is new */
+		rd->inode = rd->first_ns = 0;
+		rd->offset = 0;
+		r = send_place(rd);
 	}
 	if (r == 0 && rd->in->follow) {
 		r = follow(rd, &newest, in_fd);
