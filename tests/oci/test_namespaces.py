@@ -294,6 +294,20 @@ def test_rootless_create_exec_delete(rootless):
     rootless.ok("delete", rootless.id)
 
 
+def test_rootless_exec_before_start(rootless):
+    """The process that waits hides itself from the container, and not from who made it."""
+    rootless.config["process"]["args"] = ["/bin/sleep", "1000"]
+    rootless.write()
+    rootless.ok("create", "--bundle", str(rootless.dir), rootless.id,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, capture_output=False)
+    assert rootless.status() == "created"
+    done = rootless.exec("/bin/sh", "-c", "id -u; echo in")
+    assert done.stdout == "0\nin\n", done.stderr
+    rootless.ok("start", rootless.id)
+    assert rootless.status() == "running"
+    rootless.ok("delete", "--force", rootless.id)
+
+
 def test_rootless_refuses_ids_that_are_not_the_callers(rootless):
     rootless.config["linux"]["uidMappings"][0]["hostID"] = 0
     done = rootless.run("/bin/true")
