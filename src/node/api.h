@@ -107,6 +107,10 @@ struct api *api_free(struct api *a);
 int authorize(struct api_call *c, const char *action, const json_t *object,
 	      struct err *e) must_check;
 
+/* One more right that a call needs for what it does on the way. */
+int authorize_also(struct api_call *c, const char *action, const json_t *object,
+		   struct err *e) must_check;
+
 /* The answer. `own_json` NULL with a route of content means: memory is out. */
 void api_reply(struct api_call *c, json_t *own_json);
 void api_fail(struct api_call *c, const struct err *e);

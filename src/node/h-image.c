@@ -16,6 +16,7 @@
 #include "node/handlers.h"
 #include "node/instance.h"
 #include "node/op.h"
+#include "node/pull.h"
 #include "node/work.h"
 #include "sys/file.h"
 
@@ -441,11 +442,11 @@ static int add_flag(struct image_op *io, const char *option, bool value)
 	return value ? strv_addf(&io->args, "--%s", option) : 0;
 }
 
-static int image_op_new(struct api_call *c, const char *target, struct image_op **ret,
-			struct err *e)
+static int image_op_new_for(struct node *n, const char *action, const char *target,
+			    struct image_op **ret, struct err *e)
 {
 	struct image_op *io = mem_new(struct image_op);
-	const struct node_conf *conf = &c->node->conf;
+	const struct node_conf *conf = &n->conf;
 
 	if (!io) {
 		return err_nomem(e);
@@ -454,12 +455,12 @@ static int image_op_new(struct api_call *c, const char *target, struct image_op 
 	if (!io->images || strv_add(&io->args, conf->image) < 0 ||
 	    strv_addf(&io->args, "--store=%s/images", conf->state_dir) < 0 ||
 	    strv_add(&io->args, "--progress-fd=3") < 0 ||
-	    (str_after(c->route->action, "kernel.") && strv_add(&io->args, "kernel") < 0) ||
-	    strv_add(&io->args, strchr(c->route->action, '.') + 1) < 0) {
+	    (str_after(action, "kernel.") && strv_add(&io->args, "kernel") < 0) ||
+	    strv_add(&io->args, strchr(action, '.') + 1) < 0) {
 		image_op_free(io);
 		return err_nomem(e);
 	}
-	int r = op_new(c->node, c->route->action, target, 0, &io->op, e);
+	int r = op_new(n, action, target, 0, &io->op, e);
 
 	if (r < 0) {
 		image_op_free(io);
@@ -472,15 +473,29 @@ static int image_op_new(struct api_call *c, const char *target, struct image_op 
 	return 0;
 }
 
+static int image_op_new(struct api_call *c, const char *target, struct image_op **ret,
+			struct err *e)
+{
+	return image_op_new_for(c->node, c->route->action, target, ret, e);
+}
+
 /* `r`: of adding the arguments. An operation that cannot begin has failed. */
-static int image_op_go(struct api_call *c, struct image_op *io, int r, bool upload, struct err *e)
+static int image_op_begin(struct node *n, struct image_op *io, int r, bool upload, struct err *e)
 {
 	struct work_spec spec = { .run = run_holm_image, .run_ud = io, .input = upload,
 				  .data = on_data, .done = on_done, .ud = io };
 
-	r = r < 0 ? err_nomem(e) : work_start(c->node->loop, &spec, &io->work, e);
+	r = r < 0 ? err_nomem(e) : work_start(n->loop, &spec, &io->work, e);
 	if (r < 0) {
 		op_end(io->op, NULL, e);
+	}
+	return r;
+}
+
+static int image_op_go(struct api_call *c, struct image_op *io, int r, bool upload, struct err *e)
+{
+	r = image_op_begin(c->node, io, r, upload, e);
+	if (r < 0) {
 		return r;
 	}
 	if (upload) {
@@ -493,11 +508,6 @@ static int image_op_go(struct api_call *c, struct image_op *io, int r, bool uplo
 	}
 	return 0;
 }
-
-struct pull_in {
-	const char *reference, *image, *platform, *creds, *authfile;
-	bool        plain_http, no_verify;
-};
 
 #define IN(m) offsetof(struct pull_in, m)
 #define REGISTRY_FIELDS \
@@ -535,13 +545,12 @@ static int registry_args(struct image_op *io, const struct pull_in *in)
 	return r < 0 ? r : add_arg(io, "authfile", in->authfile);
 }
 
-static int h_pull(struct api_call *c, struct err *e)
+int pull_start(struct node *n, const struct pull_in *in, struct op **ret, struct err *e)
 {
-	const struct pull_in *in = c->body;
 	struct image_op *io = NULL;
 	int r = check_word(in->reference, "/reference", e);
 
-	r = r < 0 ? r : image_op_new(c, in->reference, &io, e);
+	r = r < 0 ? r : image_op_new_for(n, "image.pull", in->reference, &io, e);
 	if (r < 0) {
 		return r;
 	}
@@ -549,7 +558,20 @@ static int h_pull(struct api_call *c, struct err *e)
 	r = r < 0 ? r : add_flag(io, "unpack", true);
 	r = r < 0 ? r : add_arg(io, "platform", in->platform);
 	r = r < 0 ? r : add_arg(io, NULL, in->reference);
-	return image_op_go(c, io, r, false, e);
+	r = image_op_begin(n, io, r, false, e);
+	*ret = io->op;
+	return r;
+}
+
+static int h_pull(struct api_call *c, struct err *e)
+{
+	struct op *op = NULL;
+	int r = pull_start(c->node, c->body, &op, e);
+
+	if (r == 0) {
+		api_reply(c, op_json(op));
+	}
+	return r;
 }
 
 static int h_push(struct api_call *c, struct err *e)

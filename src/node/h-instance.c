@@ -5,23 +5,132 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "image/store.h"
 #include "node/bundle.h"
 #include "node/handlers.h"
 #include "node/instance.h"
 #include "node/life.h"
+#include "node/op.h"
+#include "node/pull.h"
 
 /* --- Create --- */
 
 /* The body is a spec with a name beside it. */
 struct create_query {
-	const char *name;
+	const char *name, *authfile;
+	int         pull;
+	bool        plain_http, no_verify;
 };
 
+static const char *const pull_names[] = { "never", "missing", "always", NULL };
+
+#define IN(m) offsetof(struct create_query, m)
 static const struct jfield create_query_fields[] = {
-	{ "name", JK_NAME, offsetof(struct create_query, name), .doc = "made up if not given" },
+	{ "name", JK_NAME, IN(name), .doc = "made up if not given" },
+	{ "pull", JK_ENUM, IN(pull), .names = pull_names,
+	  .doc = "fetch the image first: never (default), if it is missing, or always" },
+	{ "plain_http", JK_BOOL, IN(plain_http), .doc = "fetch it without TLS" },
+	{ "tls_no_verify", JK_BOOL, IN(no_verify), .doc = "take any certificate for that" },
+	{ "authfile", JK_PATH, IN(authfile), .doc = "credentials for that" },
 };
+#undef IN
 static const struct jtable create_query_table =
 	JTABLE("CreateQuery", struct create_query, create_query_fields);
+
+/* A create that waits for its image. */
+struct create_wait {
+	struct op_watcher watcher;
+	struct api_call  *call;
+	json_t           *spec;
+};
+
+static void create_wait_free(struct create_wait *w)
+{
+	op_unwatch(&w->watcher);
+	w->call->cancel = NULL;
+	json_decref(w->spec);
+	free(w);
+}
+
+/* Who asked has gone: the image comes all the same. */
+static void on_create_gone(struct api_call *c)
+{
+	create_wait_free(c->ud);
+}
+
+static void on_pulled(struct op_watcher *watcher, struct op *op, void *ud)
+{
+	struct create_wait *w = ud;
+	struct api_call *c = w->call;
+	const struct create_query *q = c->query;
+	struct instance *i = NULL;
+	struct err e = op->err;
+
+	(void)watcher;
+	if (op->state == OP_RUNNING) {
+		return;
+	}
+	int r = op->state != OP_DONE ? -e.errnum :
+		instance_create(c->node, q->name, w->spec, &i, &e);
+
+	create_wait_free(w);
+	if (r < 0) {
+		api_fail(c, &e);
+	} else {
+		api_reply(c, instance_detail(i));
+	}
+}
+
+static bool image_is_here(struct node *n, const char *image)
+{
+	auto_arena struct arena a = ARENA_INIT;
+	struct store_entry entry;
+	struct store *s = NULL;
+	struct err e = ERR_INIT;
+
+	/* What is wrong otherwise is told by the create. */
+	return node_images(n, &s, &e) < 0 || store_image_resolve(s, image, &a, &entry, &e) == 0 ||
+	       e.code != ERR_NOT_FOUND;
+}
+
+static bool must_pull(struct api_call *c)
+{
+	const struct create_query *q = c->query;
+	const struct instance_spec *s = c->body;
+
+	return s->image && (q->pull == PULL_ALWAYS || (q->pull == PULL_MISSING &&
+						       !image_is_here(c->node, s->image)));
+}
+
+/* To fetch is a right of its own. */
+static int create_after_pull(struct api_call *c, json_t *spec, struct err *e)
+{
+	const struct create_query *q = c->query;
+	const struct instance_spec *s = c->body;
+	struct pull_in in = { .reference = s->image, .platform = s->platform,
+			      .plain_http = q->plain_http, .no_verify = q->no_verify,
+			      .authfile = q->authfile };
+	auto_json json_t *object = json_pack("{s:s}", "reference", s->image);
+	struct create_wait *w = object ? mem_new(struct create_wait) : NULL;
+	struct op *op = NULL;
+
+	if (!w) {
+		return err_nomem(e);
+	}
+	int r = authorize_also(c, "image.pull", object, e);
+
+	r = r < 0 ? r : pull_start(c->node, &in, &op, e);
+	if (r < 0) {
+		free(w);
+		return r;
+	}
+	*w = (struct create_wait){ .watcher = { .fn = on_pulled, .ud = w }, .call = c,
+				   .spec = json_incref(spec) };
+	c->ud = w;
+	c->cancel = on_create_gone;
+	op_watch(op, &w->watcher);
+	return 0;
+}
 
 /* What will be stored and done, with all defaults in it: that is judged. */
 static int h_create(struct api_call *c, struct err *e)
@@ -37,6 +146,9 @@ static int h_create(struct api_call *c, struct err *e)
 	}
 	int r = authorize(c, c->route->action, object, e);
 
+	if (r == 0 && must_pull(c)) {
+		return create_after_pull(c, final, e);
+	}
 	r = r < 0 ? r : instance_create(c->node, q->name, final, &i, e);
 	if (r == 0) {
 		api_reply(c, instance_detail(i));
@@ -384,7 +496,8 @@ static const struct api_route routes[] = {
 	{ "POST", "/v1/instances", "instance.create", API_CREATED | API_MERGES, h_create,
 	  .query = &create_query_table, .body = &instance_spec_table,
 	  .reply = &instance_detail_table,
-	  .doc = "Make an instance of an image that is here; it does not run yet." },
+	  .doc = "Make an instance of an image, which is fetched first if ?pull= says so; it does "
+		 "not run yet." },
 	{ "GET", "/v1/instances", "instance.list", 0, h_list, .query = &list_table,
 	  .doc = "Those that run, or all: {\"instances\": [InstanceSummary ...]}." },
 	{ "GET", "/v1/instances/{id}", "instance.get", API_INSTANCE | API_BROKEN, h_get,

@@ -6,6 +6,8 @@ import tarfile
 
 import pytest
 from lib.api import ApiError
+from lib.images import busybox_image
+from lib.registry import Registry
 
 
 def tar_of(folder):
@@ -93,3 +95,39 @@ def test_cancel(api):
     assert api.post(f"/v1/operations/{op['id']}/cancel")["state"] == "cancelled"
     assert finish(api, op)["state"] == "cancelled"
     s.close()
+
+
+@pytest.fixture
+def registry():
+    r = Registry()
+    try:
+        yield r
+    finally:
+        r.close()
+
+
+def test_pull_policy(api, registry):
+    """The daemon fetches the image of a new instance as the policy says."""
+    registry.put(busybox_image(), "busy", "1")
+    image = f"{registry.host}/busy:1"
+
+    def create(name, policy, image=image):
+        more = f"&pull={policy}&plain_http=true" if policy else ""
+        return api.post(f"/v1/instances?name={name}{more}",
+                        {"image": image, "command": ["true"], "network": "none"}, timeout=120)
+    for policy in ("", "never"):
+        with pytest.raises(ApiError) as e:
+            create("no", policy)
+        assert (e.value.status, e.value.field) == (404, "/image")
+    digest = create("a", "missing")["status"]["image_digest"]
+    api.post("/v1/instances/a/start")
+    assert api.get("/v1/instances/a/wait")["exit_code"] == 0
+    registry.put(busybox_image(extra=(("new", b"x"),)), "busy", "1")
+    assert create("b", "missing")["status"]["image_digest"] == digest
+    assert create("c", "always")["status"]["image_digest"] != digest
+    with pytest.raises(ApiError):
+        create("d", "missing", image=f"{registry.host}/none:1")
+    with pytest.raises(ApiError) as e:
+        create("d", "sometimes")
+    assert e.value.status == 400
+    assert {i["name"] for i in api.get("/v1/instances?all=true")["instances"]} == {"a", "b", "c"}
