@@ -10,7 +10,7 @@ import tarfile
 import lib
 import pytest
 from lib.api import Api, ApiError, Connection
-from lib.daemon import Daemon, make_rootfs
+from lib.daemon import BIN, Daemon, make_rootfs
 from lib.wait import wait_for
 
 
@@ -140,6 +140,9 @@ def test_who_unpacks_can_do_little_else(api, userns, running):
     if running:
         api.post("/v1/instances/c/start")
     daemon = api.daemon.proc.pid
+    # A sanitizer makes calls of its own: that build has no filter.
+    filtered = b"__asan_init" not in (BIN / "holmd").read_bytes()
+
     def workers():
         found = []
         for proc in pathlib.Path("/proc").glob("[0-9]*"):
@@ -148,7 +151,8 @@ def test_who_unpacks_can_do_little_else(api, userns, running):
                 exe = os.readlink(proc / "exe")
             except OSError:
                 continue
-            if f"PPid:\t{daemon}\n" in status and exe.endswith("/holmd") and "Seccomp:\t2" in status:
+            if f"PPid:\t{daemon}\n" in status and exe.endswith("/holmd") and \
+                    "NoNewPrivs:\t1" in status and ("Seccomp:\t2" in status or not filtered):
                 found.append(status)
         return found
     conn = Connection(api.daemon.socket)
