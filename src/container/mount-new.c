@@ -117,12 +117,19 @@ static int set_super(const struct mount_item *m, int fs_fd, struct err *e)
 	return 0;
 }
 
+/* Those whose file system is there already, or that the policy labels by itself, take none. */
 static const char *label_of(const struct rootfs *fs, const char *type)
 {
+	static const char *const without[] = { "proc", "sysfs", "mqueue", "cgroup", "cgroup2" };
 	const struct oci_linux *l = fs->conf.spec->linux;
 	const char *label = l ? l->mount_label : NULL;
 
-	return label && label[0] && !str_eq(type, "proc") && !str_eq(type, "sysfs") ? label : NULL;
+	for (size_t i = 0; i < ARRAY_LEN(without); i++) {
+		if (str_eq(type, without[i])) {
+			return NULL;
+		}
+	}
+	return label && label[0] ? label : NULL;
 }
 
 static int set_all(const struct rootfs *fs, const struct mount_item *m, int fs_fd, struct err *e)

@@ -140,6 +140,8 @@ def prepare():
 
 def payload(path, suites):
     """Programs, tests and the list of suites to run, as the machine unpacks them in /holm."""
+    policy = path.with_name("selinux.policy")
+    run("checkpolicy", "-U", "allow", "-c", "33", "-o", policy, HERE / "guest/selinux.conf")
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         for part in ("bin", "tests"):
             for at in sorted((BUILD / part).glob("*")):
@@ -147,6 +149,7 @@ def payload(path, suites):
                     tar.add(at, arcname=f"build/{part}/{at.name}")
         tar.add(TOP / "tests", arcname="tests",
                 filter=lambda i: None if "__pycache__" in i.name else i)
+        tar.add(policy, arcname=policy.name)
         for at in TOP.glob("build/holm_*.deb"):
             tar.add(at, arcname=f"build/{at.name}")
         data = "\n".join(suites).encode() + b"\n"
@@ -167,9 +170,16 @@ def command(folder, work, append, cpus=int(os.environ.get("HOLM_VM_CPUS", "2")),
     return ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(cpus),
             "-m", str(memory), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-serial", "stdio", "-kernel", str(folder / "kernel"), "-append",
-            "console=ttyS0 root=/dev/nvme0n1 rw rootfstype=ext4 panic=-1 mitigations=off tsc=reliable "
-            "no_timer_check apparmor=1 security=apparmor quiet cryptomgr.notests systemd.show_status=no loglevel=4 "
+            "console=ttyS0 root=/dev/nvme0n1 rw rootfstype=ext4 panic=-1 mitigations=off tsc=unstable "
+            "clocksource=hpet no_timer_check quiet cryptomgr.notests systemd.show_status=no loglevel=4 "
             "systemd.log_level=warning " + append, *disks]
+
+
+def security_of(suites):
+    """The kernel has one such module at a time that labels processes."""
+    if "selinux" in suites:
+        return " selinux=1 security=selinux enforcing=0"
+    return " apparmor=1 security=apparmor"
 
 
 def boot(suites, timeout=900, show=False):
@@ -177,7 +187,7 @@ def boot(suites, timeout=900, show=False):
     Run suites in a fresh machine. Returns its console and {name: bytes} of what the suites
     left; the console alone tells what happened if it died. `show` lets it through instead.
     """
-    append = "systemd.unit=holm-guest.service"
+    append = "systemd.unit=holm-guest.service" + security_of(suites)
     folder = prepare()
     with tempfile.TemporaryDirectory(prefix="holm-vm-") as tmp:
         work = pathlib.Path(tmp)

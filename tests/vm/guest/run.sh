@@ -31,6 +31,7 @@ while read -r suite; do
 			tests/attacks/test_process.py tests/attacks/test_kernel.py -k 'not rootless' ;;
 	user)    tests user -n 0 tests/vm/guest/test_user.py ;;
 	labels)  tests labels -n 0 tests/vm/guest/test_labels.py ;;
+	selinux) tests selinux -n 0 tests/vm/guest/test_selinux.py ;;   # needs a machine of its own
 	package) tests package -n 0 tests/vm/guest/test_package.py ;;
 	run)     tests run -n 0 tests/cli/test_run.py ;;
 	shell)   setsid -c /bin/bash -l ;;
