@@ -78,7 +78,7 @@ class Box:
 
     def path(self, name):
         if self.manager == "systemd":
-            return f"{self.top.replace('-', '_')}.slice:holm:{name}"
+            return f"{self.top.replace('-', '_')}.slice:{self.top}:{name}"
         return f"/{self.top}/{name}"
 
     @property
@@ -161,7 +161,7 @@ def test_has_a_group_in_every_hierarchy(box):
     name, pid = box.start()
     groups = groups_of(pid)
     for controller, group in groups.items():
-        assert group.endswith("holm-one.scope" if box.manager == "systemd" else f"/{box.top}/one"), groups
+        assert group.endswith(f"{box.top}-one.scope" if box.manager == "systemd" else f"/{box.top}/one"), groups
         assert str(pid) in (folder_of(controller, group) / "cgroup.procs").read_text().split()
     box.ok("delete", "--force", name)
     for controller, group in groups.items():
@@ -469,7 +469,7 @@ def test_systemd_unit(tmp_path):
                                      "org.systemd.property.RuntimeMaxSec": "900",
                                      "org.systemd.property.Description": "'of a test'"}
         name, pid = box.start()
-        got = show("holm-one.scope", "ActiveState", "Slice", "Delegate", "MemoryMax", "TasksMax",
+        got = show(f"{box.top}-one.scope", "ActiveState", "Slice", "Delegate", "MemoryMax", "TasksMax",
                    "CPUQuotaPerSecUSec", "CPUWeight", "TimeoutStopUSec", "Description", "AllowedCPUs",
                    "RuntimeMaxUSec")
         assert got == {"ActiveState": "active", "Slice": box.top.replace("-", "_") + ".slice",
@@ -481,11 +481,11 @@ def test_systemd_unit(tmp_path):
             assert read(pid, controller, file) == value, file
         (box.folder / "update.json").write_text(json.dumps({"pids": {"limit": 77}}))
         box.ok("update", "-r", box.folder / "update.json", name)
-        assert show("holm-one.scope", "TasksMax") == {"TasksMax": "77"}
+        assert show(f"{box.top}-one.scope", "TasksMax") == {"TasksMax": "77"}
         box.ok("delete", "--force", name)
-        wait_for("the unit to go", lambda: show("holm-one.scope", "ActiveState")["ActiveState"] ==
+        wait_for("the unit to go", lambda: show(f"{box.top}-one.scope", "ActiveState")["ActiveState"] ==
                  "inactive")
-        assert show("holm-one.scope", "LoadState") == {"LoadState": "not-found"}
+        assert show(f"{box.top}-one.scope", "LoadState") == {"LoadState": "not-found"}
     finally:
         box.close()
 

@@ -32,8 +32,8 @@ SUITE = "bookworm"
 PACKAGES = ["systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-pytest",
             "busybox-static", "kmod", "iproute2", "procps", "uidmap", "libjansson4", "libseccomp2",
             "libcap2", "libarchive13", "libsqlite3-0", "libuv1", "libmicrohttpd12",
-            "libcurl3-gnutls", "strace", "python3-pytest-xdist", "apparmor", "dbus-user-session",
-            "mmdebstrap", "passt", "ca-certificates"]
+            "libcurl3-gnutls", "strace", "python3-pytest-xdist", "apparmor", "dbus-user-session"]
+PACKAGES += re.findall(r"^run (\S+)", (TOP / "packaging/packages.txt").read_text(), re.M)
 MODULES = ["kernel/fs", "kernel/drivers/block", "kernel/drivers/net", "kernel/net", "kernel/lib",
            "kernel/crypto"]
 RESULT_BYTES = 64 << 20
