@@ -190,6 +190,8 @@ def test_an_exit_that_happened_meanwhile(image, tmp_path):
         wait_for("its end", lambda: not os.path.exists(f"/proc/{pid}"))
     finally:
         call("systemctl", "start", "holmd.socket")
-        code = status().get("exit_code")
-        holm("rm", "-f", "one")
-    assert code == 9
+        try:
+            wait_for("the daemon to know", lambda: status()["state"] == "exited")
+            assert status()["exit_code"] == 9
+        finally:
+            holm("rm", "-f", "one")
