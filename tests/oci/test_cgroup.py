@@ -421,7 +421,7 @@ def test_exec_into_a_delegated_tree(box):
     box.shell("cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs && "
               "echo +pids > cgroup.subtree_control && echo done > /tmp/done; sleep 1000")
     name, pid = box.start()
-    wait_for("the move", lambda: ((box.folder / "rootfs") / "tmp/done").exists())
+    wait_for("the move", lambda: os.path.exists(f"/proc/{pid}/root/tmp/done"))
     assert groups_of(pid)[""].endswith("/init")
     out = box.ok("exec", name, "cat", "/proc/self/cgroup")
     assert out.strip() == "0::/init"
