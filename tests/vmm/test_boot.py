@@ -32,8 +32,10 @@ def test_boots_and_switches_off(machine, cpus):
     assert f"cpus {cpus}\n" in m.output().replace("\r", "")
 
 
-def test_reset_is_told(machine):
-    m = machine("reboot -f\n", cmdline="quiet reboot=k")
+@pytest.mark.parametrize("way", ["", "reboot=a", "reboot=k"])
+def test_reset_is_told(machine, way):
+    """By the reset vector (what a kernel does here by itself), ACPI, the keyboard controller."""
+    m = machine("reboot -f\n", cmdline=f"quiet {way}")
     assert m.wait() == 10, m.output()[-3000:]
 
 

@@ -3,7 +3,7 @@
  * Where things are in a guest's physical address space and at its ports.
  *
  *	0x00000000  RAM; what the loader leaves for the kernel is below 0x30000
- *	0x000e0000  ACPI tables, reserved
+ *	0x000e0000  ACPI tables, reserved; the reset vector at its end
  *	0x00100000  RAM, up to LAYOUT_LOW_RAM_MAX
  *	0xc0000000  registers of PCI functions
  *	0xe0000000  PCI configuration space (ECAM), one bus
@@ -24,7 +24,8 @@ enum {
 	LAYOUT_CMDLINE_MAX = 0x10000,
 	LAYOUT_BIOS_FIRST  = 0x9fc00,  /* not RAM for the guest, up to LAYOUT_KERNEL_MIN */
 	LAYOUT_ACPI        = 0xe0000,
-	LAYOUT_ACPI_MAX    = 0x20000,
+	LAYOUT_ACPI_MAX    = 0x1fff0,
+	LAYOUT_RESET_VECTOR = 0xffff0, /* f000:fff0, where a BIOS is entered */
 	LAYOUT_KERNEL_MIN  = 0x100000,
 
 	LAYOUT_PORT_SLEEP  = 0x600,    /* ACPI sleep control, and status behind it */

@@ -299,6 +299,23 @@ static int put_pvh_info(struct gmem *g, const struct boot_conf *conf, const stru
 	return put(g, LAYOUT_PVH, b, sizeof(b), e);
 }
 
+/*
+ * What is at the place where a BIOS begins: kernels that find hardware-reduced ACPI and no EFI
+ * reset a machine by a jump there, in real mode. It writes the reset register.
+ */
+static int put_reset_vector(struct gmem *g, struct err *e)
+{
+	static const uint8_t code[] = {
+		0xb0, LAYOUT_RESET_VALUE,                                  /* mov al, value */
+		0xba, LAYOUT_PORT_RESET & 0xff, LAYOUT_PORT_RESET >> 8,    /* mov dx, port */
+		0xee,                                                      /* out dx, al */
+		0xf4,                                                      /* hlt */
+		0xeb, 0xfd,                                                /* jmp to hlt */
+	};
+
+	return put(g, LAYOUT_RESET_VECTOR, code, sizeof(code), e);
+}
+
 static struct boot_entry entry_of(const struct kernel *k, const struct plan *p)
 {
 	return (struct boot_entry){
@@ -324,6 +341,7 @@ int boot_load(struct gmem *g, const struct kernel *k, const struct boot_conf *co
 	r = r < 0 ? r : load_initrd(g, conf->initrd_fd, &p, e);
 	r = r < 0 ? r : put(g, LAYOUT_CMDLINE, conf->cmdline, p.cmdline_bytes, e);
 	r = r < 0 ? r : put_gdt(g, k->linux_boot, e);
+	r = r < 0 ? r : put_reset_vector(g, e);
 	if (r == 0 && k->linux_boot) {
 		r = put_page_tables(g, e);
 		r = r < 0 ? r : put_boot_params(g, k, conf, &p, e);

@@ -198,6 +198,7 @@ static void loads_each_packing(void **state)
 		assert_int_equal(peek(&g, LAYOUT_BOOT_PARAMS + BP_ACPI_RSDP, 8), 0xe0000);
 		assert_int_equal(peek(&g, LAYOUT_BOOT_PARAMS + BP_E820_ENTRIES, 1), 4);
 		assert_int_equal(peek(&g, LAYOUT_CMDLINE + 13, 1), 0);
+		assert_int_equal(peek(&g, LAYOUT_RESET_VECTOR, 6), UINT64_C(0xee0604ba01b0));
 		/* 3 GiB + 5 at its own address */
 		uint64_t pd = peek(&g, (peek(&g, en.cr3, 8) & ~0xfffu) + 8 * 3, 8) & ~UINT64_C(0xfff);
 

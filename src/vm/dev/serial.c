@@ -324,7 +324,6 @@ static const struct state_field fields[] = {
 	STATE_U8(6, struct serial, msr_delta, .max = 0x0f),
 	STATE_U16(7, struct serial, divisor),
 	STATE_BYTES_N(8, struct serial, rx, rx_n),
-	STATE_HOST_ONLY(struct serial, rx_n, "with rx"),
 	STATE_BOOL(9, struct serial, overrun),
 	STATE_BOOL(10, struct serial, tx_held),
 	STATE_U8(11, struct serial, tx),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/test.h"
 
+#include "state/state.h"
 #include "vm/dev/serial.h"
 
 struct host {
@@ -170,12 +171,47 @@ static void wide_accesses(void **state)
 	teardown(&h);
 }
 
+/* In the middle of everything: the one that is loaded goes on where the other was. */
+static void saved(void **state)
+{
+	struct state_writer w = STATE_WRITER_INIT;
+	auto_(state_closep) struct state_reader *in_stream = NULL;
+	auto_free void *data = NULL;
+	struct err e = ERR_INIT;
+	struct host a, b;
+	size_t len = 0;
+
+	(void)state;
+	assert_int_equal(state_desc_check(&serial_state, &e), 0);
+	setup(&a);
+	setup(&b);
+	a.room = 0;
+	out(&a, 1, 3);
+	out(&a, 7, 0x42);
+	out(&a, 0, 't');
+	assert_int_equal(serial_input(a.port, (const uint8_t *)"in", 2), 2);
+	serial_save(a.port, "/serial", &w);
+	assert_int_equal(state_finish(&w, &data, &len), 0);
+	assert_int_equal(state_open(data, len, &in_stream, &e), 0);
+	assert_int_equal(serial_load(b.port, "/serial", in_stream, &e), 0);
+	assert_int_equal(state_commit(in_stream, &e), 0);
+	assert_int_equal(in(&b, 7), 0x42);
+	assert_int_equal(in(&b, 5), 1);       /* data, and the transmitter is busy */
+	serial_sent(b.port);
+	assert_int_equal(b.n_sent, 1);
+	assert_int_equal(b.sent[0], 't');
+	assert_int_equal(in(&b, 0), 'i');
+	assert_int_equal(in(&b, 0), 'n');
+	teardown(&a);
+	teardown(&b);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sends),    cmocka_unit_test(waits_for_host),
 		cmocka_unit_test(receives), cmocka_unit_test(loopback),
-		cmocka_unit_test(wide_accesses),
+		cmocka_unit_test(wide_accesses), cmocka_unit_test(saved),
 	};
 
 	return TEST_RUN(tests);
