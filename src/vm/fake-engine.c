@@ -67,6 +67,11 @@ static int make(const struct engine_conf *conf, struct engine **ret, struct err 
 	}
 	f->eng = (struct engine){ .ops = &engine_fake, .conf = *conf, .bus = *conf->bus };
 	f->irq.n_lapics = conf->n_vcpus;
+	f->clock.tsc_hz = 1000000000;
+	for (unsigned i = 0; i < conf->n_vcpus; i++) {
+		f->irq.lapic[i].apic_base = LAPIC_BASE | LAPIC_BASE_ENABLE;
+		f->irq.lapic[i].apic_base |= i == 0 ? LAPIC_BASE_BSP : 0;
+	}
 	*ret = &f->eng;
 	return 0;
 }
