@@ -280,13 +280,15 @@ static int pick_engine(const struct vmm_opts *o, struct vmm_files *f, struct err
 	struct err why = ERR_INIT;
 	int r = 0;
 
-	f->engine = o->engine == VMM_ENGINE_SOFT ? &engine_soft : &engine_kvm;
-	r = f->engine->probe(o->engine == VMM_ENGINE_AUTO ? &why : e);
-	if (r < 0 && o->engine == VMM_ENGINE_AUTO) {
-		log_notice("the software engine runs the guest", "why", why.msg);
-		f->engine = &engine_soft;
-		r = engine_soft.probe(e);
+	if (o->engine == VMM_ENGINE_AUTO) {
+		f->engine = engine_auto(&why);
+		if (f->engine != &engine_kvm) {
+			log_notice("the software engine runs the guest", "why", why.msg);
+		}
+	} else {
+		f->engine = o->engine == VMM_ENGINE_SOFT ? &engine_soft : &engine_kvm;
 	}
+	r = f->engine->probe(e);
 	return r < 0 || f->engine != &engine_kvm ? r :
 						   open_file("/dev/kvm", O_RDWR, "device", &f->kvm_fd, e);
 }
