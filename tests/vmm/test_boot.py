@@ -191,3 +191,33 @@ def test_debugger(machine, tmp_path):
     assert control.ask("stop")[0] == 0
     assert m.wait() == 13
     control.close()
+
+
+def test_breakpoint(machine, tmp_path):
+    """The guest runs into a breakpoint in its kernel, makes one step from there, and goes on."""
+    m = machine("grep ' native_machine_emergency_restart$' /proc/kallsyms\necho ready\nread line\n"
+                "reboot -f\n", "--gdb", tmp_path / "gdb", "--control", tmp_path / "ctl",
+                cmdline="quiet nokaslr")
+    m.wait_output("ready")
+    place = re.search(r"([0-9a-f]{16}) t native_machine", m.output())[1]
+    control = Control(tmp_path / "ctl")
+    console = control.ask("console")[2][0]
+    commands = ["set architecture i386:x86-64", f"target remote {tmp_path}/gdb",
+                f"break *0x{place}", 'printf "armed\\n"', "continue", 'printf "at %lx\\n", $pc',
+                "stepi", 'printf "then %lx\\n", $pc', "delete", "detach"]
+    argv = ["gdb", "-q", "-batch", "-nx"]
+    for c in commands:
+        argv += ["-ex", c]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as gdb:
+        seen = ""
+        while "armed" not in seen:
+            line = gdb.stdout.readline()
+            assert line, seen
+            seen += line
+        os.write(console, b"\n")
+        seen += gdb.stdout.read()
+    assert f"at {place}\n" in seen, seen
+    assert "then " in seen and f"then {place}" not in seen, seen
+    assert m.wait() == 10
+    os.close(console)
+    control.close()
