@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 
 # And how many cases must pass at least.
 SUITES = {"cgroup": 40, "mounts": 40, "attacks": 400, "attacks-systemd": 80, "user": 11, "labels": 13,
-          "package": 11, "run": 10}
+          "package": 10, "run": 10}
 
 
 @pytest.fixture(scope="module")
