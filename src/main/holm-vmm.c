@@ -4,16 +4,20 @@
  * terminal, and starts the monitor in a process of its own; again, when the guest resets.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <termios.h>
 
 #include "base/cmd.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "main/vmm.h"
+#include "sys/file.h"
 #include "sys/proc.h"
+#include "sys/socket.h"
 #include "vm/jail.h"
 
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
@@ -100,24 +104,56 @@ static void terminal_raw(struct terminal *t, const struct vmm_opts *o)
 
 /* --- The monitor's process --- */
 
-/* Wait for it; what asks us to end asks it. */
-static int wait_for(pid_t pid, const sigset_t *signals)
+/* What the keeper waits for while a monitor runs. */
+struct watch {
+	int signal_fd;
+	int parent_fd;   /* pidfd of who started us; -1: it may end */
+};
+
+/*
+ * Wait for it; what asks us to end asks it. The parent is watched by a descriptor: the signal
+ * that the kernel sends at its death needs its permission, which a parent that has given up its
+ * privileges does not have.
+ */
+static int wait_for(pid_t pid, struct watch *w)
 {
-	siginfo_t si = { 0 };
-
 	for (;;) {
-		int signo = sigwaitinfo(signals, NULL);
+		struct pollfd fds[] = { { w->signal_fd, POLLIN, 0 }, { w->parent_fd, POLLIN, 0 } };
+		struct signalfd_siginfo got = { .ssi_signo = SIGTERM };
+		siginfo_t si = { 0 };
 
-		if (signo == SIGCHLD) {
-			int r = sys_waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG);
-
-			if (r < 0 || si.si_pid == pid) {
-				return r < 0 ? r : proc_exit_status(&si);
-			}
-		} else if (signo > 0) {
+		if (poll(fds, ARRAY_LEN(fds), -1) < 0) {
+			continue; /* interrupted: all that counts is blocked */
+		}
+		if (fds[1].revents) {
+			fd_close(&w->parent_fd);
+		} else if (sys_read(w->signal_fd, &got, sizeof(got)) != (ssize_t)sizeof(got)) {
+			continue;
+		}
+		if (got.ssi_signo != SIGCHLD) {
 			ignore_result(sys_kill(pid, SIGTERM)); /* it may have ended */
+			continue;
+		}
+		int r = sys_waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG);
+
+		if (r < 0 || si.si_pid == pid) {
+			return r < 0 ? r : proc_exit_status(&si);
 		}
 	}
+}
+
+static int watch_open(struct watch *w, const sigset_t *signals, bool die_with_parent, pid_t parent,
+		      struct err *e)
+{
+	w->signal_fd = sys_signalfd(-1, signals, SFD_NONBLOCK);
+	w->parent_fd = w->signal_fd >= 0 && die_with_parent ? sys_pidfd_open(parent, 0) : -1;
+	if (w->signal_fd < 0) {
+		return err_set(e, -w->signal_fd, ERR_HOST, "cannot wait for signals");
+	}
+	if (die_with_parent && (w->parent_fd < 0 || getppid() != parent)) {
+		return err_set(e, ESRCH, ERR_HOST, "who started this machine is gone");
+	}
+	return 0;
 }
 
 struct boot {
@@ -138,7 +174,7 @@ static int boot(void *ud)
 	return r;
 }
 
-static int run_once(const struct vmm_opts *o, struct vmm_files *f, const sigset_t *signals,
+static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch *w,
 		    const sigset_t *before, struct err *e)
 {
 	pid_t keeper = getpid(), pid = sys_fork();
@@ -147,7 +183,7 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, const sigset_
 		return err_set(e, -pid, ERR_HOST, "cannot fork");
 	}
 	if (pid > 0) {
-		return wait_for(pid, signals);
+		return wait_for(pid, w);
 	}
 	sigprocmask(SIG_SETMASK, before, NULL);
 	/* Without a keeper there is nobody to tell how it ended. */
@@ -172,14 +208,13 @@ static int run(const struct cmd_call *call, struct err *e)
 	struct vmm_files f = VMM_FILES_INIT;
 	struct terminal t = { 0 };
 	sigset_t signals, before;
+	struct watch w = { -1, -1 };
+	pid_t parent = getppid();
 	int r = 0;
 
 	log_setup("holm-vmm", STDERR_FILENO, LOG_FORMAT_PLAIN,
 		  o->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
 	r = vmm_open_files(o, &f, e);
-	if (r == 0 && o->die_with_parent) {
-		r = sys_prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
-	}
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
 	sigaddset(&signals, SIGTERM);
@@ -187,16 +222,19 @@ static int run(const struct cmd_call *call, struct err *e)
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, &before);
 	signal(SIGPIPE, SIG_IGN);
+	r = r < 0 ? r : watch_open(&w, &signals, o->die_with_parent, parent, e);
 	if (r == 0) {
 		terminal_raw(&t, o);
 		do {
 			/* Each boot reads them from their start. */
 			(void)lseek(f.kernel_fd, 0, SEEK_SET); /* a pipe is found out later */
-			r = run_once(o, &f, &signals, &before, e);
+			r = run_once(o, &f, &w, &before, e);
 		} while (r == vm_ends[VM_END_RESET].status && !o->no_reboot &&
 			 !o->restore);
 		terminal_restore(&t);
 	}
+	fd_close(&w.signal_fd);
+	fd_close(&w.parent_fd);
 	vmm_close_files(&f);
 	return r;
 }

@@ -98,3 +98,28 @@ def test_logs_and_end(daemon, box):
     assert "ended" in daemon.holm("logs", "box").stdout
     wait_for("the proxy's end", lambda: not os.path.exists(f"/proc/{pid}"))
     daemon.holm("rm", "box")
+
+
+def monitors(instance):
+    """Processes of the monitor that belong to an instance."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                line = f.read()
+        except OSError:
+            continue
+        if b"holm-vmm" in line and instance.encode() in line:
+            found.append(int(pid))
+    return found
+
+
+def test_killed_machine_leaves_nothing(daemon, box):
+    """SIGKILL ends the proxy, which has given up its rights; the monitor goes all the same."""
+    daemon.holm("run", "-d", "--name", "killed", *VM, "bb", "sleep", "1000", timeout=LONG)
+    instance = daemon.inspect("killed")["id"]
+    assert monitors(instance)
+    daemon.holm("kill", "killed")
+    wait_for("the monitor's end", lambda: not monitors(instance))
+    assert daemon.inspect("killed")["status"]["exit_code"] == 137
+    daemon.holm("rm", "killed")
