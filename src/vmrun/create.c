@@ -163,7 +163,10 @@ static int vmm_died(const struct vm_record *rec, struct err *e)
 
 /* --- privileges --- */
 
-/* Once its socket is there it belongs to the uid that will use it, and that is what we become. */
+/*
+ * Once its socket is there it belongs to the uid that will use it, and that is what we become.
+ * The folder stays root's: what is kept there says which processes later commands signal.
+ */
 static int become(const struct vm_record *rec, pid_t vmm, struct err *e)
 {
 	gid_t gid = rec->uid;
@@ -178,7 +181,6 @@ static int become(const struct vm_record *rec, pid_t vmm, struct err *e)
 			pause_ms(POLL_MS);
 		}
 	}
-	r = r < 0 ? r : sys_fchownat(rec->dir_fd, ".", rec->uid, gid, 0);
 	r = r < 0 ? r : sys_setgroups(0, NULL);
 	r = r < 0 ? r : sys_setresgid(gid, gid, gid);
 	r = r < 0 ? r : sys_setresuid(rec->uid, rec->uid, rec->uid);

@@ -63,7 +63,7 @@ int vm_record_make(const char *root, const char *id, struct vm_record *ret, stru
 		return err_set(e, EINVAL, ERR_INVALID, "'%s' is not a valid id", id);
 	}
 	auto_close int root_fd = open_root(root, e);
-	int r = root_fd < 0 ? root_fd : sys_mkdirat(root_fd, id, 0700);
+	int r = root_fd < 0 ? root_fd : sys_mkdirat(root_fd, id, 0711);
 
 	if (r == -EEXIST) {
 		return err_set(e, EEXIST, ERR_CONFLICT, "container %s exists", id);

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 
@@ -66,6 +67,7 @@ def main():
     os.chdir("/")
     listener.listen(64)
     libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getppid()
     assert libc.unshare(CLONE_NEWNS) == 0
     assert libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
@@ -77,7 +79,9 @@ def main():
     os.mkdir("/run/holm/layer/work")
     run("mount", "-t", "overlay", "overlay", "/run/holm/root", "-o",
         "lowerdir=/run/holm/lower,upperdir=/run/holm/layer/upper,workdir=/run/holm/layer/work")
-    agent = subprocess.Popen([f"{programs}/holm-init", "--listen", "/run/agent", "--oci",
+    # With its first process all others of the guest end.
+    agent = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                              f"{programs}/holm-init", "--listen", "/run/agent", "--oci",
                               f"{programs}/holm-oci", "--dir", "/run/holm"],
                              preexec_fn=lambda: libc.prctl(1, 9))
 
@@ -87,6 +91,9 @@ def main():
             threading.Thread(target=serve, args=(conn, "/run/agent"), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
+    while agent.poll() is None and os.getppid() == parent:
+        time.sleep(0.02)
+    agent.kill()
     os._exit(agent.wait())
 
 

@@ -43,6 +43,17 @@ class Machine:
             change(config)
         (self.bundle / "config.json").write_text(json.dumps(config))
 
+    def create(self, out):
+        """Create it with its output going to a file; the proxy's process id."""
+        with open(out, "wb") as f:
+            r = subprocess.run(
+                [str(BIN / "holm-vm"), "--root", str(self.folder / "state"), "--vmm",
+                 str(HERE / "stand_in.py"), "create", "--bundle", str(self.bundle), "--pid-file",
+                 str(self.folder / "pid"), self.id], stdin=subprocess.DEVNULL, stdout=f, stderr=f,
+                env=dict(self.env, HOLM_KERNEL=str(self.folder)), timeout=60, check=False)
+        assert r.returncode == 0, out.read_text()
+        return int((self.folder / "pid").read_text())
+
     def state(self):
         r = self.run("state", self.id)
         return json.loads(r.stdout) if r.returncode == 0 else None
@@ -68,15 +79,8 @@ def wait_gone(pid):
 def test_life(machine):
     out = machine.folder / "out"
     machine.config(["sh", "-c", "echo hello from $(hostname); cat /etc/own; exit 7"])
-    with open(out, "wb") as f:
-        r = subprocess.run(
-            [str(BIN / "holm-vm"), "--root", str(machine.folder / "state"), "--vmm",
-             str(HERE / "stand_in.py"), "create", "--bundle", str(machine.bundle), "--pid-file",
-             str(machine.folder / "pid"), machine.id], stdin=subprocess.DEVNULL, stdout=f, stderr=f,
-            env=dict(machine.env, HOLM_KERNEL=str(machine.folder)), timeout=60, check=False)
-    assert r.returncode == 0, out.read_text()
+    pid = machine.create(out)
     state = machine.state()
-    pid = int((machine.folder / "pid").read_text())
     assert state["status"] == "created" and state["pid"] == pid and out.read_bytes() == b""
     assert machine.run("start", machine.id).returncode == 0
     wait_gone(pid)
@@ -210,18 +214,28 @@ def test_a_monitor_that_does_not_start(machine):
     assert os.listdir(machine.folder / "state") == []
 
 
+def test_proxy_has_nothing_left(machine):
+    """It reads what a guest says: it may not change what root reads of it later."""
+    machine.config(["sleep", "1000"])
+    pid = machine.create(machine.folder / "out")
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    uid = fields["Uid"].split()[0]
+    assert uid != "0" and set(fields["Uid"].split()) == {uid} and set(fields["Gid"].split()) == {uid}
+    assert {fields[f"Cap{s}"] for s in ("Inh", "Prm", "Eff", "Amb")} == {"0" * 16}
+    assert fields["NoNewPrivs"] == "1" and fields["Groups"].strip() == ""
+    kept = machine.folder / "state" / machine.id
+    assert kept.stat().st_uid == 0 and kept.stat().st_mode & 0o022 == 0
+    assert (kept / "state.json").stat().st_uid == 0
+
+
 def test_files_that_the_host_binds(machine):
     own = machine.folder / "own"
     own.write_text("bound\n")
     machine.config(["sh", "-c", "cat /etc/own > /proc/1/fd/1"], lambda c: c["mounts"].append(
         {"destination": "/etc/own", "type": "bind", "source": str(own), "options": ["bind", "ro"]}))
     out = machine.folder / "out"
-    with open(out, "wb") as f:
-        subprocess.run(
-            [str(BIN / "holm-vm"), "--root", str(machine.folder / "state"), "--vmm",
-             str(HERE / "stand_in.py"), "create", "--bundle", str(machine.bundle), "--pid-file",
-             str(machine.folder / "pid"), machine.id], stdin=subprocess.DEVNULL, stdout=f, stderr=f,
-            env=dict(machine.env, HOLM_KERNEL=str(machine.folder)), timeout=60, check=True)
+    pid = machine.create(out)
     machine.run("start", machine.id)
-    wait_gone(int((machine.folder / "pid").read_text()))
+    wait_gone(pid)
     assert out.read_text() == "bound\n"
