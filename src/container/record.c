@@ -437,32 +437,6 @@ int record_remove(struct record *rec, struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot remove the state of %s", rec->id) : 0;
 }
 
-int proc_start_ticks(pid_t pid, uint64_t *ret, bool *ret_zombie)
-{
-	auto_buf struct buf text = BUF_INIT;
-	char path[40];
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-
-	int r = sys_read_file(AT_FDCWD, path, 4096, &text);
-
-	if (r < 0) {
-		return r == -ENOENT ? -ESRCH : r;
-	}
-	/* The name in parentheses can hold anything; fields are counted from its end. */
-	const char *p = strrchr(buf_str(&text), ')');
-	unsigned long long ticks;
-	char state;
-
-	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-				"%*d %*d %*d %llu", &state, &ticks) != 2) {
-		return -EBADMSG;
-	}
-	*ret = ticks;
-	*ret_zombie = state == 'Z' || state == 'X';
-	return 0;
-}
-
 int record_set_pid(struct record *rec, pid_t pid, struct err *e)
 {
 	bool zombie = false;

@@ -126,7 +126,4 @@ int record_list(const char *root, struct strv *ret, struct err *e) must_check;
 int record_write_file(int dir_fd, const char *path, const char *text, size_t len,
 		      mode_t mode) must_check;
 
-/* Start time of a process in clock ticks since boot, and whether it is a zombie. */
-int proc_start_ticks(pid_t pid, uint64_t *ret, bool *ret_zombie) must_check;
-
 #endif

@@ -2,12 +2,17 @@
 #include "sys/proc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
+#include <stdio.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/str.h"
+#include "sys/file.h"
 
 pid_t sys_clone3(uint64_t flags, int cgroup_fd, int *ret_pidfd)
 {
@@ -225,4 +230,30 @@ void sys_reset_signals(void)
 	}
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int proc_start_ticks(pid_t pid, uint64_t *ret, bool *ret_zombie)
+{
+	auto_buf struct buf text = BUF_INIT;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+
+	int r = sys_read_file(AT_FDCWD, path, 4096, &text);
+
+	if (r < 0) {
+		return r == -ENOENT ? -ESRCH : r;
+	}
+	/* The name in parentheses can hold anything; fields are counted from its end. */
+	const char *p = strrchr(buf_str(&text), ')');
+	unsigned long long ticks;
+	char state;
+
+	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+				"%*d %*d %*d %llu", &state, &ticks) != 2) {
+		return -EBADMSG;
+	}
+	*ret = ticks;
+	*ret_zombie = state == 'Z' || state == 'X';
+	return 0;
 }

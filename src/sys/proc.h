@@ -66,6 +66,9 @@ long sys_keyctl(int op, unsigned long a, unsigned long b, unsigned long c,
 int sys_execveat(int dir_fd, const char *path, char *const argv[], char *const envp[],
 		 int flags) must_check;
 
+/* Start time of a process in clock ticks since boot, and whether it is a zombie. -ESRCH. */
+int proc_start_ticks(pid_t pid, uint64_t *ret, bool *ret_zombie) must_check;
+
 /* Of exited process `si`: its status as a shell shows it, 128 + n after signal n. */
 int proc_exit_status(const siginfo_t *si);
 

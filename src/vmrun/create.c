@@ -398,9 +398,11 @@ static int start_machine(const struct vm_create *c, const struct vm_config *conf
 	r = pid < 0 ? err_set(e, -pid, ERR_HOST, "cannot fork") : hear(ready[0], &exit_code, e);
 	fd_close(&ready[0]);
 	if (pid > 0 && r == 0) {
+		bool zombie = false;
+
 		rec->pid = pid;
-		rec->start_ticks = vm_start_ticks(pid);
-		r = vm_record_save(rec, e);
+		r = proc_start_ticks(pid, &rec->start_ticks, &zombie);
+		r = r < 0 ? err_set(e, -r, ERR_HOST, "the machine's proxy") : vm_record_save(rec, e);
 		r = r < 0 ? r : write_pid(c->pid_file, pid, e);
 	}
 	if (pid > 0 && r < 0) {

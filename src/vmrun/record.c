@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "json/json.h"
 #include "sys/file.h"
+#include "sys/proc.h"
 #include "vmrun/vmrun.h"
 
 enum { STATE_MAX = 65536 };
@@ -20,30 +21,13 @@ const char *const vm_status_names[VM_STATUS__COUNT] = {
 	[VM_CREATED] = "created", [VM_RUNNING] = "running", [VM_STOPPED] = "stopped",
 };
 
-uint64_t vm_start_ticks(pid_t pid)
-{
-	char path[32];
-	auto_buf struct buf text = BUF_INIT;
-	unsigned long long ticks = 0;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (sys_read_file(AT_FDCWD, path, 4096, &text) < 0) {
-		return 0;
-	}
-	/* After the name, which may hold anything, fields 3 to 22. */
-	const char *p = strrchr(buf_str(&text), ')');
-	char state = 0;
-
-	if (!p || sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-			 "%*s %*s %llu", &state, &ticks) != 2 || state == 'Z' || state == 'X') {
-		return 0;
-	}
-	return ticks;
-}
-
 enum vm_status vm_record_status(const struct vm_record *r)
 {
-	if (r->pid == 0 || vm_start_ticks(r->pid) != r->start_ticks) {
+	uint64_t ticks = 0;
+	bool zombie = false;
+
+	if (r->pid == 0 || proc_start_ticks(r->pid, &ticks, &zombie) < 0 || zombie ||
+	    ticks != r->start_ticks) {
 		return VM_STOPPED;
 	}
 	return r->started ? VM_RUNNING : VM_CREATED;

@@ -126,9 +126,6 @@ int  vm_record_remove(const char *root, const char *id, struct err *e) must_chec
 void vm_record_fini(struct vm_record *r);
 enum vm_status vm_record_status(const struct vm_record *r);
 
-/* Start time of a process, from /proc; 0 if it is gone. */
-uint64_t vm_start_ticks(pid_t pid);
-
 /* proxy.c */
 struct proxy_conf {
 	const char       *session;
