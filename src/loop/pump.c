@@ -2,7 +2,6 @@
 #include "loop/pump.h"
 
 #include <errno.h>
-#include <fcntl.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -123,13 +122,6 @@ static void on_dst(struct loop_fd *src, unsigned events, void *ud)
 	}
 }
 
-static int add_status_flag(int fd)
-{
-	int flags = sys_fcntl(fd, F_GETFL, 0);
-
-	return flags < 0 ? flags : sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-}
-
 int pump_new(struct loop *l, int own_src, int own_dst, pump_fn done, void *ud, struct pump **ret)
 {
 	struct pump *p = mem_new(struct pump);
@@ -145,9 +137,9 @@ int pump_new(struct loop *l, int own_src, int own_dst, pump_fn done, void *ud, s
 	p->done = done;
 	p->ud = ud;
 	loop_post_init(&p->again, on_again, p);
-	int r = add_status_flag(p->src);
+	int r = sys_set_nonblock(p->src);
 
-	r = r < 0 ? r : add_status_flag(p->dst);
+	r = r < 0 ? r : sys_set_nonblock(p->dst);
 	r = r < 0 ? r : loop_fd_new(l, p->src, LOOP_IN, on_src, p, &p->src_ev);
 	if (r == -EPERM) {
 		r = 0;

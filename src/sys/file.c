@@ -281,6 +281,13 @@ int sys_fcntl(int fd, int cmd, long arg)
 	return r ? r : sys__ret(fcntl(fd, cmd, arg));
 }
 
+int sys_set_nonblock(int fd)
+{
+	int flags = sys_fcntl(fd, F_GETFL, 0);
+
+	return flags < 0 ? flags : sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 int sys_ioctl(int fd, unsigned long request, void *arg)
 {
 	int r = sys__fault(SYS_CALL_ioctl);

@@ -47,6 +47,7 @@ int sys_fdatasync(int fd) must_check;
 int sys_syncfs(int fd) must_check;
 int sys_flock(int fd, int op) must_check;
 int sys_fcntl(int fd, int cmd, long arg) must_check;
+int sys_set_nonblock(int fd) must_check;              /* its other flags stay */
 int sys_ioctl(int fd, unsigned long request, void *arg) must_check;
 int sys_pipe2(int ret_fds[2], int flags) must_check;      /* O_CLOEXEC is added */
 int sys_memfd_create(const char *name, unsigned flags) must_check; /* MFD_CLOEXEC is added */

@@ -2,7 +2,6 @@
 #include "vm/dev/console.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/virtio_console.h>
 #include <linux/virtio_ids.h>
 #include <string.h>
@@ -214,19 +213,12 @@ void console_resize(struct vdev *d, uint16_t cols, uint16_t rows)
 	vdev_unlock(d);
 }
 
-static int nonblocking(int fd)
-{
-	int flags = sys_fcntl(fd, F_GETFL, 0);
-
-	return flags < 0 ? flags : sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-}
-
 static int source(struct console *s, int fd, loop_fd_fn fn, struct loop_fd **ret)
 {
 	if (fd < 0) {
 		return 0;
 	}
-	int r = nonblocking(fd);
+	int r = sys_set_nonblock(fd);
 
 	if (r >= 0) {
 		r = loop_fd_new(s->base.machine->loop, fd, 0, fn, s, ret);

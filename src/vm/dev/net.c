@@ -440,8 +440,7 @@ static int open_tap(struct net *s)
 
 static int open_wire(struct net *s)
 {
-	int flags = sys_fcntl(s->fd, F_GETFL, 0);
-	int r = flags < 0 ? flags : sys_fcntl(s->fd, F_SETFL, flags | O_NONBLOCK);
+	int r = sys_set_nonblock(s->fd);
 
 	if (r >= 0 && !s->stream) {
 		r = open_tap(s);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host's side: clients of the listening socket, and the sockets of connections. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,8 +37,7 @@ int host__listen(struct vsock *s, int own_fd)
 	if (own_fd < 0) {
 		return 0;
 	}
-	int flags = sys_fcntl(own_fd, F_GETFL, 0);
-	int r = flags < 0 ? flags : sys_fcntl(own_fd, F_SETFL, flags | O_NONBLOCK);
+	int r = sys_set_nonblock(own_fd);
 
 	return r < 0 ? r : loop_fd_new(s->base.machine->loop, own_fd, 0, on_client, s,
 				       &s->listener);
@@ -57,10 +55,8 @@ void host__watch(struct vsock *s)
 
 void host__adopt(struct conn *c, int own_fd)
 {
-	int flags = sys_fcntl(own_fd, F_GETFL, 0);
-
 	c->fd = own_fd;
-	if (flags < 0 || sys_fcntl(own_fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	if (sys_set_nonblock(own_fd) < 0 ||
 	    loop_fd_new(c->sock->base.machine->loop, own_fd, 0, host__event, c,
 			&c->source) < 0) {
 		if (c->state == CONN_LINE) {
