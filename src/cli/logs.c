@@ -8,10 +8,9 @@
 
 #include "cli/cli.h"
 #include "sys/file.h"
+#include "wire/attach.h"
 
 enum {
-	HEAD        = 8,
-	KIND_PLACED = 4,
 	FRAME_MAX   = 1024 * 1024,
 	TRIES       = 600,       /* a tenth of a second between them */
 };
@@ -60,10 +59,10 @@ static int take_placed(struct follow *f, const uint8_t *p, size_t n)
 {
 	size_t len = n >= 2 ? p[1] : 0;
 
-	if (n < 2 || n < 2 + len || len >= sizeof(f->place) || p[0] > 2) {
+	if (n < 2 || n < 2 + len || len >= sizeof(f->place) || p[0] > ATTACH_STDERR) {
 		return -EBADMSG;
 	}
-	int r = p[0] == 0 ? 0 : sys_write_full(p[0] == 1 ? STDOUT_FILENO : STDERR_FILENO,
+	int r = p[0] == 0 ? 0 : sys_write_full(p[0] == ATTACH_STDOUT ? STDOUT_FILENO : STDERR_FILENO,
 					       p + 2 + len, n - 2 - len);
 
 	f->cannot_write = r < 0;
@@ -78,9 +77,9 @@ static int take_placed(struct follow *f, const uint8_t *p, size_t n)
 static int one_frame(struct http_reply *reply, struct follow *f)
 {
 	auto_buf struct buf b = BUF_INIT;
-	uint8_t head[HEAD];
+	uint8_t head[ATTACH_HEAD];
 	int r = read_all(reply, head, sizeof(head));
-	size_t n = (size_t)head[4] << 24 | (size_t)head[5] << 16 | (size_t)head[6] << 8 | head[7];
+	size_t n = attach_get_u32(head + 4);
 
 	if (r <= 0) {
 		return r;
@@ -95,10 +94,10 @@ static int one_frame(struct http_reply *reply, struct follow *f)
 	if (r <= 0) {
 		return r < 0 ? r : -EPIPE;
 	}
-	if (head[0] == KIND_PLACED) {
+	if (head[0] == ATTACH_PLACED) {
 		r = take_placed(f, (const uint8_t *)b.data, n);
 	} else {
-		r = sys_write_full(head[0] == 1 ? STDOUT_FILENO : STDERR_FILENO, b.data, n);
+		r = sys_write_full(head[0] == ATTACH_STDOUT ? STDOUT_FILENO : STDERR_FILENO, b.data, n);
 		f->cannot_write = r < 0;
 	}
 	return r < 0 ? r : 1;

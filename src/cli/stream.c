@@ -12,10 +12,9 @@
 #include "cli/term.h"
 #include "sys/file.h"
 #include "sys/socket.h"
+#include "wire/attach.h"
 
-enum { HEAD = 8, CHUNK = 16384 };
-enum { OUT_STDOUT = 1, OUT_STDERR = 2, OUT_MESSAGE = 3, OUT_END = 16 };
-enum { IN_DATA = 0, IN_EOF = 1, IN_RESIZE = 2, IN_SIGNAL = 3, IN_DETACH = 4 };
+enum { CHUNK = 16384 };
 
 struct stream {
 	const struct stream_conf *conf;
@@ -52,9 +51,9 @@ void stream_hold_signals(void)
 
 static void put_frame(struct stream *s, uint8_t kind, const void *data, size_t n)
 {
-	uint8_t head[HEAD] = { kind, 0, 0, 0, (uint8_t)(n >> 24), (uint8_t)(n >> 16),
-			       (uint8_t)(n >> 8), (uint8_t)n };
+	uint8_t head[ATTACH_HEAD];
 
+	attach_head(head, kind, n);
 	buf_add(&s->out, head, sizeof(head));
 	buf_add(&s->out, data, n);
 }
@@ -67,35 +66,30 @@ static void put_size(struct stream *s)
 		uint8_t size[4] = { (uint8_t)(rows >> 8), (uint8_t)rows, (uint8_t)(cols >> 8),
 				    (uint8_t)cols };
 
-		put_frame(s, IN_RESIZE, size, sizeof(size));
+		put_frame(s, ATTACH_RESIZE, size, sizeof(size));
 	}
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
 static int take_frame(struct stream *s, uint8_t kind, const char *data, size_t n)
 {
 	switch (kind) {
-	case OUT_STDOUT:
+	case ATTACH_STDOUT:
 		return sys_write_full(STDOUT_FILENO, data, n);
-	case OUT_STDERR:
+	case ATTACH_STDERR:
 		return sys_write_full(STDERR_FILENO, data, n);
-	case OUT_MESSAGE:
+	case ATTACH_MESSAGE:
 		if (s->messages) {
 			buf_add(s->messages, data, n);
 			return 0;
 		}
 		dprintf(STDERR_FILENO, "holm: %.*s%s\n", (int)n, data, s->raw.fd >= 0 ? "\r" : "");
 		return 0;
-	case OUT_END:
+	case ATTACH_END:
 		if (n != 4) {
 			return -EBADMSG;
 		}
 		s->ended = true;
-		s->status = (int)be32((const uint8_t *)data);
+		s->status = (int)attach_get_u32((const uint8_t *)data);
 		return 0;
 	default:
 		return 0; /* of a newer version: not for us */
@@ -107,18 +101,18 @@ static int take_frames(struct stream *s)
 	size_t used = 0;
 	int r = 0;
 
-	while (r == 0 && !s->ended && s->in.len - used >= HEAD) {
+	while (r == 0 && !s->ended && s->in.len - used >= ATTACH_HEAD) {
 		const uint8_t *p = (const uint8_t *)s->in.data + used;
-		size_t n = be32(p + 4);
+		size_t n = attach_get_u32(p + 4);
 
 		if (n > 1024 * 1024) {
 			return -EBADMSG;
 		}
-		if (s->in.len - used < HEAD + n) {
+		if (s->in.len - used < ATTACH_HEAD + n) {
 			break;
 		}
-		r = take_frame(s, p[0], (const char *)p + HEAD, n);
-		used += HEAD + n;
+		r = take_frame(s, p[0], (const char *)p + ATTACH_HEAD, n);
+		used += ATTACH_HEAD + n;
 	}
 	buf_drop(&s->in, used);
 	return r;
@@ -160,7 +154,7 @@ static void on_stdin(struct stream *s)
 	if (n <= 0) {
 		s->stdin_over = true;
 		if (!s->conf->tty) {
-			put_frame(s, IN_EOF, NULL, 0);
+			put_frame(s, ATTACH_EOF, NULL, 0);
 		}
 		return;
 	}
@@ -173,11 +167,11 @@ static void on_stdin(struct stream *s)
 		len = (size_t)n;
 	}
 	if (len > 0) {
-		put_frame(s, IN_DATA, pass, len);
+		put_frame(s, ATTACH_DATA, pass, len);
 	}
 	if (detach) {
 		s->stdin_over = true;
-		put_frame(s, IN_DETACH, NULL, 0);
+		put_frame(s, ATTACH_DETACH, NULL, 0);
 	}
 }
 
@@ -188,14 +182,16 @@ static void on_signal(struct stream *s)
 	if (sys_read(s->signal_fd, &si, sizeof(si)) != sizeof(si)) {
 		return;
 	}
-	uint8_t number[4] = { 0, 0, 0, (uint8_t)si.ssi_signo };
+	uint8_t number[4];
+
+	attach_put_u32(number, si.ssi_signo);
 
 	if (si.ssi_signo == SIGWINCH || si.ssi_signo == SIGCONT) {
 		put_size(s);
 	} else if (s->conf->sig_proxy) {
-		put_frame(s, IN_SIGNAL, number, sizeof(number));
+		put_frame(s, ATTACH_SIGNAL, number, sizeof(number));
 	} else {
-		put_frame(s, IN_DETACH, NULL, 0);
+		put_frame(s, ATTACH_DETACH, NULL, 0);
 	}
 }
 

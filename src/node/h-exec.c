@@ -10,6 +10,7 @@
 #include "node/shim.h"
 #include "node/signals.h"
 #include "node/work.h"
+#include "wire/attach.h"
 
 struct exec_view {
 	const char *id;
@@ -49,10 +50,12 @@ struct exec_job {
 	char            *process;
 	bool             tty, stdin_open, upgrade;
 	uint32_t         rows, cols, stall_ms;
+	int              client_fd;  /* of one whose connection was handed over, or -1 */
 };
 
 static void job_free(struct exec_job *job)
 {
+	fd_close(&job->client_fd);
 	free(job->process);
 	free(job);
 }
@@ -91,6 +94,10 @@ static void fail(struct exec_job *job, const struct err *e)
 	if (c) {
 		api_fail(c, e);
 	}
+	if (job->client_fd >= 0) {
+		attach_refuse(job->client_fd, e->msg,
+			      (int32_t)shim_reason_exit_code(SHIM_REASON_SHIM));
+	}
 	job_free(job);
 }
 
@@ -102,6 +109,9 @@ static void on_started(struct instance *i, const struct shim_reply *reply, const
 	struct err e = ERR_INIT;
 	int r = err ? -err->errnum : shim_reply_err(reply, &e);
 
+	if (!err) {
+		fd_close(&job->client_fd); /* the shim has it, and told it all */
+	}
 	if (r < 0) {
 		fail(job, err ? err : &e);
 		return;
@@ -140,11 +150,14 @@ static void on_upgrade(int own_fd, const void *preread, size_t n, void *ud)
 	struct instance *i = instance_by_id(job->node, job->instance);
 	struct err e = ERR_INIT;
 
-	if (own_fd < 0 || !i || !i->shim || send_exec(job, i, own_fd, preread, n, &e) < 0) {
-		drop_session(job);
-		job_free(job);
+	int r = own_fd < 0 ? err_set(&e, EPIPE, ERR_UNAVAILABLE, "the client has gone") :
+		!i ? err_set(&e, ESRCH, ERR_CONFLICT, "the instance has ended") :
+		send_exec(job, i, own_fd, preread, n, &e);
+
+	job->client_fd = own_fd;
+	if (r < 0) {
+		fail(job, &e);
 	}
-	fd_close(&own_fd);
 }
 
 /* The child has made the process object. */
@@ -208,6 +221,7 @@ static int h_exec(struct api_call *c, struct err *e)
 		exec_drop(i, x);
 		return err_nomem(e);
 	}
+	job->client_fd = -1;
 	job->node = c->node;
 	job->call = c;
 	job->tty = in->tty;

@@ -10,6 +10,7 @@
 #include "node/instance.h"
 #include "node/life.h"
 #include "node/signals.h"
+#include "wire/attach.h"
 
 /* --- Calls that wait for an answer --- */
 
@@ -433,7 +434,24 @@ struct attach_job {
 	struct node       *node;
 	char               id[ID_LEN + 1];
 	struct shim_attach msg;
+	int                client_fd;
 };
+
+/* A shim that answered has told the client itself; one that ended has not. */
+static void on_attached(struct instance *i, const struct shim_reply *reply, const struct err *err,
+			void *ud)
+{
+	struct attach_job *job = ud;
+
+	(void)i;
+	(void)reply;
+	if (err && job->client_fd >= 0) {
+		attach_refuse(job->client_fd, err->msg,
+			      (int32_t)shim_reason_exit_code(SHIM_REASON_SHIM));
+	}
+	fd_close(&job->client_fd);
+	free(job);
+}
 
 static void on_attach_upgrade(int own_fd, const void *preread, size_t n, void *ud)
 {
@@ -441,15 +459,17 @@ static void on_attach_upgrade(int own_fd, const void *preread, size_t n, void *u
 	struct err e = ERR_INIT;
 	struct instance *i = instance_by_id(job->node, job->id);
 
-	if (own_fd >= 0 && i && i->shim) {
-		job->msg.connection = own_fd;
-		job->msg.preread = (struct wire_bytes){ .data = n ? (uint8_t *)(uintptr_t)preread : NULL,
-							.len = n };
-		ignore_result(shim_request(i, SHIM_ATTACH, &job->msg, NULL, NULL, &e));
-		/* the client sees its connection end */
+	job->client_fd = own_fd;
+	job->msg.connection = own_fd;
+	job->msg.preread = (struct wire_bytes){ .data = n ? (uint8_t *)(uintptr_t)preread : NULL,
+						.len = n };
+	int r = own_fd < 0 ? err_set(&e, EPIPE, ERR_UNAVAILABLE, "the client has gone") :
+		!i ? err_set(&e, ESRCH, ERR_NOT_FOUND, "the instance has been removed") :
+		shim_request(i, SHIM_ATTACH, &job->msg, on_attached, job, &e);
+
+	if (r < 0) {
+		on_attached(i, NULL, &e, job);
 	}
-	fd_close(&own_fd);
-	free(job);
 }
 
 static int h_attach(struct api_call *c, struct err *e)

@@ -12,8 +12,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "sys/file.h"
+#include "wire/attach.h"
 
-enum { POLL_MS = 100, HEAD = 8, KIND_PLACED = 4 };
+enum { POLL_MS = 100 };
 
 /* Where a line of the output begins. */
 struct place {
@@ -37,7 +38,7 @@ struct reader {
 struct record {
 	const char *time, *text;
 	size_t      time_len, text_len;
-	int         kind;        /* 1, 2; 0: remark of the shim */
+	int         kind;        /* ATTACH_STDOUT, ATTACH_STDERR; 0: remark of the shim */
 	bool        full;
 };
 
@@ -46,7 +47,7 @@ static bool parse(const char *line, size_t len, struct record *r)
 	static const struct {
 		const char *word;
 		int         kind;
-	} streams[] = { { "stdout ", 1 }, { "stderr ", 2 }, { "system ", 0 } };
+	} streams[] = { { "stdout ", ATTACH_STDOUT }, { "stderr ", ATTACH_STDERR }, { "system ", 0 } };
 	const char *space = memchr(line, ' ', len), *p = NULL;
 
 	if (!space || line[len - 1] != '\n') {
@@ -69,7 +70,7 @@ static bool parse(const char *line, size_t len, struct record *r)
 
 static bool shown(const struct reader *rd, const struct record *r)
 {
-	return r->kind == 1 ? rd->in->out : r->kind == 2 && rd->in->err;
+	return r->kind == ATTACH_STDOUT ? rd->in->out : r->kind == ATTACH_STDERR && rd->in->err;
 }
 
 /* What names a file whatever its place in the rotation is. */
@@ -104,13 +105,11 @@ static void add_place(struct reader *rd, struct buf *b, unsigned char kind, bool
 static int send(struct reader *rd, unsigned char kind, const struct buf *body)
 {
 	auto_buf struct buf b = BUF_INIT;
-	size_t n = body->len;
-	unsigned char head[HEAD] = { kind, 0, 0, 0, (unsigned char)(n >> 24),
-				     (unsigned char)(n >> 16), (unsigned char)(n >> 8),
-				     (unsigned char)n };
+	uint8_t head[ATTACH_HEAD];
 
+	attach_head(head, kind, body->len);
 	buf_add(&b, head, sizeof(head));
-	buf_add(&b, body->data, n);
+	buf_add(&b, body->data, body->len);
 	return buf_failed(&b) || buf_failed(body) ? -ENOMEM :
 						    sys_write_full(rd->out_fd, b.data, b.len);
 }
@@ -123,7 +122,7 @@ static int send_place(struct reader *rd)
 		return 0;
 	}
 	add_place(rd, &b, 0, rd->mid_line);
-	return send(rd, KIND_PLACED, &b);
+	return send(rd, ATTACH_PLACED, &b);
 }
 
 static int frame(struct reader *rd, const struct record *r)
@@ -143,7 +142,7 @@ static int frame(struct reader *rd, const struct record *r)
 		buf_add_char(&b, '\n');
 	}
 	rd->mid_line = !r->full;
-	return send(rd, rd->in->positions ? KIND_PLACED : (unsigned char)r->kind, &b);
+	return send(rd, rd->in->positions ? ATTACH_PLACED : (unsigned char)r->kind, &b);
 }
 
 static int show(struct reader *rd, size_t len)

@@ -16,13 +16,11 @@
 #include "shim/shim.h"
 #include "sys/file.h"
 #include "sys/socket.h"
+#include "wire/attach.h"
 
-enum { HEAD = 8, FRAME_IN_MAX = 65536, READ_MAX = 4096 };
+enum { FRAME_IN_MAX = 65536, READ_MAX = 4096 };
 
-enum { OUT_STDOUT = 1, OUT_STDERR = 2, OUT_MESSAGE = 3, OUT_END = 16 };
-enum { IN_DATA = 0, IN_EOF = 1, IN_RESIZE = 2, IN_SIGNAL = 3, IN_DETACH = 4 };
-
-static_assert((int)SHIM_CLIENT_RING >= 2 * ((int)SHIM_CHUNK + (int)HEAD), "two frames fit a ring");
+static_assert((int)SHIM_CLIENT_RING >= 2 * ((int)SHIM_CHUNK + (int)ATTACH_HEAD), "two frames fit a ring");
 
 static void client_free(struct client *c, int errnum)
 {
@@ -99,11 +97,12 @@ static bool output_over(struct client *c)
 /* A frame (or bare bytes). False: freed. The ring has room, or the frame is cut. */
 static bool send_frame(struct client *c, uint8_t kind, const void *data, size_t n)
 {
-	uint8_t head[HEAD] = { kind, 0, 0, 0, (uint8_t)(n >> 24), (uint8_t)(n >> 16),
-			       (uint8_t)(n >> 8), (uint8_t)n };
+	uint8_t head[ATTACH_HEAD];
 	size_t head_len = framed_out(c) ? sizeof(head) : 0;
 	struct iovec iov[2] = { { head, head_len }, { (void *)(uintptr_t)data, n } };
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	attach_head(head, kind, n);
+
 	ssize_t sent = c->ring.len > 0 ? 0 : sys_sendmsg(c->fd, &msg, MSG_DONTWAIT);
 
 	if (sent == -EAGAIN) {
@@ -132,7 +131,7 @@ static bool send_frame(struct client *c, uint8_t kind, const void *data, size_t 
 bool client_full(const struct session *x)
 {
 	list_for_each (struct client, c, &x->clients, link) {
-		if (!c->ending && ring_room(&c->ring) < SHIM_CHUNK + HEAD) {
+		if (!c->ending && ring_room(&c->ring) < SHIM_CHUNK + ATTACH_HEAD) {
 			return true;
 		}
 	}
@@ -141,7 +140,7 @@ bool client_full(const struct session *x)
 
 void client_output(struct session *x, unsigned stream, const void *data, size_t n)
 {
-	uint8_t kind = stream == SHIM_STDERR ? OUT_STDERR : OUT_STDOUT;
+	uint8_t kind = stream == SHIM_STDERR ? ATTACH_STDERR : ATTACH_STDOUT;
 
 	list_for_each_safe (struct client, c, &x->clients, link) {
 		if (!c->ending && (c->streams & stream)) {
@@ -153,20 +152,20 @@ void client_output(struct session *x, unsigned stream, const void *data, size_t 
 /* A word to the person, where the format has a place for it. */
 static bool send_text(struct client *c, const char *text)
 {
-	if (!framed_out(c) || ring_room(&c->ring) < strlen(text) + 2 * HEAD) {
+	if (!framed_out(c) || ring_room(&c->ring) < strlen(text) + 2 * ATTACH_HEAD) {
 		return true;
 	}
-	return send_frame(c, OUT_MESSAGE, text, strlen(text));
+	return send_frame(c, ATTACH_MESSAGE, text, strlen(text));
 }
 
 static void send_end(struct client *c, int32_t status)
 {
-	uint32_t v = (uint32_t)status;
-	uint8_t bytes[4] = { (uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v };
+	uint8_t bytes[4];
 
+	attach_put_u32(bytes, (uint32_t)status);
 	c->ending = true;
-	if (framed_out(c) && ring_room(&c->ring) >= sizeof(bytes) + HEAD) {
-		ignore_result(send_frame(c, OUT_END, bytes, sizeof(bytes))); /* may free it */
+	if (framed_out(c) && ring_room(&c->ring) >= sizeof(bytes) + ATTACH_HEAD) {
+		ignore_result(send_frame(c, ATTACH_END, bytes, sizeof(bytes))); /* may free it */
 	} else {
 		ignore_result(settle(c, false)); /* may free it */
 	}
@@ -205,11 +204,6 @@ static void stalled(struct ev_timer *t)
 	client_free(c, ETIMEDOUT);
 }
 
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* A frame's header is complete. False: not one of ours. */
 static bool head_valid(const struct client *c, size_t len)
 {
@@ -217,13 +211,13 @@ static bool head_valid(const struct client *c, size_t len)
 		return false;
 	}
 	switch (c->head[0]) {
-	case IN_DATA:
+	case ATTACH_DATA:
 		return len <= FRAME_IN_MAX;
-	case IN_EOF:
-	case IN_DETACH:
+	case ATTACH_EOF:
+	case ATTACH_DETACH:
 		return len == 0;
-	case IN_RESIZE:
-	case IN_SIGNAL:
+	case ATTACH_RESIZE:
+	case ATTACH_SIGNAL:
 		return len == sizeof(c->payload);
 	default:
 		return false;
@@ -234,27 +228,27 @@ static bool head_valid(const struct client *c, size_t len)
 static bool act(struct client *c)
 {
 	struct session *x = c->session;
-	uint32_t v = be32(c->payload);
+	uint32_t v = attach_get_u32(c->payload);
 	struct err e = ERR_INIT;
 
 	c->have = 0;
 	switch (c->head[0]) {
-	case IN_EOF:
+	case ATTACH_EOF:
 		if (c->streams & SHIM_STDIN) {
 			session_close_input(x);
 		}
 		return true;
-	case IN_RESIZE:
+	case ATTACH_RESIZE:
 		if (v >> 16 && v & 0xffff) {
 			ignore_result(session_resize(x, v >> 16, v & 0xffff)); /* as a hint */
 		}
 		return true;
-	case IN_SIGNAL:
+	case ATTACH_SIGNAL:
 		if (order_signal(x, v, false, 0, 0, &e) < 0) {
 			return send_text(c, e.msg);
 		}
 		return true;
-	case IN_DETACH:
+	case ATTACH_DETACH:
 		send_end(c, -1);
 		return false;
 	default:
@@ -266,18 +260,18 @@ static bool act(struct client *c)
 static bool parse(struct client *c, const uint8_t *p, size_t n)
 {
 	while (n > 0) {
-		if (c->have < HEAD) {
+		if (c->have < ATTACH_HEAD) {
 			c->head[c->have++] = *p++;
 			n--;
-			if (c->have < HEAD) {
+			if (c->have < ATTACH_HEAD) {
 				continue;
 			}
-			c->left = be32(c->head + 4);
+			c->left = attach_get_u32(c->head + 4);
 			if (!head_valid(c, c->left)) {
 				client_free(c, EPROTO);
 				return false;
 			}
-		} else if (c->head[0] == IN_DATA) {
+		} else if (c->head[0] == ATTACH_DATA) {
 			size_t part = MIN(n, c->left);
 
 			if (c->streams & SHIM_STDIN) {
@@ -290,7 +284,7 @@ static bool parse(struct client *c, const uint8_t *p, size_t n)
 			c->payload[sizeof(c->payload) - c->left--] = *p++;
 			n--;
 		}
-		if (c->left == 0 && c->head[0] == IN_DATA) {
+		if (c->left == 0 && c->head[0] == ATTACH_DATA) {
 			c->have = 0;
 		} else if (c->left == 0 && !act(c)) {
 			return false;

@@ -15,6 +15,7 @@
 #include "shim/shim.h"
 #include "sys/file.h"
 #include "sys/proc.h"
+#include "wire/attach.h"
 
 static const struct err fine = ERR_INIT;
 
@@ -364,6 +365,18 @@ static const struct order orders[SHIM_MSG__COUNT] = {
 	[SHIM_SHUTDOWN]    = { do_shutdown },
 };
 
+/* A client that came with the request, and was not taken, is told itself. */
+static void refuse_client(unsigned type, const union shim_any *m, const struct err *e)
+{
+	int fd = type == SHIM_ATTACH ? m->attach.connection :
+		 type == SHIM_EXEC ? m->exec.connection : -1;
+	uint32_t framing = type == SHIM_ATTACH ? m->attach.framing : m->exec.framing;
+
+	if (fd >= 0 && framing != SHIM_RAW) {
+		attach_refuse(fd, e->msg, (int32_t)shim_reason_exit_code(SHIM_REASON_SHIM));
+	}
+}
+
 void order_do(struct conn *c, uint32_t serial, unsigned type, union shim_any *m)
 {
 	struct shim *s = c->shim;
@@ -381,6 +394,7 @@ void order_do(struct conn *c, uint32_t serial, unsigned type, union shim_any *m)
 		r = orders[type].fn(c, serial, m, &e);
 	}
 	if (r < 0) {
+		refuse_client(type, m, &e);
 		conn_reply(s, id, serial, &e);
 		if (!greeted) {
 			c->closing = true; /* after what waits is sent */

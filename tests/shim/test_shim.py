@@ -405,6 +405,22 @@ def test_exec_fails(make):
     finish(shim, conn)
 
 
+def test_client_that_is_not_taken_is_told(make):
+    shim = make(["sleep", "1000"])
+    conn = shim.connect()
+    conn.call("start")
+    conn.call("signal", signal=9)
+    conn.wait_state("exited")
+    for name, fields in (("exec", {"exec": "late", "process": shim.process(["true"])}),
+                         ("attach", {"exec": "unknown"})):
+        ours, theirs = socket.socketpair()
+        with pytest.raises(ShimError) as error:
+            conn.call(name, connection=theirs.fileno(), streams=7, **fields)
+        theirs.close()
+        assert Client(ours).all() == (b"", b"", error.value.reply["message"].encode(), 125)
+    finish(shim, conn)
+
+
 def test_many_short_execs(make):
     """Processes that end before their start was reported keep their status."""
     shim = make(["sleep", "1000"])
