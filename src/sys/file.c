@@ -473,7 +473,13 @@ int sys_write_full(int fd, const void *buf, size_t n)
 int sys_read_fd(int fd, size_t max, struct buf *ret)
 {
 	size_t start = ret->len;
+	struct stat st = { 0 };
 
+	/* At once, where the size is known: a buffer that grows is copied again and again. */
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 4096 &&
+	    (uint64_t)st.st_size <= max && !buf_reserve(ret, (size_t)st.st_size + 4096)) {
+		return -ENOMEM;
+	}
 	for (;;) {
 		if (!buf_reserve(ret, 4096)) {
 			return -ENOMEM;

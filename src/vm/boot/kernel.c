@@ -4,7 +4,9 @@
 #include <ctype.h>
 #include <errno.h>
 #include <gnutls/crypto.h>
+#include <sys/mman.h>
 
+#include "base/fd.h"
 #include "base/le.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -14,7 +16,11 @@
 
 void kernel_fini(struct kernel *k)
 {
-	free(k->image);
+	if (k->image_mapped) {
+		ignore_result(munmap(k->image, k->image_bytes)); /* ours */
+	} else {
+		free(k->image);
+	}
 	*k = (struct kernel)KERNEL_INIT;
 }
 
@@ -144,17 +150,38 @@ static int cache_name(const uint8_t *file, size_t n, struct cache_name *ret, str
 	return 0;
 }
 
+/* A file of the cache, which is replaced and never changed. */
+static int map_cached(struct kernel *k, int dir_fd, const char *name)
+{
+	auto_close int fd = sys_openat(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+	struct stat st = { 0 };
+	int r = fd < 0 ? fd : sys_fstat(fd, &st);
+
+	if (r < 0) {
+		return r;
+	}
+	if (!S_ISREG(st.st_mode) || st.st_size <= 4 || st.st_size > KERNEL_IMAGE_MAX) {
+		return -EINVAL;
+	}
+	void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	if (at == MAP_FAILED) {
+		return -errno;
+	}
+	k->image = at;
+	k->image_bytes = (size_t)st.st_size;
+	k->image_mapped = true;
+	return 0;
+}
+
 /* What the cache has is taken; what it lacks is put there, if it can be. */
 static int unpack_cached(struct kernel *k, const struct payload *p, int dir_fd,
 			 const char *name, struct err *e)
 {
-	auto_buf struct buf b = BUF_INIT;
-	int r = sys_read_file(dir_fd, name, KERNEL_IMAGE_MAX, &b);
+	int r = map_cached(k, dir_fd, name);
 
-	if (r >= 0 && b.len > 4 && !buf_failed(&b)) {
-		k->image_bytes = b.len;
-		k->image = (uint8_t *)buf_take(&b);
-		return k->image ? 0 : err_nomem(e);
+	if (r == 0) {
+		return 0;
 	}
 	r = unpack(k, p, e);
 	if (r == 0) {

@@ -41,6 +41,7 @@ struct kernel_relocs {
 struct kernel {
 	uint8_t *image;        /* the ELF file, and behind it its relocation table */
 	size_t   image_bytes;
+	bool     image_mapped; /* it is a file of the cache, and cannot be written */
 	size_t   elf_bytes;    /* of it */
 	bool     linux_boot;   /* was a bzImage: enter by the 64-bit protocol, else PVH */
 	uint8_t  header[KERNEL_HEADER_MAX];
