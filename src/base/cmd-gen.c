@@ -56,6 +56,12 @@ static void print_subs(const struct cmd *c, FILE *out)
 	}
 }
 
+/* What runs by itself needs no command. */
+static const char *command_text(const struct cmd *c)
+{
+	return c->n_sub == 0 ? "" : c->run ? " [COMMAND]" : " COMMAND";
+}
+
 void cmd_print_help(const struct cmd *const *path, size_t n_path, FILE *out)
 {
 	const struct cmd *c = path[n_path - 1];
@@ -65,7 +71,7 @@ void cmd_print_help(const struct cmd *const *path, size_t n_path, FILE *out)
 		fprintf(out, " %s", path[i]->name);
 	}
 	fprintf(out, "%s%s%s%s\n\n%c%s.\n\n", c->n_opts ? " [OPTION...]" : "",
-		c->n_sub ? " COMMAND" : "", c->args ? " " : "", c->args ? c->args : "",
+		command_text(c), c->args ? " " : "", c->args ? c->args : "",
 		c->help[0] >= 'a' && c->help[0] <= 'z' ? c->help[0] - 32 : c->help[0], c->help + 1);
 	print_subs(c, out);
 	if (c->n_opts > 0) {
@@ -174,7 +180,7 @@ void cmd_print_man(const struct cmd *root, unsigned section, FILE *out)
 	man_text(root->help, out);
 	fputs("\n.SH SYNOPSIS\n.B ", out);
 	man_text(root->name, out);
-	fprintf(out, "\n%s%s%s\n", root->n_opts ? "[OPTION...]" : "", root->n_sub ? " COMMAND" : "",
+	fprintf(out, "\n%s%s%s\n", root->n_opts ? "[OPTION...]" : "", command_text(root),
 		root->n_sub ? " [ARG...]" : "");
 	if (root->args) {
 		man_text(root->args, out);

@@ -14,6 +14,7 @@
 #include "base/cmd.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "main/vmm-ctl.h"
 #include "main/vmm.h"
 #include "sys/file.h"
 #include "sys/proc.h"
@@ -42,7 +43,8 @@ static const struct cmd_opt opts[] = {
 	{ 'n', "net", CMD_STR, IN(net), "tap=NAME[,mac=MAC]|user",
 	  "a network interface: on a tap device that is there, or passt's user network" },
 	{ 0, "vsock", CMD_STR, IN(vsock), "path=SOCKET[,cid=N]",
-	  "a vsock device; host programs connect to SOCKET and write \"CONNECT PORT\"" },
+	  "a vsock device; host programs connect to SOCKET and write \"CONNECT PORT\"; the guest's "
+	  "connections to port P go to the unix socket SOCKET_P" },
 	{ 0, "control", CMD_STR, IN(control), "SOCKET", "the control socket is made there",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "gdb", CMD_STR, IN(gdb), "SOCKET",
@@ -108,6 +110,7 @@ static void terminal_raw(struct terminal *t, const struct vmm_opts *o)
 struct watch {
 	int signal_fd;
 	int parent_fd;   /* pidfd of who started us; -1: it may end */
+	struct vmm_link link;
 };
 
 /*
@@ -118,12 +121,19 @@ struct watch {
 static int wait_for(pid_t pid, struct watch *w)
 {
 	for (;;) {
-		struct pollfd fds[] = { { w->signal_fd, POLLIN, 0 }, { w->parent_fd, POLLIN, 0 } };
+		struct pollfd fds[] = {
+			{ w->signal_fd, POLLIN, 0 },
+			{ w->parent_fd, POLLIN, 0 },
+			{ w->link.open ? w->link.wire.fd : -1, vmm_link_events(&w->link), 0 },
+		};
 		struct signalfd_siginfo got = { .ssi_signo = SIGTERM };
 		siginfo_t si = { 0 };
 
 		if (poll(fds, ARRAY_LEN(fds), -1) < 0) {
 			continue; /* interrupted: all that counts is blocked */
+		}
+		if (fds[2].revents) {
+			vmm_link_ready(&w->link);
 		}
 		if (fds[1].revents) {
 			fd_close(&w->parent_fd);
@@ -177,14 +187,24 @@ static int boot(void *ud)
 static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch *w,
 		    const sigset_t *before, struct err *e)
 {
+	int r = vmm_link_open(&w->link, f, &f->parent_fd, e);
+
+	if (r < 0) {
+		return r;
+	}
 	pid_t keeper = getpid(), pid = sys_fork();
 
 	if (pid < 0) {
+		vmm_link_close(&w->link);
 		return err_set(e, -pid, ERR_HOST, "cannot fork");
 	}
 	if (pid > 0) {
-		return wait_for(pid, w);
+		fd_close(&f->parent_fd);
+		r = wait_for(pid, w);
+		vmm_link_close(&w->link);
+		return r;
 	}
+	vmm_link_close(&w->link);
 	sigprocmask(SIG_SETMASK, before, NULL);
 	/* Without a keeper there is nobody to tell how it ended. */
 	if (sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != keeper) {
@@ -193,8 +213,8 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch 
 	const struct jail_conf jail = { .confined = !o->unconfined, .uid = (uid_t)o->uid,
 					.gid = (gid_t)o->gid };
 	struct boot b = { o, f };
-	int r = jail_run(&jail, boot, &b, e);
 
+	r = jail_run(&jail, boot, &b, e);
 	if (r < 0) {
 		log_err(LOG_LEVEL_ERROR, e);
 		r = err_codes[e->code].exit_code;
@@ -208,7 +228,7 @@ static int run(const struct cmd_call *call, struct err *e)
 	struct vmm_files f = VMM_FILES_INIT;
 	struct terminal t = { 0 };
 	sigset_t signals, before;
-	struct watch w = { -1, -1 };
+	struct watch w = { .signal_fd = -1, .parent_fd = -1 };
 	pid_t parent = getppid();
 	int r = 0;
 
@@ -239,8 +259,10 @@ static int run(const struct cmd_call *call, struct err *e)
 	return r;
 }
 
+static const struct cmd *const commands[] = { &vmm_cmd_ctl };
+
 static const struct cmd root = {
-	.name = "holm-vmm", .opts = opts, .n_opts = ARRAY_LEN(opts),
+	.name = "holm-vmm", .sub = commands, .n_sub = ARRAY_LEN(commands), .opts = opts, .n_opts = ARRAY_LEN(opts),
 	.opts_size = sizeof(struct vmm_opts), .run = run,
 	.help = "run one virtual machine",
 	.text = "The guest's serial port is standard input and output. On a terminal, Ctrl-A x ends "

@@ -105,11 +105,19 @@ static int add_net(struct vm *vm, const struct vmm_files *f, struct err *e)
 	return r;
 }
 
-static int add_vsock(struct vm *vm, const struct vmm_files *f, struct err *e)
+static void on_ask(void *ctx, uint32_t port, uint64_t ticket)
+{
+	struct monitor *m = ctx;
+
+	vm_ctl_vsock_ask(m->ctl, vm_device(m->vm, &vdev_vsock, 0), port, ticket);
+}
+
+static int add_vsock(struct monitor *m, const struct vmm_files *f, struct err *e)
 {
 	struct vsock_conf conf = { .guest_cid = f->vsock_cid,
-				   .listen_fd = f->vsock_fd < 0 ? -1 : sys_dup(f->vsock_fd) };
-	int r = f->vsock_cid ? vm_add_device(vm, &vdev_vsock, "vsock0", &conf, e) : 0;
+				   .listen_fd = f->vsock_fd < 0 ? -1 : sys_dup(f->vsock_fd),
+				   .ask = on_ask, .ctx = m };
+	int r = f->vsock_cid ? vm_add_device(m->vm, &vdev_vsock, "vsock0", &conf, e) : 0;
 
 	fd_close(&conf.listen_fd);
 	return r;
@@ -160,7 +168,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 	r = r < 0 ? r : add_console(m->vm, o, e);
 	r = r < 0 ? r : add_disks(m->vm, o, f, e);
 	r = r < 0 ? r : add_net(m->vm, f, e);
-	r = r < 0 ? r : add_vsock(m->vm, f, e);
+	r = r < 0 ? r : add_vsock(m, f, e);
 	return r < 0 ? r : add_entropy(m->vm, f, e);
 }
 
@@ -191,6 +199,14 @@ static int report(const struct monitor *m, struct err *e)
 	return vm_ends[end].status;
 }
 
+static int add_control(struct monitor *m, struct vmm_files *f, struct err *e)
+{
+	const struct vm_ctl_conf conf = { .listen_fd = f->control_fd, .uid = getuid(),
+					  .own_parent_fd = take_fd(&f->parent_fd) };
+
+	return vm_ctl_new(m->vm, &conf, &m->ctl, e);
+}
+
 int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
 	struct monitor m = { 0 };
@@ -202,7 +218,7 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 
 		r = s < 0 ? err_set(e, -s, ERR_HOST, "signals") : 0;
 	}
-	r = r < 0 || f->control_fd < 0 ? r : vm_ctl_new(m.vm, f->control_fd, getuid(), &m.ctl, e);
+	r = r < 0 ? r : add_control(&m, f, e);
 	r = r < 0 || f->gdb_fd < 0 ? r : vm_gdb_new(m.vm, f->gdb_fd, &m.gdb, e);
 	r = r < 0 || o->unconfined ? r : jail_seal(e);
 	r = r < 0 ? r : vm_start_paused(m.vm, e);

@@ -126,12 +126,25 @@ static int open_disks(const struct vmm_opts *o, struct vmm_files *f, struct err 
 /* --- Sockets --- */
 
 /* A listening unix socket with mode 0600 at a path; one that is there is replaced. */
-static int listen_at(const char *path, int *ret, struct err *e)
+static const char *name_in(const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	auto_free char *dir = slash ? str_ndup(path, (size_t)(slash - path) + 1) : str_dup(".");
-	auto_close int dir_fd = dir ? sys_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
-	int fd = dir_fd < 0 ? dir_fd : sock_listen_at(dir_fd, slash ? slash + 1 : path, SOCK_NONBLOCK);
+
+	return slash ? slash + 1 : path;
+}
+
+static int open_folder_of(const char *path)
+{
+	auto_free char *dir = name_in(path) == path ? str_dup(".") :
+						      str_ndup(path, (size_t)(name_in(path) - path));
+
+	return dir ? sys_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
+}
+
+static int listen_at(const char *path, int *ret, struct err *e)
+{
+	auto_close int dir_fd = open_folder_of(path);
+	int fd = dir_fd < 0 ? dir_fd : sock_listen_at(dir_fd, name_in(path), SOCK_NONBLOCK);
 
 	if (fd < 0) {
 		return err_set(e, -fd, ERR_INVALID, "cannot listen at %s: %s", path, strerror(-fd));
@@ -158,8 +171,14 @@ static int open_vsock(const char *text, struct vmm_files *f, struct err *e)
 	auto_free char *only = str_ndup(path, comma ? (size_t)(comma - path) : strlen(path));
 	int r = only ? listen_at(only, &f->vsock_fd, e) : err_nomem(e);
 
-	f->vsock_cid = r == 0 ? (uint32_t)cid : 0;
-	return r;
+	if (r < 0) {
+		return r;
+	}
+	f->vsock_cid = (uint32_t)cid;
+	f->vsock_name = str_dup(name_in(only));
+	f->vsock_dir_fd = open_folder_of(only);
+	return f->vsock_name && f->vsock_dir_fd >= 0 ?
+		       0 : err_set(e, ENOMEM, ERR_HOST, "the folder of %s", only);
 }
 
 /* --- Network --- */
@@ -338,6 +357,10 @@ void vmm_close_files(struct vmm_files *f)
 	fd_close(&f->control_fd);
 	fd_close(&f->gdb_fd);
 	fd_close(&f->vsock_fd);
+	fd_close(&f->vsock_dir_fd);
+	fd_close(&f->parent_fd);
+	free(f->vsock_name);
+	f->vsock_name = NULL;
 	fd_close(&f->net_fd);
 	while (f->n_disks > 0) {
 		fd_close(&f->disks[--f->n_disks].fd);

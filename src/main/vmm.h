@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "vm/vm.h"
+#include "wire/wire.h"
 
 enum { VMM_ENGINE_AUTO, VMM_ENGINE_KVM, VMM_ENGINE_SOFT };
 enum { VMM_CONSOLE_SERIAL, VMM_CONSOLE_VIRTIO, VMM_CONSOLE_NONE };
@@ -36,6 +37,9 @@ struct vmm_files {
 	unsigned n_disks;
 	int    vsock_fd;                /* listens */
 	uint32_t vsock_cid;             /* 0: no vsock device */
+	int    vsock_dir_fd;            /* the folder that its socket is in */
+	char  *vsock_name;              /* and the name there */
+	int    parent_fd;               /* the monitor's end of the link to the keeper */
 	int    net_fd;
 	bool   net_stream;
 	uint8_t net_mac[6];
@@ -44,11 +48,25 @@ struct vmm_files {
 
 #define VMM_FILES_INIT { .kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
 			 .cache_fd = -1, .random_fd = -1, .state_fd = -1, .memory_fd = -1, .serial_in_fd = -1, \
-			 .serial_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .net_fd = -1 }
+			 .serial_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .vsock_dir_fd = -1, \
+			 .parent_fd = -1, .net_fd = -1 }
 
 /* Open what the options name. Of vmm-opts.c. */
 int  vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e) must_check;
 void vmm_close_files(struct vmm_files *f);
+
+/* The keeper's end of its link to a monitor, by which that asks for connections. Of vmm-vsock.c. */
+struct vmm_link {
+	const struct vmm_files *files;
+	struct wire_conn wire;
+	bool   open;
+};
+
+int   vmm_link_open(struct vmm_link *l, const struct vmm_files *f, int *ret_child_fd,
+		    struct err *e) must_check;
+void  vmm_link_close(struct vmm_link *l);
+short vmm_link_events(const struct vmm_link *l);   /* for poll() */
+void  vmm_link_ready(struct vmm_link *l);
 
 /*
  * The whole life of one boot, in a process of its own. Returns its exit status.

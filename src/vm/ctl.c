@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vm/ctl.h"
+#include "vm/ctl-priv.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -12,46 +12,35 @@
 #include "vm/dev/vsock.h"
 #include "vm/snapshot.h"
 #include "vm/vm-priv.h"
-#include "wire/vmm-proto.h"
 
 enum { CONNS_MAX = 16 };
 
-struct conn {
-	struct list      link;
-	struct vm_ctl   *ctl;
-	struct wire_conn wire;
-	struct loop_fd  *source;
-	bool             broken;
-};
-
-struct vm_ctl {
-	struct vm      *vm;
-	uid_t           uid;
-	int             listen_fd;
-	struct loop_fd *listen;
-	struct list     conns;
-	unsigned        n_conns;
-};
-
 /* --- Connections --- */
 
-static void conn_free(struct conn *c)
+static void conn_free(struct ctl_conn *c)
 {
 	loop_fd_free(c->source);
+	ctl__vsock_conn_gone(c);
 	wire_conn_fini(&c->wire);
 	list_del(&c->link);
 	c->ctl->n_conns--;
 	free(c);
 }
 
-static void send_msg(struct conn *c, enum vmm_msg_type type, uint32_t serial, const void *msg)
+void ctl__send(struct ctl_conn *c, enum vmm_msg_type type, uint32_t serial, const void *msg)
 {
+	if (c->broken) {
+		return;
+	}
 	if (wire_conn_send(&c->wire, &vmm_msgs[type], serial, msg) < 0) {
-		c->broken = true; /* it does not read, or is gone */
+		c->broken = true; /* it does not read, or is gone: the loop finds it closed */
+		ignore_result(sys_shutdown(c->wire.fd, SHUT_RDWR));
+	} else if (c->source && wire_conn_pending(&c->wire)) {
+		ignore_result(loop_fd_set(c->source, LOOP_IN | LOOP_OUT)); /* epoll_ctl */
 	}
 }
 
-static void send_state(struct conn *c, uint32_t serial)
+static void send_state(struct ctl_conn *c, uint32_t serial)
 {
 	struct vm *vm = c->ctl->vm;
 	const struct vmm_state_msg m = {
@@ -59,11 +48,11 @@ static void send_state(struct conn *c, uint32_t serial)
 		.end = vm_state(vm) == VM_ENDED ? (char *)vm_ends[vm_end(vm)].name : NULL,
 	};
 
-	send_msg(c, VMM_STATE, serial, &m);
+	ctl__send(c, VMM_STATE, serial, &m);
 }
 
-static void reply(struct conn *c, uint32_t serial, int r, const struct vmm_reply *done,
-		  const struct err *e)
+void ctl__reply(struct ctl_conn *c, uint32_t serial, int r, const struct vmm_reply *done,
+		const struct err *e)
 {
 	struct vmm_reply m = { .fd = -1 };
 
@@ -74,54 +63,51 @@ static void reply(struct conn *c, uint32_t serial, int r, const struct vmm_reply
 	} else if (done) {
 		m = *done;
 	}
-	send_msg(c, VMM_REPLY, serial, &m);
+	ctl__send(c, VMM_REPLY, serial, &m);
 }
 
 void vm_ctl_state_changed(struct vm_ctl *c)
 {
-	list_for_each (struct conn, conn, &c->conns, link) {
+	list_for_each (struct ctl_conn, conn, &c->conns, link) {
 		send_state(conn, 0);
 	}
 }
 
 /* --- Requests --- */
 
-/* Fills *ret (descriptors in it are closed after it was sent, strings freed). */
-typedef int request_fn(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e);
-
-static int do_pause(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_pause(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)m, (void)ret;
 	return vm_pause(c->ctl->vm, e);
 }
 
-static int do_resume(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_resume(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)m, (void)ret;
 	return vm_resume(c->ctl->vm, e);
 }
 
-static int do_button(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_button(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)m, (void)ret;
 	return vm_power_button(c->ctl->vm, e);
 }
 
-static int do_stop(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_stop(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)m, (void)ret, (void)e;
 	vm_stop(c->ctl->vm, VM_END_STOPPED);
 	return 0;
 }
 
-static int do_get_state(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_get_state(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)m, (void)ret, (void)e;
 	send_state(c, 0);
 	return 0;
 }
 
-static int do_log_start(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_log_start(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	struct engine *eng = vm_engine(c->ctl->vm);
 	int r = gmem_log_start(vm_mem(c->ctl->vm), e);
@@ -130,7 +116,7 @@ static int do_log_start(struct conn *c, union vmm_any *m, struct vmm_reply *ret,
 	return r < 0 ? r : eng->ops->log(eng, true, e);
 }
 
-static int do_log_stop(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_log_stop(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	struct engine *eng = vm_engine(c->ctl->vm);
 
@@ -157,7 +143,7 @@ static int take_slot(struct gmem *g, unsigned i, int fd, uint64_t *pages, struct
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the log") : 0;
 }
 
-static int do_log_take(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_log_take(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	struct engine *eng = vm_engine(c->ctl->vm);
 	struct gmem *g = vm_mem(c->ctl->vm);
@@ -173,7 +159,7 @@ static int do_log_take(struct conn *c, union vmm_any *m, struct vmm_reply *ret, 
 	return r;
 }
 
-static int do_stats(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_stats(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	auto_buf struct buf b = BUF_INIT;
 
@@ -183,7 +169,7 @@ static int do_stats(struct conn *c, union vmm_any *m, struct vmm_reply *ret, str
 	return ret->text ? 0 : err_nomem(e);
 }
 
-static int do_console(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_console(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	struct vm *vm = c->ctl->vm;
 	int fds[2] = { -1, -1 };
@@ -197,25 +183,47 @@ static int do_console(struct conn *c, union vmm_any *m, struct vmm_reply *ret, s
 	return serial_io_attach(vm->serial_io, fds[0], e);
 }
 
-static int do_snapshot(struct conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+static int do_snapshot(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)ret;
 	return vm_save(c->ctl->vm, m->snapshot.state_fd, m->snapshot.memory_fd, e);
 }
 
+static int do_vsock_serve(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
+			  struct err *e)
+{
+	(void)m, (void)ret;
+	return ctl__vsock_serve(c, e);
+}
+
+static int do_vsock_answer(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
+			   struct err *e)
+{
+	(void)ret;
+	return ctl__vsock_answer(c, &m->vsock_answer, e);
+}
+
+static int do_vsock_connect(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
+			    struct err *e)
+{
+	(void)ret;
+	return ctl__vsock_connect(c, m->vsock_connect.port, e);
+}
+
 static const struct {
 	enum vmm_msg_type type;
-	request_fn       *fn;
+	ctl_request_fn       *fn;
 } requests[] = {
 	{ VMM_GET_STATE, do_get_state }, { VMM_PAUSE, do_pause },
 	{ VMM_RESUME, do_resume },       { VMM_POWER_BUTTON, do_button },
 	{ VMM_STOP, do_stop },           { VMM_LOG_START, do_log_start },
 	{ VMM_LOG_STOP, do_log_stop },   { VMM_LOG_TAKE, do_log_take },
 	{ VMM_STATS, do_stats },         { VMM_CONSOLE, do_console },
-	{ VMM_SNAPSHOT, do_snapshot },
+	{ VMM_SNAPSHOT, do_snapshot },   { VMM_VSOCK_CONNECT, do_vsock_connect },
+	{ VMM_VSOCK_SERVE, do_vsock_serve }, { VMM_VSOCK_ANSWER, do_vsock_answer },
 };
 
-static request_fn *handler(uint16_t type)
+static ctl_request_fn *handler(uint16_t type)
 {
 	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
 		if (requests[i].type == type) {
@@ -225,10 +233,10 @@ static request_fn *handler(uint16_t type)
 	return NULL;
 }
 
-static void on_frame(struct conn *c, struct wire_frame *f)
+static void on_frame(struct ctl_conn *c, struct wire_frame *f)
 {
 	const struct wire_msg *t = vmm_msg(f->type);
-	request_fn *fn = handler(f->type);
+	ctl_request_fn *fn = handler(f->type);
 	struct vmm_reply done = { .fd = -1 };
 	union vmm_any m;
 	struct err e = ERR_INIT;
@@ -238,12 +246,15 @@ static void on_frame(struct conn *c, struct wire_frame *f)
 	if (!t || !fn) {
 		wire_frame_fini(f);
 		r = err_set(&e, ENOSYS, ERR_UNSUPPORTED, "message %u is not understood", f->type);
-		reply(c, f->serial, r, NULL, &e);
+		ctl__reply(c, f->serial, r, NULL, &e);
 		return;
 	}
 	r = wire_decode(t, f, &m, &e);
+	c->serial = f->serial;
 	r = r < 0 ? r : fn(c, &m, &done, &e);
-	reply(c, f->serial, r, &done, &e);
+	if (r != CTL_LATER) {
+		ctl__reply(c, f->serial, r, &done, &e);
+	}
 	fd_close(&done.fd);
 	free(done.text);
 	wire_msg_fini(t, &m);
@@ -254,7 +265,7 @@ static void on_frame(struct conn *c, struct wire_frame *f)
 
 static void on_conn(struct loop_fd *src, unsigned events, void *ud)
 {
-	struct conn *c = ud;
+	struct ctl_conn *c = ud;
 	struct wire_frame f;
 	int filled = 0, r = 0;
 
@@ -275,6 +286,26 @@ static void on_conn(struct loop_fd *src, unsigned events, void *ud)
 								      LOOP_IN)); /* as it was */
 }
 
+/* Takes the descriptor, also on failure. */
+static struct ctl_conn *conn_new(struct vm_ctl *ctl, int own_fd)
+{
+	auto_close int fd = own_fd;
+	struct ctl_conn *c = mem_new(struct ctl_conn);
+
+	if (!c) {
+		return NULL;
+	}
+	c->ctl = ctl;
+	wire_conn_init(&c->wire, take_fd(&fd), VMM_PROTO_VERSION);
+	list_add_tail(&ctl->conns, &c->link);
+	ctl->n_conns++;
+	if (loop_fd_new(vm_loop(ctl->vm), c->wire.fd, LOOP_IN, on_conn, c, &c->source) < 0) {
+		conn_free(c);
+		return NULL;
+	}
+	return c;
+}
+
 static void on_accept(struct loop_fd *src, unsigned events, void *ud)
 {
 	struct vm_ctl *ctl = ud;
@@ -285,46 +316,44 @@ static void on_accept(struct loop_fd *src, unsigned events, void *ud)
 	    (!wire_peer_is(fd, ctl->uid) && !wire_peer_is(fd, 0))) {
 		return; /* closing says it */
 	}
-	struct conn *c = mem_new(struct conn);
-
-	if (!c) {
-		return;
-	}
-	c->ctl = ctl;
-	wire_conn_init(&c->wire, take_fd(&fd), VMM_PROTO_VERSION);
-	list_add_tail(&ctl->conns, &c->link);
-	ctl->n_conns++;
-	if (loop_fd_new(vm_loop(ctl->vm), c->wire.fd, LOOP_IN, on_conn, c, &c->source) < 0) {
-		conn_free(c);
-	}
+	(void)conn_new(ctl, take_fd(&fd)); /* without memory: closing says it, too */
 }
 
-int vm_ctl_new(struct vm *vm, int listen_fd, uid_t uid, struct vm_ctl **ret, struct err *e)
+int vm_ctl_new(struct vm *vm, const struct vm_ctl_conf *conf, struct vm_ctl **ret, struct err *e)
 {
-	struct vm_ctl *c = mem_new(struct vm_ctl);
+	auto_(vm_ctl_freep) struct vm_ctl *c = mem_new(struct vm_ctl);
+	auto_close int parent = conf->own_parent_fd;
 
 	if (!c) {
 		return err_nomem(e);
 	}
-	*c = (struct vm_ctl){ .vm = vm, .uid = uid, .listen_fd = listen_fd };
+	*c = (struct vm_ctl){ .vm = vm, .uid = conf->uid, .listen_fd = conf->listen_fd };
 	list_init(&c->conns);
-	int r = loop_fd_new(vm_loop(vm), listen_fd, LOOP_IN, on_accept, c, &c->listen);
+	list_init(&c->waiting);
+	int r = conf->listen_fd < 0 ? 0 : loop_fd_new(vm_loop(vm), conf->listen_fd, LOOP_IN,
+						      on_accept, c, &c->listen);
 
 	if (r < 0) {
-		free(c);
 		return err_set(e, -r, ERR_HOST, "control socket");
 	}
-	*ret = c;
+	if (parent >= 0) {
+		c->parent = conn_new(c, take_fd(&parent));
+		if (!c->parent) {
+			return err_nomem(e);
+		}
+	}
+	*ret = take_ptr(&c);
 	return 0;
 }
 
 struct vm_ctl *vm_ctl_free(struct vm_ctl *c)
 {
 	if (c) {
-		list_for_each_safe (struct conn, conn, &c->conns, link) {
+		list_for_each_safe (struct ctl_conn, conn, &c->conns, link) {
 			ignore_result(wire_conn_flush(&conn->wire)); /* a last try */
 			conn_free(conn);
 		}
+		ctl__vsock_fini(c);
 		loop_fd_free(c->listen);
 		free(c);
 	}

@@ -13,14 +13,25 @@
 
 struct vm_ctl;
 
-/* The socket listens, non-blocking; borrowed. Peers of another user than `uid` are refused. */
-int vm_ctl_new(struct vm *vm, int listen_fd, uid_t uid, struct vm_ctl **ret,
+struct vm_ctl_conf {
+	int   listen_fd;       /* listens, non-blocking; borrowed; -1: none */
+	uid_t uid;             /* peers of another user are refused, but for root */
+	int   own_parent_fd;   /* a connection to who started us, owned, also on failure; -1: none */
+};
+
+int vm_ctl_new(struct vm *vm, const struct vm_ctl_conf *conf, struct vm_ctl **ret,
 	       struct err *e) must_check;
 struct vm_ctl *vm_ctl_free(struct vm_ctl *c);
 AUTO_PTR(struct vm_ctl, vm_ctl_free)
 
 /* Tell every connection the state. */
 void vm_ctl_state_changed(struct vm_ctl *c);
+
+/*
+ * The guest connects to a port of the host: the ask() of struct vsock_conf. `c` may be NULL, when
+ * everything is refused. With the device's lock held.
+ */
+void vm_ctl_vsock_ask(struct vm_ctl *c, struct vdev *d, uint32_t port, uint64_t ticket);
 
 /* Counters as a JSON object. */
 void vm_stats(struct vm *vm, struct buf *b);

@@ -49,6 +49,20 @@ static const struct wire_field vsock_connect_fields[] = {
 };
 #undef IN
 
+#define IN(m) offsetof(struct vmm_vsock_ask, m)
+static const struct wire_field vsock_ask_fields[] = {
+	{ 1, "port", WIRE_U32, IN(port), REQ, 0, UINT32_MAX, "of the host" },
+	{ 2, "ticket", WIRE_U64, IN(ticket), REQ, 0, 0, "for the answer" },
+};
+#undef IN
+
+#define IN(m) offsetof(struct vmm_vsock_answer, m)
+static const struct wire_field vsock_answer_fields[] = {
+	{ 1, "ticket", WIRE_U64, IN(ticket), REQ, 0, 0, "of the question" },
+	{ 2, "fd", WIRE_FD, IN(fd), 0, 0, 0, "a connected stream socket; absent: refused" },
+};
+#undef IN
+
 #define MSG(type, text, strct, fields, doc) [type] = WIRE_MSG(type, text, struct strct, fields, doc)
 #define EMPTY(type_no, text, what) \
 	[type_no] = { .type = (type_no), .name = (text), .size = sizeof(struct vmm_empty), \
@@ -72,6 +86,12 @@ const struct wire_msg vmm_msgs[VMM_MSG__COUNT] = {
 	EMPTY(VMM_CONSOLE, "console", "ask for the serial port; fd: a stream socket"),
 	MSG(VMM_VSOCK_CONNECT, "vsock-connect", vmm_vsock_connect, vsock_connect_fields,
 	    "connect to a port of the guest; fd: a stream socket"),
+	EMPTY(VMM_VSOCK_SERVE, "vsock-serve",
+	      "have the guest's connections to ports of the host asked of this connection"),
+	MSG(VMM_VSOCK_ASK, "vsock-ask", vmm_vsock_ask, vsock_ask_fields,
+	    "the guest connects to a port of the host"),
+	MSG(VMM_VSOCK_ANSWER, "vsock-answer", vmm_vsock_answer, vsock_answer_fields,
+	    "the answer to that"),
 };
 
 const struct wire_msg *vmm_msg(uint16_t type)

@@ -30,6 +30,9 @@ enum vmm_msg_type {
 	VMM_STATS,           /* REPLY .text: JSON */
 	VMM_CONSOLE,         /* REPLY .fd: the serial port, both ways */
 	VMM_VSOCK_CONNECT,   /* REPLY .fd: a stream to a port of the guest */
+	VMM_VSOCK_SERVE,     /* questions of the guest come to this connection */
+	VMM_VSOCK_ASK,       /* from the monitor: event; the guest connects to a port */
+	VMM_VSOCK_ANSWER,    /* to an ASK: a connected socket, or none */
 	VMM_MSG__COUNT,
 };
 
@@ -69,6 +72,16 @@ struct vmm_vsock_connect {
 	uint32_t port;
 };
 
+struct vmm_vsock_ask {
+	uint32_t port;
+	uint64_t ticket;
+};
+
+struct vmm_vsock_answer {
+	uint64_t ticket;
+	int      fd;          /* a connected stream socket; -1: refused */
+};
+
 union vmm_any {
 	struct vmm_empty         empty;
 	struct vmm_reply         reply;
@@ -76,6 +89,8 @@ union vmm_any {
 	struct vmm_snapshot      snapshot;
 	struct vmm_log_take      log_take;
 	struct vmm_vsock_connect vsock_connect;
+	struct vmm_vsock_ask     vsock_ask;
+	struct vmm_vsock_answer  vsock_answer;
 };
 
 extern const struct wire_msg vmm_msgs[VMM_MSG__COUNT];

@@ -143,7 +143,8 @@ class Control:
     """A client of the control socket (src/wire/wire.h, src/wire/vmm-proto.c)."""
 
     TYPES = {"get-state": 3, "pause": 4, "resume": 5, "power-button": 6, "stop": 7, "snapshot": 8,
-             "log-start": 9, "log-stop": 10, "log-take": 11, "stats": 12, "console": 13}
+             "log-start": 9, "log-stop": 10, "log-take": 11, "stats": 12, "console": 13,
+             "vsock-connect": 14, "vsock-serve": 15, "vsock-ask": 16, "vsock-answer": 17}
     STATES = ("created", "running", "paused", "ended")
 
     def __init__(self, path):
@@ -162,6 +163,7 @@ class Control:
         self.buffer = b""
         self.fds = []
         self.events = []
+        self.questions = []
 
     def close(self):
         self.socket.close()
@@ -181,19 +183,43 @@ class Control:
             at += 8 + size
         return kind, serial, fields, [self.fds.pop(0) for _ in range(n_fds)]
 
-    def ask(self, name, fds=()):
-        """Send a request; returns (errnum, fields of the reply, descriptors)."""
+    def ask(self, name, fds=(), number=None):
+        """Send a request: its first field a number or its fields descriptors. Returns (errnum,
+        fields of the reply, descriptors)."""
+        body = b"" if number is None else struct.pack("<HHII", 1, 0, 4, number)
+        body += b"".join(struct.pack("<HHIB", i + 1, 0, 1, i) for i in range(len(fds)))
+        return self.send(name, body, fds)
+
+    def send(self, name, body, fds=()):
         self.serial += 1
-        body = b"".join(struct.pack("<HHIB", i + 1, 0, 1, i) for i in range(len(fds)))
         header = struct.pack("<IHHIHH", 16 + len(body), self.TYPES[name], 1, self.serial,
                              len(fds), 0)
         socket.send_fds(self.socket, [header + body], list(fds))
         while True:
-            kind, serial, fields, got = self._frame()
-            if kind == 2:
-                self.events.append(self.STATES[struct.unpack("<I", fields[1])[0]])
-            elif serial == self.serial:
+            kind, serial, fields, got = self._next()
+            if serial == self.serial and kind == 1:
                 return struct.unpack("<I", fields[1])[0], fields, got
+
+    def _next(self):
+        frame = self._frame()
+        kind, _, fields, _ = frame
+        if kind == 2:
+            self.events.append(self.STATES[struct.unpack("<I", fields[1])[0]])
+        elif kind == self.TYPES["vsock-ask"]:
+            self.questions.append((struct.unpack("<I", fields[1])[0],
+                                   struct.unpack("<Q", fields[2])[0]))
+        return frame
+
+    def question(self):
+        """The next (port, ticket) that the guest asks for; after "vsock-serve"."""
+        while not self.questions:
+            self._next()
+        return self.questions.pop(0)
+
+    def answer(self, ticket, fd=None):
+        body = struct.pack("<HHIQ", 1, 0, 8, ticket)
+        body += b"" if fd is None else struct.pack("<HHIB", 2, 0, 1, 0)
+        return self.send("vsock-answer", body, () if fd is None else (fd,))
 
     def state(self):
         assert self.ask("get-state")[0] == 0

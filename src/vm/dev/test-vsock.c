@@ -605,9 +605,79 @@ static void test_pause(void **state unused_arg)
 	end(&t);
 }
 
+static void on_told(void *ctx, int r)
+{
+	*(int *)ctx = r;
+}
+
+/* A connection that is asked for by a call: told once, with the socket untouched. */
+static void connects_by_call(void **state)
+{
+	struct pair t;
+	int fds[2] = { -1, -1 }, told = 1;
+	char text[8] = "";
+
+	(void)state;
+	start(&t);
+	assert_int_equal(sys_socketpair(SOCK_STREAM, fds), 0);
+	assert_int_equal(vsock_connect(t.r.dev, 80, fds[0], on_told, &told), 0);
+	assert_int_equal(take(&t), VIRTIO_VSOCK_OP_REQUEST);
+	assert_int_equal(t.h.dst_port, 80);
+	assert_int_equal(told, 1);
+	uint32_t port = t.h.src_port;
+
+	send_op(&t, 80, port, VIRTIO_VSOCK_OP_RESPONSE);
+	assert_int_equal(told, 0);
+	struct virtio_vsock_hdr h = packet(&t, 80, port, VIRTIO_VSOCK_OP_RW);
+
+	h.len = 4;
+	send_raw(&t, &h, "data");
+	assert_int_equal(sys_read(fds[1], text, sizeof(text)), 4);
+	assert_memory_equal(text, "data", 4);
+	fd_close(&fds[1]);
+
+	/* Refused, and ended together with the device. */
+	for (unsigned i = 0; i < 2; i++) {
+		told = 1;
+		assert_int_equal(sys_socketpair(SOCK_STREAM, fds), 0);
+		assert_int_equal(vsock_connect(t.r.dev, 81, fds[0], on_told, &told), 0);
+		while (take(&t) != VIRTIO_VSOCK_OP_REQUEST) {
+		}
+		if (i == 0) {
+			send_op(&t, 81, t.h.src_port, VIRTIO_VSOCK_OP_RST);
+			assert_int_equal(told, -ECONNREFUSED);
+		}
+		fd_close(&fds[1]);
+	}
+	end(&t);
+	assert_int_equal(told, -ECONNREFUSED);
+}
+
+/* Who would have answered is gone. */
+static void nobody_answers(void **state)
+{
+	struct pair t;
+
+	(void)state;
+	start(&t);
+	for (uint32_t port = 1; port <= 3; port++) {
+		send_op(&t, 1000 + port, port, VIRTIO_VSOCK_OP_REQUEST);
+	}
+	assert_int_equal(t.questions, 3);
+	assert_int_equal(vsock_connections(t.r.dev), 3);
+	vsock_refuse_asked(t.r.dev);
+	for (uint32_t port = 1; port <= 3; port++) {
+		assert_int_equal(take(&t), VIRTIO_VSOCK_OP_RST);
+	}
+	assert_int_equal(vsock_connections(t.r.dev), 0);
+	end(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(connects_by_call),
+		cmocka_unit_test(nobody_answers),
 		cmocka_unit_test(test_host_to_guest),
 		cmocka_unit_test(test_guest_to_host),
 		cmocka_unit_test(test_half_close),

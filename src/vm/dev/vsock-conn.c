@@ -41,6 +41,9 @@ void conn__free(struct conn *c)
 	list_del(&c->ready);
 	c->source = loop_fd_free(c->source);
 	fd_close(&c->fd);
+	if (c->told) {
+		c->told(c->told_ctx, -ECONNREFUSED);
+	}
 	free(c->buf);
 	free(c);
 }

@@ -22,7 +22,7 @@ static void on_client(struct loop_fd *src, unsigned events unused_arg, void *ud)
 		struct conn *c = s->n_lines < ACCEPT_MAX ? conn__new(s, CONN_LINE) : NULL;
 
 		if (c) {
-			host__adopt(c, fd);
+			ignore_result(host__adopt(c, fd)); /* gone, if it failed */
 		} else {
 			fd_close(&fd);
 		}
@@ -53,7 +53,7 @@ void host__watch(struct vsock *s)
 	}
 }
 
-void host__adopt(struct conn *c, int own_fd)
+bool host__adopt(struct conn *c, int own_fd)
 {
 	c->fd = own_fd;
 	if (sys_set_nonblock(own_fd) < 0 ||
@@ -64,12 +64,13 @@ void host__adopt(struct conn *c, int own_fd)
 		} else {
 			conn__reset(c);
 		}
-		return;
+		return false;
 	}
 	conn__watch(c);
+	return true;
 }
 
-static uint32_t new_port(struct vsock *s, uint32_t guest_port)
+uint32_t host__new_port(struct vsock *s, uint32_t guest_port)
 {
 	do {
 		s->next_port = s->next_port < FIRST_PORT || s->next_port == UINT32_MAX ?
@@ -113,7 +114,7 @@ void host__line(struct conn *c)
 	s->n_lines--;
 	c->state = CONN_REQUESTED;
 	c->guest_port = (uint32_t)port;
-	c->host_port = new_port(s, c->guest_port);
+	c->host_port = host__new_port(s, c->guest_port);
 	c->deadline_ns = loop_now_ns(s->base.machine->loop) + VSOCK_PATIENCE_NS;
 	c->send = SEND_REQUEST;
 	conn__ready(c);
@@ -130,6 +131,14 @@ void host__accepted(struct conn *c)
 	c->state = CONN_OPEN;
 	c->deadline_ns = 0;
 	c->readable = true;
+	if (c->told) {
+		vsock_told_fn *told = c->told;
+
+		c->told = NULL;
+		told(c->told_ctx, 0);
+		conn__ready(c);
+		return;
+	}
 	/* A fresh socket has room for it, if anybody still wants to know. */
 	if (sys_sendmsg(c->fd, &m, MSG_DONTWAIT) != n) {
 		conn__reset(c);

@@ -10,7 +10,9 @@
 
 enum {
 	HDR_BYTES  = 44,
-	RSTS_MAX   = 64,          /* answers to packets of no connection that wait for buffers */
+	/* Resets that wait for buffers: of every connection, and answers to packets of none. */
+	RSTS_ANSWERS = 64,
+	RSTS_MAX   = RSTS_ANSWERS + VSOCK_CONNS_MAX,
 	LINE_MAX_  = 32,          /* "CONNECT 4294967295\n" */
 	ACCEPT_MAX = 16,          /* clients of the listening socket that have not said a port */
 };
@@ -44,6 +46,8 @@ struct conn {
 	uint64_t         ticket;
 	int              fd;
 	struct loop_fd  *source;
+	vsock_told_fn   *told;          /* of vsock_connect(), until it was called */
+	void            *told_ctx;
 	uint64_t         deadline_ns;   /* 0: none */
 	unsigned         send;          /* SEND_* */
 	uint32_t         shutdown_out;  /* VIRTIO_VSOCK_SHUTDOWN_* that we say, or said */
@@ -123,7 +127,8 @@ int  host__listen(struct vsock *s, int own_fd) must_check;
 void host__watch(struct vsock *s);
 void host__line(struct conn *c);      /* the client's first line may be there */
 void host__accepted(struct conn *c);  /* the guest accepted: tell the client */
-void host__adopt(struct conn *c, int own_fd);
+bool host__adopt(struct conn *c, int own_fd) must_check;   /* false: the connection is gone */
+uint32_t host__new_port(struct vsock *s, uint32_t guest_port);
 void host__event(struct loop_fd *src, unsigned events, void *ud);
 
 /* --- vsock.c --- */

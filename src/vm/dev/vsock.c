@@ -92,7 +92,7 @@ void vsock__fill(struct vsock *s)
 		}
 		vdev_push(&s->base, VSOCK_RX, &s->rx, n);
 	}
-	if (s->tx_stopped && s->n_rsts < RSTS_MAX / 2) {
+	if (s->tx_stopped && s->n_rsts < RSTS_ANSWERS / 2) {
 		s->tx_stopped = false;
 		vdev_again(&s->base, VSOCK_TX);
 	}
@@ -132,7 +132,7 @@ void vsock_answer_locked(struct vdev *d, uint64_t ticket, int own_fd)
 		c->readable = true;
 		c->send |= SEND_RESPONSE;
 		conn__ready(c);
-		host__adopt(c, own_fd);
+		ignore_result(host__adopt(c, own_fd)); /* reset, if it failed */
 		return;
 	}
 	fd_close(&own_fd);
@@ -146,6 +146,49 @@ void vsock_answer(struct vdev *d, uint64_t ticket, int own_fd)
 	vsock__fill(vsock_of(d));
 	vdev_flush(d);
 	vdev_unlock(d);
+}
+
+void vsock_refuse_asked(struct vdev *d)
+{
+	vdev_lock(d);
+	list_for_each_safe(struct conn, c, &vsock_of(d)->conns, link) {
+		if (c->state == CONN_ASKED) {
+			conn__reset(c);
+		}
+	}
+	d->budget = VSOCK_CONNS_MAX;
+	vsock__fill(vsock_of(d));
+	vdev_flush(d);
+	vdev_unlock(d);
+}
+
+int vsock_connect(struct vdev *d, uint32_t port, int own_fd, vsock_told_fn *told, void *ctx)
+{
+	auto_close int fd = own_fd;
+	struct vsock *s = vsock_of(d);
+	int r = 0;
+
+	vdev_lock(d);
+	struct conn *c = d->phase == VDEV_LIVE ? conn__new(s, CONN_REQUESTED) : NULL;
+
+	if (!c) {
+		r = d->phase == VDEV_LIVE ? -EMFILE : -ENOTCONN;
+	} else {
+		c->guest_port = port;
+		c->host_port = host__new_port(s, port);
+		c->send = SEND_REQUEST;
+		conn__ready(c);
+		r = host__adopt(c, take_fd(&fd)) ? 0 : -EIO;
+	}
+	if (r == 0) {
+		c->told = told;
+		c->told_ctx = ctx;
+		d->budget = VSOCK_CONNS_MAX;
+		vsock__fill(s);
+		vdev_flush(d);
+	}
+	vdev_unlock(d);
+	return r;
 }
 
 /* A packet of a connection that is there. Spec: 5.10.6.6 ff. */
@@ -215,7 +258,7 @@ static void take_tx(struct vsock *s)
 {
 	for (;;) {
 		/* One packet makes at most one answer. */
-		if (s->n_rsts >= RSTS_MAX - 1) {
+		if (s->n_rsts >= RSTS_ANSWERS - 1) {
 			s->tx_stopped = true;
 			return;
 		}

@@ -52,7 +52,21 @@ extern const struct vdev_desc vdev_vsock;
 void vsock_answer(struct vdev *d, uint64_t ticket, int own_fd);
 void vsock_answer_locked(struct vdev *d, uint64_t ticket, int own_fd);
 
+/* Nobody is there to answer any more: all that was asked and not answered is refused. */
+void vsock_refuse_asked(struct vdev *d);
+
 /* Connections there are, in whatever state. */
 unsigned vsock_connections(struct vdev *d);
+
+/*
+ * Connect `own_fd`, a stream socket, to a port of the guest. told() is called once, with the
+ * device's lock held, unless this fails: 0 when the guest accepted, else -errno, and then the
+ * socket is closed. -ENOTCONN: the guest has no driver for the device (yet); -EMFILE: there are
+ * too many connections. The descriptor is taken, also on failure.
+ * Context: the loop's thread, without the lock.
+ */
+typedef void vsock_told_fn(void *ctx, int r);
+int vsock_connect(struct vdev *d, uint32_t port, int own_fd, vsock_told_fn *told,
+		  void *ctx) must_check;
 
 #endif
