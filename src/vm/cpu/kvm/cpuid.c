@@ -37,10 +37,15 @@ static const struct {
 enum { ECX_FMA = 1u << 12, ECX_XSAVE = 1u << 26, ECX_OSXSAVE = 1u << 27, ECX_AVX = 1u << 28,
        ECX_F16C = 1u << 29, EBX7_AVX2 = 1u << 5 };
 
+static struct kvm_cpuid2 *list_new(void)
+{
+	return mem_calloc(1, sizeof(struct kvm_cpuid2) +
+				     ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
+}
+
 struct kvm_cpuid2 *kvm__supported(int kvm_fd)
 {
-	struct kvm_cpuid2 *c = mem_calloc(1, sizeof(*c) +
-					     ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
+	struct kvm_cpuid2 *c = list_new();
 
 	if (c) {
 		c->nent = ENTRIES_MAX;
@@ -84,12 +89,12 @@ static void filter(struct kvm_cpuid2 *supported, struct kvm_cpuid_entry2 *e)
 }
 
 /* What comes with XSAVE goes with it. */
-static bool without_xsave(struct kvm_cpuid2 *c)
+static void without_xsave(struct kvm_cpuid2 *c)
 {
 	struct kvm_cpuid_entry2 *one = find(c, 1, 0), *seven = find(c, 7, 0);
 
 	if (one && (one->ecx & ECX_XSAVE)) {
-		return false;
+		return;
 	}
 	if (one) {
 		one->ecx &= ~(uint32_t)(ECX_FMA | ECX_OSXSAVE | ECX_AVX | ECX_F16C);
@@ -103,7 +108,6 @@ static bool without_xsave(struct kvm_cpuid2 *c)
 			c->entries[i].ecx = c->entries[i].edx = 0;
 		}
 	}
-	return true;
 }
 
 static void take_vendor(struct kvm_cpuid2 *supported, struct kvm_cpuid2 *c)
@@ -135,8 +139,9 @@ static void take_vendor(struct kvm_cpuid2 *supported, struct kvm_cpuid2 *c)
 
 static struct kvm_cpuid2 *make(struct kvm_vcpu *v, const struct cpu_cpuid *entries, size_t n)
 {
-	struct kvm_cpuid2 *c = mem_calloc(1, sizeof(*c) + n * sizeof(struct kvm_cpuid_entry2));
+	struct kvm_cpuid2 *c = list_new();
 
+	assert(n <= ENTRIES_MAX);
 	for (size_t i = 0; c && i < n; i++) {
 		struct kvm_cpuid_entry2 *e = &c->entries[c->nent++];
 
@@ -150,37 +155,71 @@ static struct kvm_cpuid2 *make(struct kvm_vcpu *v, const struct cpu_cpuid *entri
 	}
 	if (c) {
 		take_vendor(v->eng->supported, c);
-		v->has_xsave = !without_xsave(c);
+		without_xsave(c);
 	}
 	return c;
+}
+
+/*
+ * A KVM that cannot hide what the guest's user mode sees of the processor shows it in the leaves
+ * that it is given: components of XSAVE among them, whose sizes then have to be told, too.
+ */
+static bool add_components(struct kvm_cpuid2 *supported, struct kvm_cpuid2 *c)
+{
+	const struct kvm_cpuid_entry2 *xsave = find(c, 0xd, 0);
+	bool added = false;
+
+	for (uint32_t i = 2; xsave && i < 32; i++) {
+		const struct kvm_cpuid_entry2 *part = find(supported, 0xd, i);
+
+		if ((xsave->eax >> i & 1) && !find(c, 0xd, i) && part && c->nent < ENTRIES_MAX) {
+			c->entries[c->nent++] = *part;
+			added = true;
+		}
+	}
+	return added;
+}
+
+/* Give it to KVM, and read what KVM makes of it. */
+static int show(struct kvm_vcpu *v, struct kvm_cpuid2 *c)
+{
+	int r = sys_ioctl(v->fd, KVM_SET_CPUID2, c);
+
+	c->nent = ENTRIES_MAX;
+	return r < 0 ? r : sys_ioctl(v->fd, KVM_GET_CPUID2, c);
 }
 
 int kvm__cpuid(struct vcpu *vcpu, const struct cpu_cpuid *entries, size_t n, struct err *e)
 {
 	struct kvm_vcpu *v = kvm_vcpu(vcpu);
 	auto_free struct kvm_cpuid2 *c = make(v, entries, n);
-	struct cpu_cpuid *copy = mem_dup(entries, n * sizeof(*entries));
+	int r = c ? show(v, c) : -ENOMEM;
 
-	if (!c || !copy) {
-		free(copy);
-		return err_nomem(e);
+	if (r == 0 && add_components(v->eng->supported, c)) {
+		r = show(v, c);
 	}
-	int r = sys_ioctl(v->fd, KVM_SET_CPUID2, c);
-
 	if (r < 0) {
-		free(copy);
 		return kvm__fail(e, r, "set CPUID");
 	}
-	for (size_t i = 0; i < n; i++) {
-		/* The helper shows what the vCPU itself shows. */
+	struct cpu_cpuid *copy = mem_calloc(c->nent, sizeof(*copy));
+	const struct kvm_cpuid_entry2 *one = find(c, 1, 0);
+
+	if (!copy) {
+		return err_nomem(e);
+	}
+	/* The helper shows what the vCPU itself shows. */
+	for (uint32_t i = 0; i < c->nent; i++) {
+		const struct kvm_cpuid_entry2 *k = &c->entries[i];
+
 		copy[i] = (struct cpu_cpuid){
-			.leaf = c->entries[i].function, .subleaf = c->entries[i].index,
-			.has_subleaf = entries[i].has_subleaf, .eax = c->entries[i].eax,
-			.ebx = c->entries[i].ebx, .ecx = c->entries[i].ecx, .edx = c->entries[i].edx,
+			.leaf = k->function, .subleaf = k->index,
+			.has_subleaf = k->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+			.eax = k->eax, .ebx = k->ebx, .ecx = k->ecx, .edx = k->edx,
 		};
 	}
+	v->has_xsave = one && (one->ecx & ECX_XSAVE);
 	free(v->cpuid);
 	v->cpuid = copy;
-	v->n_cpuid = n;
+	v->n_cpuid = c->nent;
 	return 0;
 }

@@ -6,6 +6,9 @@
  *
  * What is not to happen twice is kept from it: its local APICs are never asked for interrupts,
  * and it knows nothing of the paravirtual pages.
+ *
+ * The engine is made with the VM, as its memory for code cannot be had in the monitor's jail; its
+ * vCPUs, which cost memory, at the first gap of each.
  */
 #include "vm/cpu/kvm/kvm.h"
 
@@ -20,20 +23,19 @@ void kvm__gap_fini(struct kvm_engine *eng)
 	}
 }
 
+int kvm__gap_init(struct kvm_engine *eng, struct err *e)
+{
+	struct engine_conf conf = eng->eng.conf;
+
+	conf.tsc_hz = eng->tsc_hz;
+	return engine_soft.new_(&conf, &eng->helper, e);
+}
+
 static int make_helper(struct kvm_vcpu *v, struct err *e)
 {
-	struct kvm_engine *eng = v->eng;
-	struct engine_conf conf = eng->eng.conf;
 	struct vcpu_debug step = { .step = true };
-	int r = 0;
+	int r = engine_soft.vcpu_new(v->eng->helper, v->vcpu.id, &v->helper, e);
 
-	if (!eng->helper) {
-		conf.tsc_hz = eng->tsc_hz;
-		r = engine_soft.new_(&conf, &eng->helper, e);
-	}
-	if (r == 0) {
-		r = engine_soft.vcpu_new(eng->helper, v->vcpu.id, &v->helper, e);
-	}
 	if (r == 0 && v->cpuid) {
 		r = engine_soft.vcpu_cpuid(v->helper, v->cpuid, v->n_cpuid, e);
 	}

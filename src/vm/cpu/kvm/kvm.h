@@ -40,7 +40,7 @@ struct kvm_engine {
 	uint64_t      tsc_hz;           /* of the vCPUs; known with the first one */
 	struct ioapic *ioapic;          /* split */
 	struct kvm_vcpu *cpus[ENGINE_VCPUS_MAX];
-	struct engine *helper;          /* software engine for gaps; made at the first one */
+	struct engine *helper;          /* software engine for gaps */
 	struct kvm_cpuid2 *supported;
 };
 
@@ -58,7 +58,7 @@ struct kvm_vcpu {
 	uint64_t        skip_rip;       /* breakpoint that was reported: pass it once */
 	bool            skip;
 	bool            over;           /* this step passes it */
-	struct vcpu    *helper;         /* gap.c */
+	struct vcpu    *helper;         /* gap.c; made at the first one */
 	uint64_t        gaps;           /* instructions that were stepped there */
 	struct cpu_cpuid *cpuid;        /* as it was given: for the helper */
 	size_t          n_cpuid;
@@ -111,6 +111,7 @@ int  kvm__kick_setup(void) must_check;
  * triple fault; the guest's own faults are delivered like any others.
  */
 int  kvm__gap(struct kvm_vcpu *v, struct err *e) must_check;
+int  kvm__gap_init(struct kvm_engine *eng, struct err *e) must_check;
 void kvm__gap_fini(struct kvm_engine *eng);
 
 #endif

@@ -7,7 +7,10 @@
 
 #include "sys/file.h"
 
-enum { MSR_TSC = 0x10 };
+enum {
+	MSR_TSC = 0x10,
+	XSTATE_BV = 512, XCR0_OURS = CPU_XCR0_X87 | CPU_XCR0_SSE | CPU_XCR0_AVX,
+};
 
 /* In KVM's order. */
 #define GPRS(X) \
@@ -146,13 +149,27 @@ static int set_sregs(struct kvm_vcpu *v, const struct cpu_state *s)
 
 /* --- Floating point and vectors --- */
 
+/* The guest's XCR0, with whatever is in it. */
+static int get_xcr0(struct kvm_vcpu *v, uint64_t *ret)
+{
+	struct kvm_xcrs xcrs = { 0 };
+	int r = sys_ioctl(v->fd, KVM_GET_XCRS, &xcrs);
+
+	*ret = CPU_XCR0_X87;
+	for (uint32_t i = 0; r == 0 && i < xcrs.nr_xcrs && i < KVM_MAX_XCRS; i++) {
+		if (xcrs.xcrs[i].xcr == 0) {
+			*ret = xcrs.xcrs[i].value;
+		}
+	}
+	return r;
+}
+
 static int get_xsave(struct kvm_vcpu *v, struct cpu_state *s)
 {
 	union {
 		struct kvm_xsave xsave;
 		uint8_t bytes[KVM__XSAVE_BYTES];
 	} area = { 0 };
-	struct kvm_xcrs xcrs = { 0 };
 	uint64_t bv;
 	int r = sys_ioctl(v->fd, KVM_GET_XSAVE, &area);
 
@@ -161,37 +178,44 @@ static int get_xsave(struct kvm_vcpu *v, struct cpu_state *s)
 	}
 	memcpy(s->xsave, area.bytes, sizeof(s->xsave));
 	s->xcr0 = CPU_XCR0_X87;
-	if (v->has_xsave && sys_ioctl(v->fd, KVM_GET_XCRS, &xcrs) == 0) {
-		for (uint32_t i = 0; i < xcrs.nr_xcrs && i < KVM_MAX_XCRS; i++) {
-			if (xcrs.xcrs[i].xcr == 0) {
-				s->xcr0 = xcrs.xcrs[i].value & 7;
-			}
-		}
+	if (v->has_xsave) {
+		r = get_xcr0(v, &s->xcr0);
+		s->xcr0 &= XCR0_OURS;
 	}
 	/* KVM writes what components hold also where it says that they are as after reset; so
 	 * they are said to be there, and whoever changes one need not look. */
 	bv = CPU_XCR0_X87 | CPU_XCR0_SSE | s->xcr0;
-	memcpy(s->xsave + 512, &bv, sizeof(bv));
-	return 0;
+	memcpy(s->xsave + XSTATE_BV, &bv, sizeof(bv));
+	return r;
 }
 
-static int set_xsave(struct kvm_vcpu *v, const struct cpu_state *s)
+/* keep: the components that are not ours are left as they are. */
+static int set_xsave(struct kvm_vcpu *v, const struct cpu_state *s, bool keep)
 {
 	union {
 		struct kvm_xsave xsave;
 		uint8_t bytes[KVM__XSAVE_BYTES];
 	} area = { 0 };
-	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = s->xcr0 } } };
+	struct kvm_xcrs xcrs = { .nr_xcrs = 1 };
+	uint64_t bv = 0, old_bv = 0, old_xcr0 = CPU_XCR0_X87;
+	int r = keep ? sys_ioctl(v->fd, KVM_GET_XSAVE, &area) : 0;
 
-	/* Without XSAVE in the guest there is only what reset left. */
-	if (v->has_xsave || s->xcr0 != CPU_XCR0_X87) {
-		int r = sys_ioctl(v->fd, KVM_SET_XCRS, &xcrs);
-
-		if (r < 0) {
-			return r;
-		}
+	if (r == 0 && keep && v->has_xsave) {
+		r = get_xcr0(v, &old_xcr0);
 	}
+	/* Without XSAVE in the guest there is only what reset left. */
+	if (r == 0 && (v->has_xsave || s->xcr0 != CPU_XCR0_X87)) {
+		xcrs.xcrs[0].value = s->xcr0 | (old_xcr0 & ~(uint64_t)XCR0_OURS);
+		r = sys_ioctl(v->fd, KVM_SET_XCRS, &xcrs);
+	}
+	if (r < 0) {
+		return r;
+	}
+	memcpy(&old_bv, area.bytes + XSTATE_BV, sizeof(old_bv));
 	memcpy(area.bytes, s->xsave, sizeof(s->xsave));
+	memcpy(&bv, s->xsave + XSTATE_BV, sizeof(bv));
+	bv |= old_bv & ~(uint64_t)XCR0_OURS;
+	memcpy(area.bytes + XSTATE_BV, &bv, sizeof(bv));
 	return sys_ioctl(v->fd, KVM_SET_XSAVE, &area);
 }
 
@@ -437,7 +461,7 @@ static int set_all(struct kvm_vcpu *v, const struct cpu_state *s, bool with_tsc,
 		const char *what;
 	} parts[] = {
 		{ set_sregs, "control registers" }, { set_regs, "registers" },
-		{ set_xsave, "the XSAVE area" }, { set_debug, "debug registers" },
+		{ set_debug, "debug registers" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
@@ -447,8 +471,12 @@ static int set_all(struct kvm_vcpu *v, const struct cpu_state *s, bool with_tsc,
 			return kvm__fail(e, r, parts[i].what);
 		}
 	}
-	int r = set_msrs(v, s, with_tsc, e);
+	int r = set_xsave(v, s, !with_tsc);
 
+	if (r < 0) {
+		return kvm__fail(e, r, "the XSAVE area");
+	}
+	r = set_msrs(v, s, with_tsc, e);
 	if (r < 0) {
 		return r;
 	}

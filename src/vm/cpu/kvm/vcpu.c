@@ -49,6 +49,16 @@ void kvm__vcpu_kick(struct vcpu *vcpu)
 	}
 }
 
+/* Whoever made this thread may have blocked all signals, and KVM would not see one then. */
+static void let_kicks_in(void)
+{
+	sigset_t kick;
+
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	(void)pthread_sigmask(SIG_UNBLOCK, &kick, NULL); /* the set is good */
+}
+
 static bool take_kick(struct kvm_vcpu *v)
 {
 	volatile uint8_t *immediate = &v->run->immediate_exit;
@@ -116,6 +126,12 @@ static int start(struct kvm_vcpu *v, struct err *e)
 	r = set_rate(v, e);
 	if (r < 0) {
 		return r;
+	}
+	if (!v->eng->helper) {
+		r = kvm__gap_init(v->eng, e);
+		if (r < 0) {
+			return r;
+		}
 	}
 	kvm__msrs_find(v);
 	/* KVM's own state after reset differs from ours in small things. */
@@ -369,6 +385,7 @@ int kvm__vcpu_run(struct vcpu *vcpu, enum vcpu_stop *ret, struct err *e)
 	int r = begin_debug(v, ret, e);
 
 	if (r == GO_ON) {
+		let_kicks_in();
 		atomic_store(&v->tid, (pid_t)syscall(SYS_gettid));
 		r = run(v, ret, e);
 		atomic_store(&v->tid, 0);
