@@ -35,7 +35,9 @@ struct soft_blocks {
 
 static size_t block_bytes(unsigned n)
 {
-	return (sizeof(struct soft_block) + n * sizeof(struct insn) + 15) & ~(size_t)15;
+	/* Behind the last there is one more function, and no more of that instruction. */
+	return (sizeof(struct soft_block) + n * sizeof(struct insn) + sizeof(insn_fn *) + 15) &
+	       ~(size_t)15;
 }
 
 int soft_blocks_init(struct soft_cpu *c)
@@ -80,10 +82,16 @@ static struct soft_block **page_slot(struct soft_cpu *c, uint64_t gpa)
 	return &c->blocks->pages[h >> (64 - PAGE_HASH_BITS)];
 }
 
+void soft_block_end(struct soft_cpu *c, const struct insn *i)
+{
+	c->next_rip = soft_rip_after(c, i - 1);
+	c->link = &c->running->link[SOFT_ON];
+}
+
 /* In place of the instructions of a block that is no longer valid: on with the loop, at RIP. */
 static void block_left(struct soft_cpu *c, const struct insn *i)
 {
-	(void)i;
+	c->at = i;
 	c->fault_vector = SOFT_LEFT;
 	siglongjmp(c->fault_jump, 1);
 }
@@ -170,6 +178,7 @@ void soft_blocks_drop_all(struct soft_cpu *c)
 	}
 	memset(bs->hash, 0, sizeof(bs->hash));
 	memset(c->jump, 0, sizeof(c->jump));
+	c->link = NULL;
 }
 
 void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n)
@@ -263,22 +272,33 @@ static bool ends_block(const struct insn *i)
 	       : i->map == INSN_MAP_0F38 && i->opcode == 0x82;
 }
 
+/* The block is complete: its last instruction, and what comes after it. */
+static void finish(struct soft_block *b)
+{
+	struct insn *last = &b->insns[b->n - 1];
+
+	if (last->fn == insn_plain && ends_block(last)) {
+		last->fn = insn_plain_last;
+	}
+	b->insns[b->n].fn = soft_block_end;
+}
+
 static void raise_ud(struct soft_cpu *c, const struct insn *i)
 {
-	(void)i;
+	c->at = i;
 	soft_fault_no_error(c, CPU_UD);
 }
 
 static void raise_gp(struct soft_cpu *c, const struct insn *i)
 {
-	(void)i;
+	c->at = i;
 	soft_fault(c, CPU_GP, 0);
 }
 
 /* One that cannot be: it raises its fault when its turn comes. */
 static int decode_fault(int error, struct insn *ret)
 {
-	*ret = (struct insn){ .fn = error == -E2BIG ? raise_gp : raise_ud, .len = 1,
+	*ret = (struct insn){ .fn = error == -E2BIG ? raise_gp : raise_ud, .len = 1, .end = 1,
 			      .rm = INSN_NONE, .base = INSN_NONE, .index = INSN_NONE };
 	return 1;
 }
@@ -305,12 +325,13 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 		soft_fault(c, CPU_GP, 0);
 	}
 	memcpy(bytes + first, host, INSN_BYTES_MAX - first);
-	*b = (struct soft_block){ .gpa = gpa, .gpa2 = gpa2, .n = 1, .mode = c->mode };
+	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true };
 	n = insn_decode(bytes, INSN_BYTES_MAX, c->mode, &b->insns[0]);
 	if (n <= 0) {
 		n = decode_fault(n, &b->insns[0]);
 	}
 	b->bytes = (uint16_t)n;
+	finish(b);
 	return b;
 }
 
@@ -332,7 +353,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 	left = MIN(left, sizeof(bytes));
 	memcpy(bytes, host, left);
 	b = (struct soft_block *)(void *)(bs->arena + bs->used);
-	*b = (struct soft_block){ .gpa = gpa, .gpa2 = gpa & ~(uint64_t)PAGE_MASK, .mode = c->mode };
+	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode };
 	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {
 		struct insn *i = &b->insns[b->n];
 		size_t room = MIN(left - b->bytes, (size_t)INSN_BYTES_MAX);
@@ -352,6 +373,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 		}
 		b->n++;
 		b->bytes = (uint16_t)(b->bytes + n);
+		i->end = b->bytes;
 		if (ends_block(i)) {
 			break;
 		}
@@ -359,6 +381,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 	if (b->n == 0) {
 		return NULL;
 	}
+	finish(b);
 	bs->used += block_bytes(b->n);
 	return b;
 }

@@ -128,7 +128,7 @@ static bool prefix_vex(struct decode *d, bool three)
 	d->i->prefix |= INSN_VEX | (b & 4 ? INSN_VEX_L : 0);
 	d->i->vvvv = (uint8_t)(~(b >> 3) & (long_mode ? 15 : 7));
 	d->pp = pps[b & 3];
-	d->i->map = (uint8_t)map;
+	d->i->map = map & 15;
 	return clean && map >= INSN_MAP_0F && map <= INSN_MAP_0F3A;
 }
 
@@ -346,7 +346,7 @@ static void immediate(struct decode *d, enum insn_operand op)
 		i->imm = take(d, i->ad_bytes);
 		break;
 	case INSN_O_L:
-		i->is4 = take8(d) >> 4;
+		i->is4 = take8(d) >> 4 & 15;
 		if (d->mode != INSN_MODE_64) {
 			i->is4 &= 7;
 		}
@@ -459,8 +459,12 @@ int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn
 	if (d.pos > d.n || !legal(&d, row)) {
 		return finish(&d, -EINVAL);
 	}
-	ret->fn = row->pick ? row->pick(ret, mode) : row->fn ? row->fn : NULL;
-	if (!ret->fn) {
+	ret->end = ret->len;
+	if (row->pick) {
+		ret->fn = row->pick(ret, mode);
+	} else if (row->fn) {
+		ret->fn = insn_plain;
+	} else {
 		native_bind(ret, mode);
 	}
 	return (int)d.pos;

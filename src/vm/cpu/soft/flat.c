@@ -7,12 +7,19 @@
 uint64_t flat_base, flat_bytes;
 struct flat_fault flat_last;
 
+static void flat_end(unused_arg struct soft_cpu *c, unused_arg const struct insn *i)
+{
+}
+
 bool flat_run(struct soft_cpu *c, const struct insn *i)
 {
+	c->running_rip = c->s.rip;
+	c->one[0] = *i;
+	c->one[1].fn = flat_end;
 	if (sigsetjmp(c->fault_jump, 0)) {
 		return false;
 	}
-	i->fn(c, i);
+	c->one->fn(c, c->one);
 	return true;
 }
 
@@ -32,7 +39,7 @@ uint64_t soft_ea(const struct soft_cpu *c, const struct insn *i)
 	uint64_t ea = (uint64_t)(int64_t)i->disp;
 
 	if (i->base == INSN_BASE_RIP) {
-		ea += c->next_rip;
+		ea += soft_rip_after(c, i);
 	} else if (i->base != INSN_NONE) {
 		ea += c->s.gpr[i->base];
 	}
@@ -130,7 +137,7 @@ void soft_exclusive_end(unused_arg struct soft_cpu *c)
 #define ABSENT_PICK(name) \
 	insn_fn *name(unused_arg const struct insn *i, unused_arg enum insn_mode mode) \
 	{ \
-		return op_ud; \
+		return insn_ud; \
 	}
 SOFT_FLOW_HANDLERS(ABSENT)
 SOFT_SYSTEM_HANDLERS(ABSENT)

@@ -84,12 +84,12 @@ static inline uint64_t pop_64(struct soft_cpu *c)
 	return v;
 }
 
-static void push_r_64(struct soft_cpu *c, const struct insn *i)
+SOFT_FN(push_r_64)
 {
 	push_64(c, c->s.gpr[i->rm]);
 }
 
-static void push_r(struct soft_cpu *c, const struct insn *i)
+SOFT_FN(push_r)
 {
 	soft_push(c, i->op_bytes, c->s.gpr[i->rm]);
 }
@@ -99,12 +99,12 @@ insn_fn *pick_push_r(const struct insn *i, enum insn_mode mode)
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? push_r_64 : push_r;
 }
 
-static void push_imm_64(struct soft_cpu *c, const struct insn *i)
+SOFT_FN(push_imm_64)
 {
 	push_64(c, i->imm);
 }
 
-static void push_imm(struct soft_cpu *c, const struct insn *i)
+SOFT_FN(push_imm)
 {
 	soft_push(c, i->op_bytes, i->imm);
 }
@@ -114,14 +114,14 @@ insn_fn *pick_push_imm(const struct insn *i, enum insn_mode mode)
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? push_imm_64 : push_imm;
 }
 
-static void pop_r_64(struct soft_cpu *c, const struct insn *i)
+SOFT_FN(pop_r_64)
 {
 	uint64_t v = pop_64(c);
 
 	c->s.gpr[i->rm] = v;
 }
 
-static void pop_r(struct soft_cpu *c, const struct insn *i)
+SOFT_FN(pop_r)
 {
 	uint64_t v = soft_pop(c, i->op_bytes);
 
@@ -342,9 +342,9 @@ void op_leave(struct soft_cpu *c, const struct insn *i)
 	soft_reg_set(c, CPU_RBP, i->op_bytes, v);
 }
 
-/* --- Near transfers --- */
+/* --- Near transfers, which are the last of their block --- */
 
-static inline void jump(struct soft_cpu *c, uint64_t rip)
+static inline void check_target(struct soft_cpu *c, uint64_t rip)
 {
 	if (c->mode == INSN_MODE_64) {
 		if (__builtin_expect(!soft_canonical(rip), 0)) {
@@ -353,17 +353,53 @@ static inline void jump(struct soft_cpu *c, uint64_t rip)
 	} else if (rip > c->s.seg[CPU_CS].limit) {
 		soft_fault(c, CPU_GP, 0);
 	}
+}
+
+/* Of handlers that are not threaded, too. */
+static inline void jump(struct soft_cpu *c, uint64_t rip)
+{
+	check_target(c, rip);
 	c->next_rip = rip;
 }
 
-static void jmp_rel_64(struct soft_cpu *c, const struct insn *i)
+/* A threaded function that ends its block. */
+#define LAST_FN(name) \
+	static inline __attribute__((always_inline)) void name##__body(struct soft_cpu *c, \
+								       const struct insn *i); \
+	static void name(struct soft_cpu *c, const struct insn *i) \
+	{ \
+		c->at = i; \
+		name##__body(c, i); \
+	} \
+	static inline __attribute__((always_inline)) void name##__body(unused_arg struct soft_cpu *c, \
+								       unused_arg const struct insn *i)
+
+/* Distances are from the end of the instruction. */
+static inline uint64_t target_64(const struct soft_cpu *c, const struct insn *i)
 {
-	jump(c, c->next_rip + i->imm);
+	return soft_rip_after(c, i) + i->imm;
 }
 
-static void jmp_rel(struct soft_cpu *c, const struct insn *i)
+static inline uint64_t target(const struct soft_cpu *c, const struct insn *i)
 {
-	jump(c, soft_cut(c->next_rip + i->imm, i->op_bytes));
+	return soft_cut(soft_rip_after(c, i) + i->imm, i->op_bytes);
+}
+
+/* Where the instruction itself says where to go the block remembers who is there. */
+static inline void link_by(struct soft_cpu *c, enum soft_way way)
+{
+	c->link = &c->running->link[way];
+}
+
+LAST_FN(jmp_rel_64)
+{
+	jump(c, target_64(c, i));
+	link_by(c, SOFT_TAKEN);
+}
+
+LAST_FN(jmp_rel)
+{
+	jump(c, target(c, i));
 }
 
 insn_fn *pick_jmp_rel(const struct insn *i, enum insn_mode mode)
@@ -371,30 +407,31 @@ insn_fn *pick_jmp_rel(const struct insn *i, enum insn_mode mode)
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? jmp_rel_64 : jmp_rel;
 }
 
-static void call_rel_64(struct soft_cpu *c, const struct insn *i)
+static inline void call_64(struct soft_cpu *c, const struct insn *i, uint64_t to)
 {
-	uint64_t to = c->next_rip + i->imm;
-
 	if (__builtin_expect(!soft_canonical(to), 0)) {
 		soft_fault(c, CPU_GP, 0);
 	}
-	push_64(c, c->next_rip);
+	push_64(c, soft_rip_after(c, i));
 	c->next_rip = to;
 }
 
-static void call_to(struct soft_cpu *c, unsigned bytes, uint64_t to)
+static inline void call_to(struct soft_cpu *c, const struct insn *i, uint64_t to)
 {
-	uint64_t back = c->next_rip;
-
-	jump(c, to);
-	c->next_rip = back;
-	soft_push(c, bytes, back);
+	check_target(c, to);
+	soft_push(c, i->op_bytes, soft_rip_after(c, i));
 	c->next_rip = to;
 }
 
-static void call_rel(struct soft_cpu *c, const struct insn *i)
+LAST_FN(call_rel_64)
 {
-	call_to(c, i->op_bytes, soft_cut(c->next_rip + i->imm, i->op_bytes));
+	call_64(c, i, target_64(c, i));
+	link_by(c, SOFT_TAKEN);
+}
+
+LAST_FN(call_rel)
+{
+	call_to(c, i, target(c, i));
 }
 
 insn_fn *pick_call_rel(const struct insn *i, enum insn_mode mode)
@@ -402,27 +439,41 @@ insn_fn *pick_call_rel(const struct insn *i, enum insn_mode mode)
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? call_rel_64 : call_rel;
 }
 
-void op_call_rm(struct soft_cpu *c, const struct insn *i)
+LAST_FN(call_rm_64)
 {
-	call_to(c, i->op_bytes, soft_rm_get(c, i, i->op_bytes));
+	call_64(c, i, soft_rm_get(c, i, 8));
 }
 
-void op_jmp_rm(struct soft_cpu *c, const struct insn *i)
+LAST_FN(call_rm)
+{
+	call_to(c, i, soft_rm_get(c, i, i->op_bytes));
+}
+
+insn_fn *pick_call_rm(const struct insn *i, enum insn_mode mode)
+{
+	return mode == INSN_MODE_64 && i->op_bytes == 8 ? call_rm_64 : call_rm;
+}
+
+LAST_FN(jmp_rm)
 {
 	jump(c, soft_rm_get(c, i, i->op_bytes));
 }
 
-static void ret_64(struct soft_cpu *c, const struct insn *i)
+insn_fn *pick_jmp_rm(unused_arg const struct insn *i, unused_arg enum insn_mode mode)
+{
+	return jmp_rm;
+}
+
+LAST_FN(ret_64)
 {
 	uint64_t sp = c->s.gpr[CPU_RSP];
 	uint64_t to = soft_load(c, soft_linear(c, CPU_SS, sp, 8, SOFT_READ), 8);
 
-	(void)i;
 	jump(c, to);
 	c->s.gpr[CPU_RSP] = sp + 8;
 }
 
-static void ret(struct soft_cpu *c, const struct insn *i)
+LAST_FN(ret)
 {
 	jump(c, soft_peek(c, 0, i->op_bytes));
 	soft_sp_add(c, i->op_bytes);
@@ -449,16 +500,22 @@ static inline bool less(const struct soft_cpu *c)
 }
 
 #define JCC(name, condition) \
-	static void jcc_##name(struct soft_cpu *c, const struct insn *i) \
+	LAST_FN(jcc_##name) \
 	{ \
 		if (condition) { \
-			jump(c, soft_cut(c->next_rip + i->imm, i->op_bytes)); \
+			jump(c, target(c, i)); \
+		} else { \
+			c->next_rip = soft_rip_after(c, i); \
 		} \
 	} \
-	static void jcc_64_##name(struct soft_cpu *c, const struct insn *i) \
+	LAST_FN(jcc_64_##name) \
 	{ \
 		if (condition) { \
-			jump(c, c->next_rip + i->imm); \
+			jump(c, target_64(c, i)); \
+			link_by(c, SOFT_TAKEN); \
+		} else { \
+			c->next_rip = soft_rip_after(c, i); \
+			link_by(c, SOFT_ON); \
 		} \
 	}
 

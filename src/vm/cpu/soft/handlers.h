@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The functions that instructions end in, by name. The table (table.c) points to them: a row has
- * either one handler, an insn_fn that looks at i->op_bytes and i->rm itself, or a picker, which
- * the decoder calls once with the decoded instruction and whose answer is then run. A picker is
- * the place to specialise by operand size, address form, condition or mode.
+ * either one handler, an insn_fn that looks at i->op_bytes and i->rm itself, which finds RIP and
+ * next_rip in the state and returns; or a picker, which the decoder calls once with the decoded
+ * instruction and whose answer, a threaded function, is then run. A picker is the place to
+ * specialise by operand size, address form, condition or mode; what is common deserves one.
  *
  *	insn_fn *pick_push_r(const struct insn *i, enum insn_mode mode)
  *	{
@@ -29,11 +30,11 @@
 #define SOFT_FLOW_HANDLERS(X) \
 	X(op_push_rm) X(op_push_seg) X(op_pop_rm) X(op_pop_seg) \
 	X(op_pusha) X(op_popa) X(op_pushf) X(op_popf) X(op_enter) X(op_leave) \
-	X(op_call_rm) X(op_jmp_rm) X(op_call_far_ptr) X(op_call_far_m) X(op_jmp_far_ptr) \
+	X(op_call_far_ptr) X(op_call_far_m) X(op_jmp_far_ptr) \
 	X(op_jmp_far_m) X(op_ret_imm) X(op_ret_far) X(op_ret_far_imm) X(op_iret) \
 	X(op_loopne) X(op_loope) X(op_loop) X(op_jcxz) \
 	X(op_int3) X(op_int) X(op_into) X(op_int1) X(op_bound) \
-	X(op_ins) X(op_outs) X(op_cmps) X(op_lods) X(op_scas) \
+	X(op_movs) X(op_stos) X(op_ins) X(op_outs) X(op_cmps) X(op_lods) X(op_scas) \
 	X(op_in_imm) X(op_in_dx) X(op_out_imm) X(op_out_dx) X(op_xlat)
 
 #define SOFT_SYSTEM_HANDLERS(X) \
@@ -53,7 +54,7 @@
 
 #define SOFT_FLOW_PICKERS(X) \
 	X(pick_push_r) X(pick_push_imm) X(pick_pop_r) X(pick_call_rel) X(pick_jmp_rel) \
-	X(pick_ret) X(pick_jcc) /* condition: opcode & 15 */ X(pick_movs) X(pick_stos)
+	X(pick_call_rm) X(pick_jmp_rm) X(pick_ret) X(pick_jcc) /* condition: opcode & 15 */
 
 #define HANDLERS__DECLARE(name) insn_fn name;
 #define HANDLERS__DECLARE_PICK(name) insn_pick name;
@@ -63,5 +64,6 @@ SOFT_FLOW_PICKERS(HANDLERS__DECLARE_PICK)
 
 /* Everything else: int.c and native.c. */
 insn_fn op_ud;       /* raises #UD */
+insn_fn insn_ud;     /* the same, threaded */
 
 #endif

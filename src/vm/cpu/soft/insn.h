@@ -14,14 +14,21 @@ struct soft_cpu;
 struct insn;
 
 /* Does what the instruction does. Raises faults by soft_fault(), which does not return, before
- * any state has changed. RIP of the state is that of this instruction; c->next_rip is where
- * execution goes on, and jumps change it. */
+ * any state has changed. */
 typedef void insn_fn(struct soft_cpu *c, const struct insn *i);
 
 enum insn_mode { INSN_MODE_16, INSN_MODE_32, INSN_MODE_64 };
 
-/* Chooses the function of a decoded instruction, once; see handlers.h. */
+/* Chooses the function of a decoded instruction, once; see handlers.h. What it chooses is
+ * threaded: it ends with soft_next(), or, when it goes elsewhere, with soft_go(). */
 typedef insn_fn *insn_pick(const struct insn *i, enum insn_mode mode);
+
+/*
+ * The threaded function of all instructions whose row has `fn`, and of those of them that end a
+ * block: RIP of the state is that of this instruction, c->next_rip is where execution goes on,
+ * and jumps change it.
+ */
+insn_fn insn_plain, insn_plain_last;
 
 enum { INSN_BYTES_MAX = 15, INSN_NONE = 0xff, INSN_BASE_RIP = 0xfe };
 
@@ -163,7 +170,8 @@ enum { INSN_PP_ANY, INSN_PP_NONE, INSN_PP_66, INSN_PP_F3, INSN_PP_F2 };
 /* One form of an opcode. */
 struct insn_row {
 	const char *name;
-	insn_fn    *fn;           /* with neither fn nor pick it runs on the host's own unit */
+	insn_fn    *fn;           /* called by insn_plain(); with neither fn nor pick the
+				   * instruction runs on the host's own unit */
 	insn_pick  *pick;
 	uint32_t    attr;         /* INSN_A_* */
 	uint8_t     map, opcode;
@@ -183,7 +191,8 @@ struct insn_row {
 extern const struct insn_row insn_table[];
 extern const size_t insn_table_len;
 
-/* One decoded instruction. Kept small: blocks of these are what the interpreter runs. */
+/* One decoded instruction. Kept small: blocks of these are what the interpreter runs. `fn` is
+ * threaded: whoever calls it sees to it that the next of the array has a function, too. */
 struct insn {
 	insn_fn *fn;
 	union {
@@ -194,18 +203,20 @@ struct insn {
 	int32_t  disp;           /* of the memory operand */
 	uint16_t row;            /* in insn_table[] */
 	uint16_t imm2;           /* second immediate: ENTER's level, far pointer's selector */
+	uint16_t end;            /* of its bytes, from the beginning of the block */
 	uint8_t  prefix;         /* INSN_LOCK ... */
 	uint8_t  len;            /* of all its bytes */
 	uint8_t  op_bytes;       /* operand: 1, 2, 4, 8; 16 or 32 for vectors */
 	uint8_t  ad_bytes;       /* address: 2, 4, 8 */
-	uint8_t  map, opcode, modrm;
+	uint8_t  opcode, modrm;
 	uint8_t  reg;            /* ModRM.reg, extended */
 	uint8_t  rm;             /* ModRM.rm or the opcode's register, extended; INSN_NONE: memory */
 	uint8_t  base, index;    /* of the memory operand; INSN_NONE, INSN_BASE_RIP */
 	uint8_t  scale;          /* 0..3 */
 	uint8_t  seg;            /* of the memory operand, override applied */
 	uint8_t  vvvv;           /* VEX's third register */
-	uint8_t  is4;            /* VEX's fourth */
+	uint8_t  is4 : 4;        /* VEX's fourth */
+	uint8_t  map : 4;        /* enum insn_map */
 };
 
 /*
@@ -213,6 +224,8 @@ struct insn {
  *
  * @bytes  what was fetched; @n of them, at most INSN_BYTES_MAX are looked at
  * @ret    filled on success, its fn included
+ *
+ * ret->end is its length, as if a block began with it.
  *
  * Returns its length; 0 if more bytes are needed (a page ends); -EINVAL: #UD; -E2BIG: longer
  * than 15 bytes, #GP. Any thread.

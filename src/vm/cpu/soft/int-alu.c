@@ -17,11 +17,11 @@ INT_SIZES(OP_CARRY, sbb)
 
 /* The forms of an operation that writes its destination, at one size. */
 #define ALU_FORMS(N, op) \
-	INT_FN(op##_rm_r_##N) \
+	SOFT_FN(op##_rm_r_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
 	} \
-	INT_FN(op##_m_r_##N) \
+	SOFT_FN(op##_m_r_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -29,7 +29,7 @@ INT_SIZES(OP_CARRY, sbb)
 		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, b, &f), v = do_##op##_##N(v, b, &f)); \
 		c->flags = f; \
 	} \
-	INT_FN(op##_l_r_##N) \
+	SOFT_FN(op##_l_r_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -37,24 +37,24 @@ INT_SIZES(OP_CARRY, sbb)
 		INT_RMW(N, c, at, true, lock_##op##_##N(m, b, &f), v = do_##op##_##N(v, b, &f)); \
 		c->flags = f; \
 	} \
-	INT_FN(op##_r_rm_##N) \
+	SOFT_FN(op##_r_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, do_##op##_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
 	} \
-	INT_FN(op##_r_m_##N) \
+	SOFT_FN(op##_r_m_##N) \
 	{ \
 		u_##N b = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, do_##op##_##N(GET_##N(c, i, i->reg), b, &c->flags)); \
 	} \
-	INT_FN(op##_a_imm_##N) \
+	SOFT_FN(op##_a_imm_##N) \
 	{ \
 		SET_##N(c, i, CPU_RAX, do_##op##_##N(GET_##N(c, i, CPU_RAX), (u_##N)i->imm, &c->flags)); \
 	} \
-	INT_FN(op##_rm_imm_##N) \
+	SOFT_FN(op##_rm_imm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	} \
-	INT_FN(op##_m_imm_##N) \
+	SOFT_FN(op##_m_imm_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -62,7 +62,7 @@ INT_SIZES(OP_CARRY, sbb)
 		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, b, &f), v = do_##op##_##N(v, b, &f)); \
 		c->flags = f; \
 	} \
-	INT_FN(op##_l_imm_##N) \
+	SOFT_FN(op##_l_imm_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -104,35 +104,35 @@ ALU(xor)
 
 /* Those that only set flags: CMP is SUB, TEST is AND. */
 #define COMPARE_FORMS(N, op, as) \
-	INT_FN(op##_rm_r_##N) \
+	SOFT_FN(op##_rm_r_##N) \
 	{ \
 		(void)do_##as##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags); \
 	} \
-	INT_FN(op##_m_r_##N) \
+	SOFT_FN(op##_m_r_##N) \
 	{ \
 		u_##N a = LOAD(N, c, i); \
 		(void)do_##as##_##N(a, GET_##N(c, i, i->reg), &c->flags); \
 	} \
-	INT_FN(op##_a_imm_##N) \
+	SOFT_FN(op##_a_imm_##N) \
 	{ \
 		(void)do_##as##_##N(GET_##N(c, i, CPU_RAX), (u_##N)i->imm, &c->flags); \
 	} \
-	INT_FN(op##_rm_imm_##N) \
+	SOFT_FN(op##_rm_imm_##N) \
 	{ \
 		(void)do_##as##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags); \
 	} \
-	INT_FN(op##_m_imm_##N) \
+	SOFT_FN(op##_m_imm_##N) \
 	{ \
 		u_##N a = LOAD(N, c, i); \
 		(void)do_##as##_##N(a, (u_##N)i->imm, &c->flags); \
 	}
 #define COMPARE_SIMPLE(N, op, as) \
-	INT_FN(op##_s_r_##N) \
+	SOFT_FN(op##_s_r_##N) \
 	{ \
 		u_##N a = simple_load_##N(c, i); \
 		(void)do_##as##_##N(a, GET_##N(c, i, i->reg), &c->flags); \
 	} \
-	INT_FN(op##_s_imm_##N) \
+	SOFT_FN(op##_s_imm_##N) \
 	{ \
 		u_##N a = simple_load_##N(c, i); \
 		(void)do_##as##_##N(a, (u_##N)i->imm, &c->flags); \
@@ -171,11 +171,11 @@ COMPARE(cmp, sub)
 COMPARE(test, and)
 
 #define CMP_R_RM(N, unused) \
-	INT_FN(cmp_r_rm_##N) \
+	SOFT_FN(cmp_r_rm_##N) \
 	{ \
 		(void)do_sub_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags); \
 	} \
-	INT_FN(cmp_r_m_##N) \
+	SOFT_FN(cmp_r_m_##N) \
 	{ \
 		u_##N b = LOAD(N, c, i); \
 		(void)do_sub_##N(GET_##N(c, i, i->reg), b, &c->flags); \
@@ -205,18 +205,18 @@ INT_SIZES(OP_UNARY, neg)
 INT_SIZES(OP_NOT, 0)
 
 #define UNARY_FORMS(N, op) \
-	INT_FN(op##_rm_##N) \
+	SOFT_FN(op##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), &c->flags)); \
 	} \
-	INT_FN(op##_m_##N) \
+	SOFT_FN(op##_m_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
 		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, &f), v = do_##op##_##N(v, &f)); \
 		c->flags = f; \
 	} \
-	INT_FN(op##_l_##N) \
+	SOFT_FN(op##_l_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -247,11 +247,11 @@ INT_PICKER(pick_dec_z)
 
 /* Shifts and rotates */
 #define SHIFT_FORM(N, op, form, count) \
-	INT_FN(op##_##form##_rm_##N) \
+	SOFT_FN(op##_##form##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), count, &c->flags)); \
 	} \
-	INT_FN(op##_##form##_m_##N) \
+	SOFT_FN(op##_##form##_m_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -284,12 +284,12 @@ SHIFT(shr)
 SHIFT(sar)
 
 #define SHIFT2_FORM(N, op, form, count) \
-	INT_FN(op##_##form##_rm_##N) \
+	SOFT_FN(op##_##form##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), \
 						   count, &c->flags)); \
 	} \
-	INT_FN(op##_##form##_m_##N) \
+	SOFT_FN(op##_##form##_m_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -335,16 +335,16 @@ static uint64_t address_size(const struct insn *i, uint64_t ea)
 	address_size(i, int_ea(c, i) + (uint64_t)((s_##N)GET_##N(c, i, i->reg) >> (3 + __builtin_ctz(N))) * N)
 
 #define BIT_FORMS(N, op) \
-	INT_FN(op##_r_rm_##N) \
+	SOFT_FN(op##_r_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
 	} \
-	INT_FN(op##_imm_rm_##N) \
+	SOFT_FN(op##_imm_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	}
 #define BIT_MEMORY(N, op, form, lock, bit, ea) \
-	INT_FN(op##_##form##_##N) \
+	SOFT_FN(op##_##form##_##N) \
 	{ \
 		uint64_t at = soft_linear(c, i->seg, ea, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -358,21 +358,21 @@ static uint64_t address_size(const struct insn *i, uint64_t ea)
 	BIT_MEMORY(N, op, imm_m, *m = do_##op##_##N(*m, b, &f), (u_##N)i->imm, int_ea(c, i)) \
 	BIT_MEMORY(N, op, imm_l, lock_##op##_##N(m, b, &f), (u_##N)i->imm, int_ea(c, i))
 #define BT_FORMS(N, unused) \
-	INT_FN(bt_r_rm_##N) \
+	SOFT_FN(bt_r_rm_##N) \
 	{ \
 		(void)do_bt_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags); \
 	} \
-	INT_FN(bt_imm_rm_##N) \
+	SOFT_FN(bt_imm_rm_##N) \
 	{ \
 		(void)do_bt_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags); \
 	} \
-	INT_FN(bt_r_m_##N) \
+	SOFT_FN(bt_r_m_##N) \
 	{ \
 		uint64_t at = soft_linear(c, i->seg, BIT_AT(N), N, SOFT_READ); \
 		u_##N v = (u_##N)soft_load(c, at, N); \
 		(void)do_bt_##N(v, GET_##N(c, i, i->reg), &c->flags); \
 	} \
-	INT_FN(bt_imm_m_##N) \
+	SOFT_FN(bt_imm_m_##N) \
 	{ \
 		u_##N v = LOAD(N, c, i); \
 		(void)do_bt_##N(v, (u_##N)i->imm, &c->flags); \

@@ -42,22 +42,22 @@ OP_MUL_1(imul)
 	SET_##N(c, i, CPU_RAX, low); \
 	SET_##N(c, i, CPU_RDX, high);
 #define MUL_FORMS(N, op) \
-	INT_FN(op##_rm_##N) \
+	SOFT_FN(op##_rm_##N) \
 	{ \
 		MUL_BODY(N, op, GET_##N(c, i, i->rm)) \
 	} \
-	INT_FN(op##_m_##N) \
+	SOFT_FN(op##_m_##N) \
 	{ \
 		MUL_BODY(N, op, LOAD(N, c, i)) \
 	}
 #define MUL(op) \
 	INT_WORDS(MUL_FORMS, op) \
-	INT_FN(op##_rm_1) \
+	SOFT_FN(op##_rm_1) \
 	{ \
 		uint16_t product = do_##op##_1((u_1)c->s.gpr[CPU_RAX], GET_1(c, i, i->rm), &c->flags); \
 		SET_2(c, i, CPU_RAX, product); \
 	} \
-	INT_FN(op##_m_1) \
+	SOFT_FN(op##_m_1) \
 	{ \
 		u_1 b = LOAD(1, c, i); \
 		uint16_t product = do_##op##_1((u_1)c->s.gpr[CPU_RAX], b, &c->flags); \
@@ -83,20 +83,20 @@ MUL(imul)
 INT_WORDS(OP_IMUL2, 0)
 
 #define IMUL2_FORMS(N, unused) \
-	INT_FN(imul2_rm_##N) \
+	SOFT_FN(imul2_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
 	} \
-	INT_FN(imul2_m_##N) \
+	SOFT_FN(imul2_m_##N) \
 	{ \
 		u_##N b = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->reg), b, &c->flags)); \
 	} \
-	INT_FN(imul3_rm_##N) \
+	SOFT_FN(imul3_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	} \
-	INT_FN(imul3_m_##N) \
+	SOFT_FN(imul3_m_##N) \
 	{ \
 		u_##N a = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, do_imul2_##N(a, (u_##N)i->imm, &c->flags)); \
@@ -192,21 +192,21 @@ OP_DIV_RUN_1(idiv)
 	dividend = do_##op##_1(dividend, d, &c->flags); \
 	SET_2(c, i, CPU_RAX, dividend);
 #define DIV_FORMS(N, op) \
-	INT_FN(op##_rm_##N) \
+	SOFT_FN(op##_rm_##N) \
 	{ \
 		DIV_BODY(N, op, GET_##N(c, i, i->rm)) \
 	} \
-	INT_FN(op##_m_##N) \
+	SOFT_FN(op##_m_##N) \
 	{ \
 		DIV_BODY(N, op, LOAD(N, c, i)) \
 	}
 #define DIV(op) \
 	INT_WORDS(DIV_FORMS, op) \
-	INT_FN(op##_rm_1) \
+	SOFT_FN(op##_rm_1) \
 	{ \
 		DIV_BODY_1(op, GET_1(c, i, i->rm)) \
 	} \
-	INT_FN(op##_m_1) \
+	SOFT_FN(op##_m_1) \
 	{ \
 		DIV_BODY_1(op, LOAD(1, c, i)) \
 	} \

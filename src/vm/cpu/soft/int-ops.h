@@ -64,7 +64,7 @@ static inline uint64_t int_ea(const struct soft_cpu *c, const struct insn *i)
 	if (__builtin_expect(i->ad_bytes != 8, 0)) {
 		return soft_ea(c, i);
 	}
-	base = i->base < 16 ? base : i->base == INSN_BASE_RIP ? c->next_rip : 0;
+	base = i->base < 16 ? base : i->base == INSN_BASE_RIP ? soft_rip_after(c, i) : 0;
 	index = i->index < 16 ? index : 0;
 	return base + index + (uint64_t)(int64_t)i->disp;
 }
@@ -298,8 +298,6 @@ static inline unsigned int_form(const struct insn *i)
 
 #define INT_PICKER(name) \
 	insn_fn *name(const struct insn *i, unused_arg enum insn_mode mode)
-#define INT_FN(name) \
-	static void name(struct soft_cpu *c, unused_arg const struct insn *i)
 #define BY_SIZE(f)  { f##_1, f##_2, f##_4, f##_8 }
 #define BY_WORD(f)  { NULL, f##_2, f##_4, f##_8 }
 

@@ -2,18 +2,49 @@
 /* Integer instructions of one kind each; int-alu.c has those that share their forms. */
 #include "vm/cpu/soft/int-ops.h"
 
+static inline void plain(struct soft_cpu *c, const struct insn *i)
+{
+	c->s.rip = soft_rip_of(c, i);
+	c->next_rip = soft_rip_after(c, i);
+	c->at = NULL;
+	insn_table[i->row].fn(c, i);
+}
+
+void insn_plain(struct soft_cpu *c, const struct insn *i)
+{
+	plain(c, i);
+	soft_next(c, i);
+}
+
+void insn_plain_last(struct soft_cpu *c, const struct insn *i)
+{
+	plain(c, i);
+}
+
 void op_ud(struct soft_cpu *c, unused_arg const struct insn *i)
 {
 	soft_fault_no_error(c, CPU_UD);
 }
 
-void op_nop(unused_arg struct soft_cpu *c, unused_arg const struct insn *i)
+void insn_ud(struct soft_cpu *c, const struct insn *i)
+{
+	c->at = i;
+	soft_fault_no_error(c, CPU_UD);
+}
+
+SOFT_FN(nop)
 {
 }
 
-void op_pause(unused_arg struct soft_cpu *c, unused_arg const struct insn *i)
+SOFT_FN(pause_host)
 {
 	__builtin_ia32_pause();
+}
+
+INT_PICKER(pick_nop)
+{
+	(void)i;
+	return nop;
 }
 
 void op_mfence(unused_arg struct soft_cpu *c, unused_arg const struct insn *i)
@@ -42,37 +73,37 @@ void op_clflush(struct soft_cpu *c, const struct insn *i)
 /* --- Moves --- */
 
 #define MOV_FORMS(N, unused) \
-	INT_FN(mov_rm_r_##N) \
+	SOFT_FN(mov_rm_r_##N) \
 	{ \
 		SET_##N(c, i, i->rm, GET_##N(c, i, i->reg)); \
 	} \
-	INT_FN(mov_m_r_##N) \
+	SOFT_FN(mov_m_r_##N) \
 	{ \
 		STORE(N, c, i, GET_##N(c, i, i->reg)); \
 	} \
-	INT_FN(mov_r_rm_##N) \
+	SOFT_FN(mov_r_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, GET_##N(c, i, i->rm)); \
 	} \
-	INT_FN(mov_r_m_##N) \
+	SOFT_FN(mov_r_m_##N) \
 	{ \
 		u_##N v = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, v); \
 	} \
-	INT_FN(mov_rm_imm_##N) \
+	SOFT_FN(mov_rm_imm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, (u_##N)i->imm); \
 	} \
-	INT_FN(mov_m_imm_##N) \
+	SOFT_FN(mov_m_imm_##N) \
 	{ \
 		STORE(N, c, i, (u_##N)i->imm); \
 	} \
-	INT_FN(mov_a_moffs_##N) \
+	SOFT_FN(mov_a_moffs_##N) \
 	{ \
 		u_##N v = (u_##N)soft_load(c, soft_linear(c, i->seg, i->imm, N, SOFT_READ), N); \
 		SET_##N(c, i, CPU_RAX, v); \
 	} \
-	INT_FN(mov_moffs_a_##N) \
+	SOFT_FN(mov_moffs_a_##N) \
 	{ \
 		soft_store(c, soft_linear(c, i->seg, i->imm, N, SOFT_WRITE), N, GET_##N(c, i, CPU_RAX)); \
 	}
@@ -87,16 +118,16 @@ SIMPLE_STORE(2)
 SIMPLE_STORE(4)
 SIMPLE_STORE(8)
 #define MOV_SIMPLE(N, unused) \
-	INT_FN(mov_r_s_##N) \
+	SOFT_FN(mov_r_s_##N) \
 	{ \
 		u_##N v = simple_load_##N(c, i); \
 		SET_##N(c, i, i->reg, v); \
 	} \
-	INT_FN(mov_s_r_##N) \
+	SOFT_FN(mov_s_r_##N) \
 	{ \
 		simple_store_##N(c, i, GET_##N(c, i, i->reg)); \
 	} \
-	INT_FN(mov_s_imm_##N) \
+	SOFT_FN(mov_s_imm_##N) \
 	{ \
 		simple_store_##N(c, i, (u_##N)i->imm); \
 	}
@@ -165,7 +196,7 @@ INT_PICKER(pick_movnti)
 }
 
 #define LEA_FORM(N, unused) \
-	INT_FN(lea_##N) \
+	SOFT_FN(lea_##N) \
 	{ \
 		SET_##N(c, i, i->reg, (u_##N)int_ea(c, i)); \
 	}
@@ -180,17 +211,17 @@ INT_PICKER(pick_lea)
 
 /* Widening: N is the destination, S the source, as signed or unsigned type `as`. */
 #define WIDEN(N, op, S, as) \
-	INT_FN(op##_rm_##N) \
+	SOFT_FN(op##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, (u_##N)(as##_##N)(as##_##S)GET_##S(c, i, i->rm)); \
 	} \
-	INT_FN(op##_m_##N) \
+	SOFT_FN(op##_m_##N) \
 	{ \
 		as##_##S v = (as##_##S)LOAD(S, c, i); \
 		SET_##N(c, i, i->reg, (u_##N)(as##_##N)v); \
 	}
 #define WIDEN_SIMPLE(op, S, as) \
-	INT_FN(op##_s_4) \
+	SOFT_FN(op##_s_4) \
 	{ \
 		as##_##S v = (as##_##S)simple_load_##S(c, i); \
 		SET_4(c, i, i->reg, (u_4)(as##_4)v); \
@@ -220,7 +251,7 @@ WIDEN_PICKER(movsx_w)
 WIDEN(8, movsxd, 4, s)
 
 /* With 66 AMD's CPUs still read 32 bits. */
-INT_FN(movsxd_wide_2)
+SOFT_FN(movsxd_wide_2)
 {
 	u_4 v = LOAD(4, c, i);
 
@@ -242,12 +273,12 @@ INT_PICKER(pick_movsxd)
 }
 
 #define CMOV_FORM(N, cc) \
-	INT_FN(cmov_##cc##_rm_##N) \
+	SOFT_FN(cmov_##cc##_rm_##N) \
 	{ \
 		u_##N v = GET_##N(c, i, i->rm); \
 		SET_##N(c, i, i->reg, int_condition(c->flags, cc) ? v : GET_##N(c, i, i->reg)); \
 	} \
-	INT_FN(cmov_##cc##_m_##N) \
+	SOFT_FN(cmov_##cc##_m_##N) \
 	{ \
 		u_##N v = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, int_condition(c->flags, cc) ? v : GET_##N(c, i, i->reg)); \
@@ -264,11 +295,11 @@ INT_PICKER(pick_cmov)
 }
 
 #define SET_FORMS(cc, unused) \
-	INT_FN(set_##cc##_rm) \
+	SOFT_FN(set_##cc##_rm) \
 	{ \
 		SET_1(c, i, i->rm, int_condition(c->flags, cc)); \
 	} \
-	INT_FN(set_##cc##_m) \
+	SOFT_FN(set_##cc##_m) \
 	{ \
 		STORE(1, c, i, int_condition(c->flags, cc)); \
 	}
@@ -285,13 +316,13 @@ INT_PICKER(pick_set)
 /* --- Exchanges --- */
 
 #define XCHG_FORMS(N, unused) \
-	INT_FN(xchg_rm_r_##N) \
+	SOFT_FN(xchg_rm_r_##N) \
 	{ \
 		u_##N a = GET_##N(c, i, i->rm), b = GET_##N(c, i, i->reg); \
 		SET_##N(c, i, i->rm, b); \
 		SET_##N(c, i, i->reg, a); \
 	} \
-	INT_FN(xchg_m_r_##N) \
+	SOFT_FN(xchg_m_r_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		u_##N b = GET_##N(c, i, i->reg), a = b; \
@@ -300,7 +331,7 @@ INT_PICKER(pick_set)
 			a = v; v = b); \
 		SET_##N(c, i, i->reg, a); \
 	} \
-	INT_FN(xchg_z_a_##N) \
+	SOFT_FN(xchg_z_a_##N) \
 	{ \
 		u_##N a = GET_##N(c, i, CPU_RAX); \
 		SET_##N(c, i, CPU_RAX, GET_##N(c, i, i->rm)); \
@@ -321,7 +352,7 @@ INT_PICKER(pick_xchg_z_a)
 
 	/* 90 is NOP, with F3 PAUSE; but with REX.B it exchanges. */
 	if (i->rm == CPU_RAX) {
-		return i->prefix & INSN_REP ? op_pause : op_nop;
+		return i->prefix & INSN_REP ? pause_host : nop;
 	}
 	return fns[int_size(i)];
 }
@@ -329,7 +360,7 @@ INT_PICKER(pick_xchg_z_a)
 INT_PICKER(pick_prefetchw)
 {
 	/* AMD has no register form of it; elsewhere that is a NOP. */
-	return i->rm != INSN_NONE && __builtin_cpu_is("amd") ? op_ud : op_nop;
+	return i->rm != INSN_NONE && __builtin_cpu_is("amd") ? insn_ud : nop;
 }
 
 INT_SIZES(OP_BINARY, add)
@@ -352,7 +383,7 @@ INT_SIZES(OP_BINARY, sub)
 INT_SIZES(OP_XADD, 0)
 
 #define XADD_MEMORY(N, form, locked, exchange) \
-	INT_FN(xadd_##form##_##N) \
+	SOFT_FN(xadd_##form##_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
@@ -362,7 +393,7 @@ INT_SIZES(OP_XADD, 0)
 		SET_##N(c, i, i->reg, a); \
 	}
 #define XADD_FORMS(N, unused) \
-	INT_FN(xadd_rm_##N) \
+	SOFT_FN(xadd_rm_##N) \
 	{ \
 		u_##N a = GET_##N(c, i, i->rm); \
 		u_##N sum = do_add_##N(a, GET_##N(c, i, i->reg), &c->flags); \
@@ -398,7 +429,7 @@ INT_PICKER(pick_xadd)
 INT_SIZES(OP_CMPXCHG, 0)
 
 #define CMPXCHG_MEMORY(N, form, locked, exchange) \
-	INT_FN(cmpxchg_##form##_##N) \
+	SOFT_FN(cmpxchg_##form##_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		u_##N old = GET_##N(c, i, CPU_RAX), b = GET_##N(c, i, i->reg), seen = old; \
@@ -410,7 +441,7 @@ INT_SIZES(OP_CMPXCHG, 0)
 		} \
 	}
 #define CMPXCHG_FORMS(N, unused) \
-	INT_FN(cmpxchg_rm_##N) \
+	SOFT_FN(cmpxchg_rm_##N) \
 	{ \
 		u_##N old = GET_##N(c, i, CPU_RAX), seen = GET_##N(c, i, i->rm); \
 		(void)do_sub_##N(old, seen, &c->flags); \
@@ -433,7 +464,7 @@ INT_PICKER(pick_cmpxchg)
 
 /* --- Bytes and bits --- */
 
-INT_FN(bswap_2)
+SOFT_FN(bswap_2)
 {
 	uint64_t v = c->s.gpr[i->rm];
 
@@ -442,12 +473,12 @@ INT_FN(bswap_2)
 	c->s.gpr[i->rm] = v;
 }
 
-INT_FN(bswap_4)
+SOFT_FN(bswap_4)
 {
 	SET_4(c, i, i->rm, __builtin_bswap32(GET_4(c, i, i->rm)));
 }
 
-INT_FN(bswap_8)
+SOFT_FN(bswap_8)
 {
 	SET_8(c, i, i->rm, __builtin_bswap64(GET_8(c, i, i->rm)));
 }
@@ -463,13 +494,13 @@ INT_PICKER(pick_bswap)
 #define SWAP_4 __builtin_bswap32
 #define SWAP_8 __builtin_bswap64
 #define MOVBE_FORMS(N, unused) \
-	INT_FN(movbe_load_##N) \
+	SOFT_FN(movbe_load_##N) \
 	{ \
 		need_feature(c, INSN_F_MOVBE); \
 		u_##N v = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, SWAP_##N(v)); \
 	} \
-	INT_FN(movbe_store_##N) \
+	SOFT_FN(movbe_store_##N) \
 	{ \
 		need_feature(c, INSN_F_MOVBE); \
 		STORE(N, c, i, SWAP_##N(GET_##N(c, i, i->reg))); \
@@ -499,11 +530,11 @@ INT_WORDS(OP_COUNT, tzcnt)
 INT_WORDS(OP_COUNT, lzcnt)
 
 #define SCAN_FORMS(N, op) \
-	INT_FN(op##_rm_##N) \
+	SOFT_FN(op##_rm_##N) \
 	{ \
 		c->s.gpr[i->reg] = do_##op##_##N(c->s.gpr[i->reg], GET_##N(c, i, i->rm), &c->flags); \
 	} \
-	INT_FN(op##_m_##N) \
+	SOFT_FN(op##_m_##N) \
 	{ \
 		u_##N v = LOAD(N, c, i); \
 		c->s.gpr[i->reg] = do_##op##_##N(c->s.gpr[i->reg], v, &c->flags); \
@@ -520,7 +551,7 @@ SCAN_PICKER(bsf)
 SCAN_PICKER(bsr)
 
 #define COUNT_FORM(N, op, feature, as, form, source) \
-	INT_FN(op##_##form##_##N) \
+	SOFT_FN(op##_##form##_##N) \
 	{ \
 		u_##N v = source; \
 		c->s.gpr[i->reg] = c->features & BIT(feature) ? \
@@ -537,17 +568,17 @@ SCAN_PICKER(lzcnt)
 
 /* --- Sign extension of the accumulator --- */
 
-INT_FN(cwde_2)
+SOFT_FN(cwde_2)
 {
 	SET_2(c, i, CPU_RAX, (uint16_t)(int8_t)c->s.gpr[CPU_RAX]);
 }
 
-INT_FN(cwde_4)
+SOFT_FN(cwde_4)
 {
 	SET_4(c, i, CPU_RAX, (uint32_t)(int16_t)c->s.gpr[CPU_RAX]);
 }
 
-INT_FN(cwde_8)
+SOFT_FN(cwde_8)
 {
 	SET_8(c, i, CPU_RAX, (uint64_t)(int32_t)c->s.gpr[CPU_RAX]);
 }
@@ -560,7 +591,7 @@ INT_PICKER(pick_cwde)
 }
 
 #define CDQ_FORM(N, unused) \
-	INT_FN(cdq_##N) \
+	SOFT_FN(cdq_##N) \
 	{ \
 		SET_##N(c, i, CPU_RDX, (s_##N)GET_##N(c, i, CPU_RAX) < 0 ? (u_##N)-1 : 0); \
 	}

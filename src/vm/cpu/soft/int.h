@@ -10,7 +10,7 @@
 
 #define INT_HANDLERS(X) \
 	X(op_aaa) X(op_aad) X(op_aam) X(op_aas) X(op_clc) X(op_cld) X(op_clflush) X(op_cmc) \
-	X(op_daa) X(op_das) X(op_lahf) X(op_ldmxcsr) X(op_mfence) X(op_nop) X(op_pause) \
+	X(op_daa) X(op_das) X(op_lahf) X(op_ldmxcsr) X(op_mfence) \
 	X(op_sahf) X(op_salc) X(op_stc) X(op_std) X(op_stmxcsr) X(op_vzeroall) X(op_vzeroupper)
 
 #define INT_PICKERS(X) \
@@ -33,7 +33,7 @@
 	X(pick_inc_z) X(pick_lea) X(pick_lzcnt) X(pick_mov_a_moffs) X(pick_mov_moffs_a) \
 	X(pick_mov_r_rm) X(pick_mov_rm_imm) X(pick_mov_rm_r) X(pick_mov_z_imm) \
 	X(pick_movbe_load) X(pick_movbe_store) X(pick_movnti) X(pick_movsx_b) X(pick_movsx_w) \
-	X(pick_movsxd) X(pick_movzx_b) X(pick_movzx_w) X(pick_set) X(pick_shld_cl) \
+	X(pick_movsxd) X(pick_movzx_b) X(pick_movzx_w) X(pick_nop) X(pick_set) X(pick_shld_cl) \
 	X(pick_shld_imm) X(pick_shrd_cl) X(pick_shrd_imm) X(pick_test_a_imm) \
 	X(pick_test_rm_imm) X(pick_test_rm_r) X(pick_tzcnt) X(pick_xadd) X(pick_xchg_rm_r) \
 	X(pick_xchg_z_a) X(pick_prefetchw)

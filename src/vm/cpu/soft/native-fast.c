@@ -64,19 +64,19 @@ static inline void store(struct soft_cpu *c, const struct insn *i, const void *f
 
 /* Legacy SSE, 16 bytes, aligned (a) or not (u) */
 #define SSE_MOVE(form, aligned) \
-	INT_FN(sse_load_##form) \
+	SOFT_FN(sse_load_##form) \
 	{ \
 		v2 v; \
 		native_need_sse(c); \
 		load(c, i, &v, 16, aligned); \
 		*xmm(c, i->reg) = v; \
 	} \
-	INT_FN(sse_store_##form) \
+	SOFT_FN(sse_store_##form) \
 	{ \
 		native_need_sse(c); \
 		store(c, i, xmm(c, i->reg), 16, aligned); \
 	} \
-	INT_FN(avx_load_##form##_16) \
+	SOFT_FN(avx_load_##form##_16) \
 	{ \
 		v2 v; \
 		native_need_avx(c); \
@@ -85,7 +85,7 @@ static inline void store(struct soft_cpu *c, const struct insn *i, const void *f
 		*ymm(c, i->reg) = (v2){ 0 }; \
 		c->s.xsave[X_BV] |= CPU_XCR0_AVX; \
 	} \
-	INT_FN(avx_load_##form##_32) \
+	SOFT_FN(avx_load_##form##_32) \
 	{ \
 		v2 v[2]; \
 		native_need_avx(c); \
@@ -94,12 +94,12 @@ static inline void store(struct soft_cpu *c, const struct insn *i, const void *f
 		*ymm(c, i->reg) = v[1]; \
 		c->s.xsave[X_BV] |= CPU_XCR0_AVX; \
 	} \
-	INT_FN(avx_store_##form##_16) \
+	SOFT_FN(avx_store_##form##_16) \
 	{ \
 		native_need_avx(c); \
 		store(c, i, xmm(c, i->reg), 16, aligned); \
 	} \
-	INT_FN(avx_store_##form##_32) \
+	SOFT_FN(avx_store_##form##_32) \
 	{ \
 		v2 v[2] = { *xmm(c, i->reg), *ymm(c, i->reg) }; \
 		native_need_avx(c); \
@@ -108,7 +108,7 @@ static inline void store(struct soft_cpu *c, const struct insn *i, const void *f
 SSE_MOVE(a, true)
 SSE_MOVE(u, false)
 
-INT_FN(sse_move)
+SOFT_FN(sse_move)
 {
 	native_need_sse(c);
 	*xmm(c, i->reg) = *xmm(c, i->rm);
@@ -116,7 +116,7 @@ INT_FN(sse_move)
 
 /* XOR with itself is how a register is cleared; the others of its kind are as cheap. */
 #define SSE_LOGIC(name, op) \
-	INT_FN(sse_##name) \
+	SOFT_FN(sse_##name) \
 	{ \
 		v2 *d = xmm(c, i->reg); \
 		native_need_sse(c); \
@@ -130,7 +130,7 @@ SSE_LOGIC(and, V_AND)
 SSE_LOGIC(or, V_OR)
 
 /* MOVQ: 8 bytes, the rest of the register becomes 0 */
-INT_FN(sse_movq_load)
+SOFT_FN(sse_movq_load)
 {
 	uint64_t v = 0;
 
@@ -139,31 +139,31 @@ INT_FN(sse_movq_load)
 	*xmm(c, i->reg) = (v2){ v, 0 };
 }
 
-INT_FN(sse_movq_store)
+SOFT_FN(sse_movq_store)
 {
 	native_need_sse(c);
 	STORE(8, c, i, (*xmm(c, i->reg))[0]);
 }
 
-INT_FN(sse_movd_from_gpr_4)
+SOFT_FN(sse_movd_from_gpr_4)
 {
 	native_need_sse(c);
 	*xmm(c, i->reg) = (v2){ (uint32_t)c->s.gpr[i->rm], 0 };
 }
 
-INT_FN(sse_movd_from_gpr_8)
+SOFT_FN(sse_movd_from_gpr_8)
 {
 	native_need_sse(c);
 	*xmm(c, i->reg) = (v2){ c->s.gpr[i->rm], 0 };
 }
 
-INT_FN(sse_movd_to_gpr_4)
+SOFT_FN(sse_movd_to_gpr_4)
 {
 	native_need_sse(c);
 	c->s.gpr[i->rm] = (uint32_t)(*xmm(c, i->reg))[0];
 }
 
-INT_FN(sse_movd_to_gpr_8)
+SOFT_FN(sse_movd_to_gpr_8)
 {
 	native_need_sse(c);
 	c->s.gpr[i->rm] = (*xmm(c, i->reg))[0];

@@ -139,7 +139,7 @@ static inline void wait_x87(struct soft_cpu *c)
 	}
 }
 
-static void op_fwait(struct soft_cpu *c, unused_arg const struct insn *i)
+SOFT_FN(fwait)
 {
 	const uint64_t both = CPU_CR0_MP | CPU_CR0_TS;
 
@@ -300,7 +300,8 @@ static uint64_t operand(struct soft_cpu *c, const struct insn *i, const struct n
 	return at;
 }
 
-static void op_native(struct soft_cpu *c, const struct insn *i)
+/* Not inlined, as the address of x would forbid the jump of soft_next(). */
+static __attribute__((noinline)) void run_stub(struct soft_cpu *c, const struct insn *i)
 {
 	const struct native_stub *s = i->stub;
 	struct native_ctx x __attribute__((uninitialized));
@@ -326,7 +327,7 @@ static void op_native(struct soft_cpu *c, const struct insn *i)
 }
 
 /* The same where x87 or MMX registers take part. */
-static void op_native_x87(struct soft_cpu *c, const struct insn *i)
+static __attribute__((noinline)) void run_stub_x87(struct soft_cpu *c, const struct insn *i)
 {
 	const struct native_stub *s = i->stub;
 	struct native_ctx x __attribute__((uninitialized));
@@ -354,7 +355,7 @@ static void op_native_x87(struct soft_cpu *c, const struct insn *i)
 	}
 	store_registers(c, i, s, &x);
 	if (!s->control) {
-		c->fpu_ip = c->s.rip;
+		c->fpu_ip = soft_rip_of(c, i);
 		c->fpu_op = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
 		if (s->mem_bytes) {
 			c->fpu_dp = int_ea(c, i);
@@ -362,12 +363,22 @@ static void op_native_x87(struct soft_cpu *c, const struct insn *i)
 	}
 }
 
+SOFT_FN(native)
+{
+	run_stub(c, i);
+}
+
+SOFT_FN(native_x87)
+{
+	run_stub_x87(c, i);
+}
+
 void native_bind(struct insn *i, enum insn_mode mode)
 {
 	const struct native_stub *s = NULL;
 
 	if (i->map == INSN_MAP_1 && i->opcode == 0x9b) {
-		i->fn = op_fwait;
+		i->fn = fwait;
 		return;
 	}
 	i->fn = native__fast(i, mode);
@@ -376,11 +387,11 @@ void native_bind(struct insn *i, enum insn_mode mode)
 	}
 	s = native__stub(i, mode);
 	if (!s) {
-		i->fn = op_ud;
+		i->fn = insn_ud;
 		return;
 	}
 	i->stub = s;
-	i->fn = s->x87 ? op_native_x87 : op_native;
+	i->fn = s->x87 ? native_x87 : native;
 }
 
 /* --- Those that are about the state itself --- */

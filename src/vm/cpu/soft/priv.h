@@ -104,15 +104,25 @@ static inline uint64_t soft_tlb_never(size_t slot)
 
 enum { SOFT_BLOCK_INSNS = 32, SOFT_BLOCK_INVALID = UINT8_MAX, SOFT_LEFT = UINT8_MAX };
 
-/* Decoded instructions that follow each other. Lives until the arena is emptied; what is
- * invalid runs soft_block_left() in place of its instructions. */
+/* How a block may end: it goes on behind its last instruction, or where that one says. */
+enum soft_way { SOFT_ON, SOFT_TAKEN, SOFT_WAY__COUNT };
+
+/*
+ * Decoded instructions that follow each other, and one more `fn` which ends them. Lives until the
+ * arena is emptied; what is invalid runs block_left() in place of its instructions.
+ *
+ * A link names a block of the same page, which therefore is right whatever the page tables say by
+ * now: as long as this block runs at an address, that one is the same distance away. A linked
+ * block may be invalid: who follows looks at its mode.
+ */
 struct soft_block {
 	struct soft_block *hash_next, *page_next;
+	struct soft_block *link[SOFT_WAY__COUNT];   /* NULL: not looked up yet, or in another page */
 	uint64_t gpa;          /* of the first byte */
-	uint64_t gpa2;         /* the page in which it ends; that of gpa mostly */
 	uint16_t bytes;
 	uint8_t  n;
 	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
+	bool     cross;        /* one instruction on two pages: for this time only */
 	struct insn insns[];
 };
 
@@ -124,6 +134,9 @@ struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear);
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page);
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n);
 void soft_blocks_drop_all(struct soft_cpu *c);
+
+/* The function behind the last instruction: execution goes on after it. */
+insn_fn soft_block_end;
 
 /* Instructions of the running block that were to run, from the one at RIP on. */
 unsigned soft_block_rest(const struct soft_cpu *c);

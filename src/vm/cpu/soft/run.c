@@ -117,7 +117,7 @@ static struct soft_block *find_slow(struct soft_cpu *c, uint64_t linear, struct 
 		soft_fault(c, CPU_GP, 0);
 	}
 	b = soft_block_find(c, linear);
-	if (b != NULL && b->gpa2 == (b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1))) {
+	if (!b->cross) {
 		j->linear = linear;
 		j->generation = generation(c);
 		j->block = b;
@@ -141,6 +141,29 @@ static inline struct soft_block *find(struct soft_cpu *c)
 	return find_slow(c, linear, j);
 }
 
+static bool same_page(uint64_t a, uint64_t b)
+{
+	return (a ^ b) >> GMEM_PAGE_SHIFT == 0;
+}
+
+/* Follow the link of the block that ended, or find the next one and link to it. */
+static inline struct soft_block *next_block(struct soft_cpu *c)
+{
+	struct soft_block **link = c->link, *b = NULL;
+	uint64_t from = c->running_rip, gpa = link ? c->running->gpa : 0;
+
+	if (link && *link && (*link)->mode == INSN_MODE_64) {
+		return *link;
+	}
+	b = find(c);
+	link = c->link;   /* gone, if the arena was emptied */
+	if (link && c->mode == INSN_MODE_64 && same_page(from, c->s.rip) && same_page(gpa, b->gpa) &&
+	    !b->cross) {
+		*link = b;
+	}
+	return b;
+}
+
 /* How many instructions of a block lie inside CS; what begins outside faults. */
 static unsigned inside(struct soft_cpu *c, const struct soft_block *b)
 {
@@ -160,22 +183,36 @@ static unsigned inside(struct soft_cpu *c, const struct soft_block *b)
 	return n;
 }
 
-static inline void run_insns(struct soft_cpu *c, struct soft_block *b, unsigned n)
+static inline void run_insns(struct soft_cpu *c, struct soft_block *b, const struct insn *first,
+			     unsigned n)
 {
-	const struct insn *i = b->insns, *end = i + n;
-	uint64_t rip = c->s.rip;
-
 	c->running = b;
-	c->running_rip = rip;
+	c->running_rip = c->s.rip;
 	c->running_n = n;
 	c->count += n;
-	do {
-		c->s.rip = rip;
-		rip += i->len;
-		c->next_rip = rip;
-		i->fn(c, i);
-	} while (++i < end);
+	c->link = NULL;
+	first->fn(c, first);
+	c->at = NULL;
 	c->s.rip = c->mode == INSN_MODE_64 ? c->next_rip : c->next_rip & UINT32_MAX;
+}
+
+/* The first instruction of a block. */
+static void run_one(struct soft_cpu *c, struct soft_block *b)
+{
+	c->one[0] = b->insns[0];
+	c->one[1].fn = soft_block_end;
+	run_insns(c, b, c->one, 1);
+	c->link = NULL;
+}
+
+/* A block, or as much of it as CS holds: then one by one. */
+static void run_block_legacy(struct soft_cpu *c, struct soft_block *b)
+{
+	if (inside(c, b) < b->n) {
+		run_one(c, b);
+	} else {
+		run_insns(c, b, b->insns, b->n);
+	}
 }
 
 /* --- Events --- */
@@ -408,7 +445,7 @@ static bool step(struct soft_cpu *c)
 	c->shadow_was = sti || mov_ss;
 	c->s.rflags &= ~(uint64_t)CPU_FLAG_RF;
 	c->resume_was = resume;
-	run_insns(c, b, 1);
+	run_one(c, b);
 	c->shadow_was = c->resume_was = false;
 	if (sti || mov_ss) {
 		c->slow |= SOFT_SLOW_EVENT;
@@ -435,6 +472,8 @@ static bool step(struct soft_cpu *c)
 static bool faulted(struct soft_cpu *c)
 {
 	soft_exclusive_end(c);
+	soft_rip_sync(c);
+	c->link = NULL;
 	c->count -= soft_block_rest(c);
 	if (c->resume_was) {
 		c->s.rflags |= CPU_FLAG_RF;
@@ -474,6 +513,7 @@ static void loop(struct soft_cpu *c)
 		}
 		if (__builtin_expect((atomic_load_explicit(&c->wants, memory_order_relaxed) |
 				      c->slow) != 0, 0)) {
+			c->link = NULL;
 			if (!serve(c)) {
 				return;
 			}
@@ -484,10 +524,13 @@ static void loop(struct soft_cpu *c)
 				continue;
 			}
 		}
-		struct soft_block *b = find(c);
-		unsigned n = __builtin_expect(c->mode == INSN_MODE_64, 1) ? b->n : inside(c, b);
+		struct soft_block *b = next_block(c);
 
-		run_insns(c, b, n);
+		if (__builtin_expect(c->mode == INSN_MODE_64, 1)) {
+			run_insns(c, b, b->insns, b->n);
+		} else {
+			run_block_legacy(c, b);
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ uint64_t soft_ea(const struct soft_cpu *c, const struct insn *i)
 	uint64_t ea = (uint64_t)(int64_t)i->disp;
 
 	if (i->base == INSN_BASE_RIP) {
-		ea += c->next_rip;
+		ea += soft_rip_after(c, i);
 	} else if (i->base != INSN_NONE) {
 		ea += c->s.gpr[i->base];
 	}

@@ -118,6 +118,7 @@ struct soft_cpu {
 	struct vcpu      vcpu;
 	struct cpu_state s;               /* the flags of arithmetic: see `flags` */
 	uint64_t         next_rip;
+	const struct insn *at;            /* which runs: s.rip follows by soft_rip_sync(); NULL: it is right */
 	/* CF PF AF ZF SF as LAHF gives them in the high byte, OF as SETO in the low one; those
 	 * bits of s.rflags are stale while the vCPU runs: soft_flags_get(). */
 	uint16_t         flags;
@@ -153,6 +154,8 @@ struct soft_cpu {
 	struct lapic       *apic;
 	struct soft_blocks *blocks;
 	struct soft_block  *running;      /* the block of the instruction that runs */
+	struct soft_block **link;         /* where it keeps the block that it goes on to; or NULL */
+	struct insn         one[2];       /* an instruction that runs alone, and its end */
 	uint64_t         running_rip;     /* where that block began */
 	unsigned         running_n;       /* how many of its instructions were to run */
 	struct soft_window *window;       /* of the current PCID */
@@ -202,6 +205,49 @@ static inline void soft_flags_set(struct soft_cpu *c, uint64_t v)
 	c->s.rflags = v | CPU_FLAG_1;
 	c->flags = (uint16_t)((v & SOFT_ARITH) << 8 | (v >> 11 & 1));
 }
+
+/* --- Threads of instructions --- */
+
+/* RIP of an instruction of the running block, and RIP after it. */
+static inline uint64_t soft_rip_of(const struct soft_cpu *c, const struct insn *i)
+{
+	return c->running_rip + i->end - i->len;
+}
+
+static inline uint64_t soft_rip_after(const struct soft_cpu *c, const struct insn *i)
+{
+	return c->running_rip + i->end;
+}
+
+/* s.rip lags behind while threaded functions run; who wants to know it calls this first. */
+static inline void soft_rip_sync(struct soft_cpu *c)
+{
+	if (c->at) {
+		c->s.rip = soft_rip_of(c, c->at);
+		c->at = NULL;
+	}
+}
+
+/* On to the next instruction of the block. Where the compiler optimises this is a jump, so that
+ * a block's instructions run without a return between them. */
+static inline __attribute__((always_inline)) void soft_next(struct soft_cpu *c, const struct insn *i)
+{
+	i++;
+	i->fn(c, i);
+}
+
+/* A threaded function, whose body is what the instruction does. */
+#define SOFT_FN(name) \
+	static inline __attribute__((always_inline)) void name##__body(struct soft_cpu *c, \
+								       const struct insn *i); \
+	static void name(struct soft_cpu *c, const struct insn *i) \
+	{ \
+		c->at = i; \
+		name##__body(c, i); \
+		soft_next(c, i); \
+	} \
+	static inline __attribute__((always_inline)) void name##__body(unused_arg struct soft_cpu *c, \
+								       unused_arg const struct insn *i)
 
 /* --- Faults --- */
 

@@ -247,28 +247,14 @@ static uint64_t many_stos(struct soft_cpu *c, const struct insn *i, uint64_t n)
 	return n;
 }
 
-static void op_movs(struct soft_cpu *c, const struct insn *i)
+void op_movs(struct soft_cpu *c, const struct insn *i)
 {
 	repeat(c, i, one_movs, many_movs);
 }
 
-static void op_stos(struct soft_cpu *c, const struct insn *i)
+void op_stos(struct soft_cpu *c, const struct insn *i)
 {
 	repeat(c, i, one_stos, many_stos);
-}
-
-insn_fn *pick_movs(const struct insn *i, enum insn_mode mode)
-{
-	(void)i;
-	(void)mode;
-	return op_movs;
-}
-
-insn_fn *pick_stos(const struct insn *i, enum insn_mode mode)
-{
-	(void)i;
-	(void)mode;
-	return op_stos;
 }
 
 void op_lods(struct soft_cpu *c, const struct insn *i)
