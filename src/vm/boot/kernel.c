@@ -78,7 +78,7 @@ static bool is_bzimage(const uint8_t *file, size_t n)
 /* What is needed from the first byte on while the kernel starts: more than its segments. */
 static int add_init_size(struct kernel *k, struct err *e)
 {
-	uint64_t init = le32_get(k->header + BP_INIT_SIZE - BP_HEADER);
+	uint64_t init = le32_get(k->header + (BP_INIT_SIZE - BP_HEADER));
 
 	k->end = MAX(k->end, k->first + init);
 	if ((k->first & 0x1fffff) != 0 || (k->align && (k->first & (k->align - 1)) != 0)) {
