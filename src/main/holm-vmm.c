@@ -51,7 +51,7 @@ static const struct cmd_opt opts[] = {
 	  "a debugger can connect there: gdb -ex 'target remote SOCKET'",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "serial-file", CMD_STR, IN(serial_file), "FILE",
-	  "the serial port writes there (appending) and reads nothing",
+	  "the serial port writes there (appending, until the file has 4 MiB) and reads nothing",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "console", CMD_CHOICE, IN(console), "DEVICE",
 	  "the device that standard input and output belong to", .choices = consoles,
@@ -206,6 +206,9 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch 
 	}
 	vmm_link_close(&w->link);
 	sigprocmask(SIG_SETMASK, before, NULL);
+	/* The keeper's: one of them stands for the process that started it. */
+	fd_close(&w->signal_fd);
+	fd_close(&w->parent_fd);
 	/* Without a keeper there is nobody to tell how it ended. */
 	if (sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != keeper) {
 		_exit(1);

@@ -17,6 +17,7 @@ enum {
 	OUT_BYTES = 1 << 16, IN_BYTES = 1 << 10,
 	WRITE_MAX = 4096,       /* a pipe that is ready takes that much without blocking */
 	FLUSH_WAIT_MS = 200,
+	FILE_MAX = SERIAL_IO_FILE_MAX,
 	ESCAPE = 1,             /* Ctrl-A */
 };
 
@@ -28,6 +29,7 @@ struct serial_io {
 	bool            escape_key, escaped;
 	struct loop_fd *in, *out, *wake;
 	bool            out_always_ready;    /* a file */
+	size_t          file_left;           /* that it may still grow */
 	/* Input that the port did not take; the loop's own. */
 	uint8_t         input[IN_BYTES];
 	size_t          n_input;
@@ -75,6 +77,21 @@ void serial_io_drained(void *ctx)
 
 /* --- Output --- */
 
+/* A file is the host's room, which a guest does not get to fill: the last line says so. */
+static ssize_t write_file(struct serial_io *s, const uint8_t *from, size_t n)
+{
+	static const char full[] = "\n[holm-vmm: this file is full]\n";
+	size_t now = MIN(n, s->file_left);
+	ssize_t done = now ? sys_write(s->out_fd, from, now) : 0;
+
+	s->file_left -= done > 0 ? (size_t)done : 0;
+	if (now > 0 && s->file_left == 0) {
+		ignore_result(sys_write(s->out_fd, full, sizeof(full) - 1)); /* no room for it, either */
+	}
+	/* What does not fit is dropped. */
+	return now == 0 ? (ssize_t)n : done;
+}
+
 /* Write one part. False: nothing is left, or it cannot be written now. */
 static bool write_some(struct serial_io *s)
 {
@@ -87,7 +104,7 @@ static bool write_some(struct serial_io *s)
 		return false;
 	}
 	/* Only this thread moves `first`, so what is between stays. */
-	ssize_t done = sys_write(s->out_fd, from, n);
+	ssize_t done = s->out_always_ready ? write_file(s, from, n) : sys_write(s->out_fd, from, n);
 
 	if (done == -EAGAIN) {
 		return false;
@@ -258,6 +275,20 @@ int serial_io_new(struct vm *vm, int in_fd, int out_fd, bool escape_key, struct 
 	return 0;
 }
 
+/* What a file may still grow: what stands in it counts. */
+static size_t room_in_file(int fd)
+{
+	struct stat st;
+
+	if (sys_fstat(fd, &st) < 0) {
+		return 0;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		return SIZE_MAX;
+	}
+	return st.st_size < FILE_MAX ? (size_t)(FILE_MAX - st.st_size) : 0;
+}
+
 static int watch(struct serial_io *s)
 {
 	struct loop *loop = vm_loop(s->vm);
@@ -267,6 +298,7 @@ static int watch(struct serial_io *s)
 		/* Asking for nothing would not tell a file from the rest. */
 		r = loop_fd_new(loop, s->out_fd, LOOP_OUT, on_out, s, &s->out);
 		s->out_always_ready = r == -EPERM;
+		s->file_left = s->out_always_ready ? room_in_file(s->out_fd) : 0;
 		r = r == -EPERM ? 0 : r;
 	}
 	if (r == 0 && s->in_fd >= 0) {

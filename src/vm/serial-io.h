@@ -4,6 +4,9 @@
  * and two descriptors, which the loop reads and writes. A buffer of bounded size stands
  * between; while it is full the port takes nothing and the guest waits.
  *
+ * A regular file is written until it has SERIAL_IO_FILE_MAX bytes, counting what it had before;
+ * what comes then is dropped.
+ *
  * With the escape key, Ctrl-A in the input begins a command: x ends the VM, b presses the power
  * button, Ctrl-A itself is sent on.
  */
@@ -11,6 +14,8 @@
 #define VM_SERIAL_IO_H
 
 #include "base/err.h"
+
+enum { SERIAL_IO_FILE_MAX = 4 << 20 };
 
 struct serial;
 struct serial_io;

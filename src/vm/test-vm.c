@@ -10,6 +10,7 @@
 #include "vm/boot/layout.h"
 #include "vm/dev/serial.h"
 #include "vm/fake-engine.h"
+#include "vm/serial-io.h"
 #include "vm/vm.h"
 
 struct fixture {
@@ -28,7 +29,8 @@ static void on_ended(void *ctx, enum vm_end end)
 	loop_stop(vm_loop(x->vm));
 }
 
-static void setup(struct fixture *x, unsigned n_vcpus, fake_run_fn *run)
+/* Output goes to out_fd; -1: to a pipe. */
+static void setup_to(struct fixture *x, unsigned n_vcpus, fake_run_fn *run, int out_fd)
 {
 	struct err e = ERR_INIT;
 
@@ -39,11 +41,17 @@ static void setup(struct fixture *x, unsigned n_vcpus, fake_run_fn *run)
 	fake_set_run(run);
 	const struct vm_conf conf = {
 		.engine = &engine_fake, .memory_bytes = 32 << 20, .memory_fd = -1,
-		.n_vcpus = n_vcpus, .serial_in_fd = x->in[0], .serial_out_fd = x->out[1],
+		.n_vcpus = n_vcpus, .serial_in_fd = x->in[0], 
+		.serial_out_fd = out_fd < 0 ? x->out[1] : out_fd,
 		.escape_key = true, .ended = on_ended, .ctx = x,
 	};
 
 	assert_int_equal(vm_new(&conf, &x->vm, &e), 0);
+}
+
+static void setup(struct fixture *x, unsigned n_vcpus, fake_run_fn *run)
+{
+	setup_to(x, n_vcpus, run, -1);
 }
 
 static void teardown(struct fixture *x)
@@ -222,6 +230,38 @@ static void nothing_is_lost(void **state)
 	teardown(&x);
 }
 
+/* A guest does not fill the host's disk through its serial port. */
+static void a_file_has_a_bound(void **state)
+{
+	static const off_t before[] = { 0, SERIAL_IO_FILE_MAX - MUCH / 2, SERIAL_IO_FILE_MAX,
+					2 * SERIAL_IO_FILE_MAX };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(before); i++) {
+		struct fixture x;
+		struct stat st;
+		char last[8] = "";
+		auto_close int fd = sys_memfd_create("log", 0);
+
+		assert_int_equal(sys_ftruncate(fd, before[i]), 0);
+		assert_int_equal(lseek(fd, 0, SEEK_END), before[i]);
+		setup_to(&x, 1, much, fd);
+		run_to_end(&x);
+		assert_int_equal(x.end, VM_END_OFF);
+		assert_int_equal(sys_fstat(fd, &st), 0);
+		if (i == 0) {
+			assert_int_equal(st.st_size, MUCH);
+		} else if (i == 1) {
+			assert_in_range(st.st_size, SERIAL_IO_FILE_MAX + 1, SERIAL_IO_FILE_MAX + 64);
+			assert_int_equal(pread(fd, last, 6, st.st_size - 6), 6);
+			assert_string_equal(last, "full]\n");
+		} else {
+			assert_int_equal(st.st_size, before[i]);
+		}
+		teardown(&x);
+	}
+}
+
 /* What is typed reaches the guest; the escape key does not. */
 static int echo(struct vcpu *v, const struct engine_bus *bus, enum vcpu_stop *ret, struct err *e)
 {
@@ -278,7 +318,8 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(switches_off), cmocka_unit_test(ends), cmocka_unit_test(pauses),
-		cmocka_unit_test(nothing_is_lost), cmocka_unit_test(input), cmocka_unit_test(tables),
+		cmocka_unit_test(nothing_is_lost), cmocka_unit_test(a_file_has_a_bound),
+		cmocka_unit_test(input), cmocka_unit_test(tables),
 	};
 
 	return TEST_RUN(tests);
