@@ -22,6 +22,8 @@
 #include "vm/jail.h"
 #include "vm/snapshot.h"
 
+enum { STATE_BYTES_MAX = 64 << 20 };
+
 struct monitor {
 	struct vm          *vm;
 	struct vm_ctl      *ctl;
@@ -53,7 +55,8 @@ static void confine_worker(void)
 {
 	struct err e = ERR_INIT;
 
-	if (jail_filter(JAIL_WORKER, NULL, 0, &e) < 0) {
+	/* It was there before the others gave their files up. */
+	if (jail_seal(&e) < 0 || jail_filter(JAIL_WORKER, NULL, 0, &e) < 0) {
 		log_err(LOG_LEVEL_ERROR, &e);
 		_exit(err_codes[e.code].exit_code);
 	}
@@ -140,11 +143,39 @@ static int confine_vcpu(struct err *e)
 	return jail_filter(JAIL_VCPU, NULL, 0, e);
 }
 
-/* Threads are there, everything is open and loaded: no files and no other calls from here on. */
-static int confine(struct vm *vm, struct err *e)
+/*
+ * No file becomes longer than what the machine has already: a disk, or a snapshot of its memory
+ * with some more for the state. What the serial port writes has a bound of its own.
+ */
+static int bound_files(const struct vmm_opts *o, const struct vmm_files *f, struct err *e)
+{
+	uint64_t most = o->memory + STATE_BYTES_MAX;
+	struct stat st;
+
+	for (unsigned i = 0; i < f->n_disks; i++) {
+		int r = sys_fstat(f->disks[i].fd, &st);
+
+		if (r < 0) {
+			return err_set(e, -r, ERR_HOST, "disk%u", i);
+		}
+		most = MAX(most, (uint64_t)st.st_size);
+	}
+	return jail_files(most, e);
+}
+
+/*
+ * Threads are there, everything is open and loaded: no files and no other calls from here on.
+ * What the machine uses it has duplicates of; of the rest nothing stays open.
+ */
+static int confine(struct vm *vm, const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
 	const struct vdev_desc *devices[VM_DEVICES_MAX] = { NULL };
+	int r = bound_files(o, f, e);
 
+	if (r < 0) {
+		return r;
+	}
+	vmm_close_loaded(f);
 	for (size_t i = 0; i < vdev_table_len && i < ARRAY_LEN(devices); i++) {
 		devices[i] = vm_device(vm, vdev_table[i], 0) ? vdev_table[i] : NULL;
 	}
@@ -223,7 +254,7 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 || o->unconfined ? r : jail_seal(e);
 	r = r < 0 ? r : vm_start_paused(m.vm, e);
 	r = r < 0 || !o->restore ? r : vm_load(m.vm, f->state_fd, e);
-	r = r < 0 || o->unconfined ? r : confine(m.vm, e);
+	r = r < 0 || o->unconfined ? r : confine(m.vm, o, f, e);
 	r = r < 0 || o->paused ? r : vm_resume(m.vm, e);
 	if (r == 0) {
 		int l = loop_run(vm_loop(m.vm));

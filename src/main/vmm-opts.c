@@ -2,6 +2,7 @@
 /* What the command line of holm-vmm names, opened. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -314,7 +315,12 @@ static int pick_engine(const struct vmm_opts *o, struct vmm_files *f, struct err
 
 int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
-	int r = 0;
+	/* What whoever started us left open is not for a monitor. */
+	int r = sys_close_range(STDERR_FILENO + 1, UINT_MAX, 0);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "closing what was inherited");
+	}
 
 	if (!o->kernel == !o->restore) {
 		return err_set(e, EINVAL, ERR_INVALID, "one of --kernel and --restore is needed");
@@ -343,7 +349,7 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	return 0;
 }
 
-void vmm_close_files(struct vmm_files *f)
+void vmm_close_loaded(struct vmm_files *f)
 {
 	fd_close(&f->kernel_fd);
 	fd_close(&f->initrd_fd);
@@ -352,10 +358,6 @@ void vmm_close_files(struct vmm_files *f)
 	fd_close(&f->random_fd);
 	fd_close(&f->state_fd);
 	fd_close(&f->memory_fd);
-	fd_close(&f->serial_in_fd);
-	fd_close(&f->serial_out_fd);
-	fd_close(&f->control_fd);
-	fd_close(&f->gdb_fd);
 	fd_close(&f->vsock_fd);
 	fd_close(&f->vsock_dir_fd);
 	fd_close(&f->parent_fd);
@@ -365,4 +367,13 @@ void vmm_close_files(struct vmm_files *f)
 	while (f->n_disks > 0) {
 		fd_close(&f->disks[--f->n_disks].fd);
 	}
+}
+
+void vmm_close_files(struct vmm_files *f)
+{
+	vmm_close_loaded(f);
+	fd_close(&f->serial_in_fd);
+	fd_close(&f->serial_out_fd);
+	fd_close(&f->control_fd);
+	fd_close(&f->gdb_fd);
 }

@@ -68,6 +68,9 @@ void  vmm_link_close(struct vmm_link *l);
 short vmm_link_events(const struct vmm_link *l);   /* for poll() */
 void  vmm_link_ready(struct vmm_link *l);
 
+/* Those that a machine which is made and loaded has no use for, or duplicates of. */
+void vmm_close_loaded(struct vmm_files *f);
+
 /*
  * The whole life of one boot, in a process of its own. Returns its exit status.
  */

@@ -2,6 +2,8 @@
 /*
  * What the monitor keeps. A call stands here because something named beside it makes it.
  */
+#include <linux/if_tun.h>
+#include <linux/kvm.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -30,7 +32,7 @@ static const int loop_calls[] = {
 	SYS_getsockopt, SYS_fcntl, SYS_dup,
 	/* the console's, on request */
 	SYS_socketpair,
-	/* the tap's offloads, and KVM's device part; by type, below */
+	/* the tap's offloads, and KVM's device part; see jail_ioctls */
 	SYS_ioctl,
 	/* the software engine orders memory across vCPUs */
 	SYS_membarrier,
@@ -38,7 +40,7 @@ static const int loop_calls[] = {
 
 static const int vcpu_calls[] = {
 	CALLS_BASE,
-	/* KVM_RUN and the registers; by type, below */
+	/* KVM_RUN and the registers; see jail_ioctls */
 	SYS_ioctl, SYS_membarrier, SYS_ppoll,
 };
 
@@ -54,9 +56,24 @@ const struct jail_calls jail_calls[JAIL_THREAD__COUNT] = {
 	[JAIL_WORKER] = { "worker", worker_calls, ARRAY_LEN(worker_calls) },
 };
 
+/*
+ * Of a terminal, which has the type of the tap's requests, none: what a thread that a guest has
+ * taken over types there (TIOCSTI), whoever started the monitor runs.
+ */
+const struct jail_ioctl jail_ioctls[] = {
+	{ JAIL_LOOP, TUNSETOFFLOAD, UINT32_MAX },
+	{ JAIL_LOOP, KVMIO << 8, JAIL_IOCTL_TYPE },
+	{ JAIL_VCPU, KVMIO << 8, JAIL_IOCTL_TYPE },
+};
+
+const size_t jail_ioctls_len = ARRAY_LEN(jail_ioctls);
+
 const struct jail_limit jail_limits[] = {
 	{ RLIMIT_CORE, 0, "Max core file size" },      /* guest memory stays where it is */
 	{ RLIMIT_NOFILE, 1024, "Max open files" },
+	/* of its user namespace: vCPUs, threads of disks, those of the kernel's rings */
+	{ RLIMIT_NPROC, 512, "Max processes" },
+	/* beside these, jail_files(): Max file size */
 };
 
 const size_t jail_limits_len = ARRAY_LEN(jail_limits);

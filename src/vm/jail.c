@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "base/fd.h"
@@ -88,6 +89,18 @@ static int drop_capabilities(struct err *e)
 	return r < 0 ? failed(e, r, "capabilities") : 0;
 }
 
+/* Whoever has our uid may not look into us either. */
+static int give_up_rights(struct err *e)
+{
+	int r = drop_capabilities(e);
+
+	if (r == 0) {
+		r = sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+		r = r < 0 ? failed(e, r, "not dumpable") : 0;
+	}
+	return r;
+}
+
 static int lower_limits(struct err *e)
 {
 	for (size_t i = 0; i < jail_limits_len; i++) {
@@ -100,8 +113,18 @@ static int lower_limits(struct err *e)
 	return 0;
 }
 
+/* A change of uid clears it, and a parent may have ended before. */
+static int die_with(pid_t parent, struct err *e)
+{
+	int r = sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+
+	r = r == 0 && getppid() != parent ? -ESRCH : r;
+	return r < 0 ? failed(e, r, "its parent is gone") : 0;
+}
+
 static int enter(const struct jail_conf *conf, struct err *e)
 {
+	pid_t parent = getppid();
 	int flags = 0;
 	int r = become(conf, e);
 	uid_t uid = geteuid();
@@ -116,6 +139,7 @@ static int enter(const struct jail_conf *conf, struct err *e)
 		r = sys_unshare(flags);
 		r = r < 0 ? failed(e, r, "new namespaces (is user.max_user_namespaces 0?)") : 0;
 	}
+	r = r < 0 ? r : die_with(parent, e);
 	r = r < 0 ? r : write_maps(uid, gid, e);
 	r = r < 0 ? r : empty_root(e);
 	return r < 0 ? r : lower_limits(e);
@@ -134,11 +158,7 @@ static noreturn_fn void first_process(const struct jail_conf *conf, pid_t parent
 	if (r < 0 || (!conf->confined && getppid() != parent)) {
 		_exit(1);
 	}
-	if (conf->confined) {
-		r = drop_capabilities(&e);
-		r = r < 0 ? r : sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	}
-	if (r < 0) {
+	if (conf->confined && give_up_rights(&e) < 0) {
 		fprintf(stderr, "holm-vmm: %s\n", e.msg);
 		_exit(1);
 	}
@@ -187,6 +207,11 @@ int jail_run(const struct jail_conf *conf, int (*fn)(void *ud), void *ud, struct
 	if (pid < 0) {
 		return err_set(e, -pid, ERR_HOST, "cannot fork");
 	}
+	/* What is left of us waits; it dies if it keeps a right, and the monitor with it. */
+	r = conf->confined ? give_up_rights(e) : 0;
+	if (r < 0) {
+		return r;
+	}
 	r = wait_for(pid);
 	return r < 0 ? err_set(e, -r, ERR_HOST, "waiting for the monitor") : r;
 }
@@ -206,10 +231,18 @@ int jail_seal(struct err *e)
 	return r < 0 ? failed(e, r, "Landlock") : 0;
 }
 
-/* --- System calls --- */
+int jail_files(uint64_t most_bytes, struct err *e)
+{
+	/* The signal would end the process. */
+	if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR) {
+		return failed(e, -errno, "signals");
+	}
+	int r = sys_limit_lower(RLIMIT_FSIZE, most_bytes);
 
-/* ioctl() by the type in its request: KVM's and the tap's. No memory becomes code. */
-enum { IOCTL_KVM = 0xae, IOCTL_TUN = 'T' };
+	return r < 0 ? failed(e, r, "Max file size") : 0;
+}
+
+/* --- System calls --- */
 
 enum {
 	AT_ARCH = offsetof(struct seccomp_data, arch),
@@ -246,16 +279,31 @@ static void if_call(struct program *p, int nr, uint8_t n)
 	add(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nr, 0, n);
 }
 
-static void allow_ioctl(struct program *p)
+static unsigned ioctls_of(enum jail_thread kind)
 {
-	if_call(p, SYS_ioctl, 6);
-	load(p, ARG1_LOW);
-	add(p, BPF_ALU | BPF_RSH | BPF_K, 8, 0, 0);
-	add(p, BPF_ALU | BPF_AND | BPF_K, 0xff, 0, 0);
-	add(p, BPF_JMP | BPF_JEQ | BPF_K, IOCTL_KVM, 1, 0);
-	add(p, BPF_JMP | BPF_JEQ | BPF_K, IOCTL_TUN, 0, 1);
-	verdict(p, SECCOMP_RET_ALLOW);
-	load(p, AT_NR);
+	unsigned n = 0;
+
+	for (size_t i = 0; i < jail_ioctls_len; i++) {
+		n += jail_ioctls[i].thread == kind;
+	}
+	return n;
+}
+
+/* The kernel looks at the low half of a request. */
+static void allow_ioctl(struct program *p, enum jail_thread kind)
+{
+	enum { EACH = 4 };
+
+	if_call(p, SYS_ioctl, (uint8_t)(EACH * ioctls_of(kind) + 1));
+	for (size_t i = 0; i < jail_ioctls_len; i++) {
+		if (jail_ioctls[i].thread == kind) {
+			load(p, ARG1_LOW);
+			add(p, BPF_ALU | BPF_AND | BPF_K, jail_ioctls[i].mask, 0, 0);
+			add(p, BPF_JMP | BPF_JEQ | BPF_K, jail_ioctls[i].value, 0, 1);
+			verdict(p, SECCOMP_RET_ALLOW);
+		}
+	}
+	verdict(p, SECCOMP_RET_KILL_PROCESS);
 }
 
 static void allow_unless_exec(struct program *p, int nr)
@@ -267,10 +315,10 @@ static void allow_unless_exec(struct program *p, int nr)
 	verdict(p, SECCOMP_RET_KILL_PROCESS);
 }
 
-static void allow(struct program *p, int nr)
+static void allow(struct program *p, enum jail_thread kind, int nr)
 {
 	if (nr == SYS_ioctl) {
-		allow_ioctl(p);
+		allow_ioctl(p, kind);
 	} else if (nr == SYS_mmap || nr == SYS_mprotect) {
 		allow_unless_exec(p, nr);
 	} else {
@@ -294,18 +342,21 @@ int jail_filter(enum jail_thread kind, const struct vdev_desc *const *devices, s
 	verdict(&p, SECCOMP_RET_KILL_PROCESS);
 	load(&p, AT_NR);
 	for (size_t i = 0; i < calls->n; i++) {
-		allow(&p, calls->calls[i]);
+		allow(&p, kind, calls->calls[i]);
 	}
 	for (size_t d = 0; d < n; d++) {
 		const struct vdev_sandbox *box = devices[d] ? devices[d]->sandbox : NULL;
 
 		for (size_t i = 0; box && i < box->n_syscalls; i++) {
-			allow(&p, box->syscalls[i]);
+			allow(&p, kind, box->syscalls[i]);
 		}
 	}
 	verdict(&p, SECCOMP_RET_KILL_PROCESS);
 	int r = sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 
+	if (r == 0 && kind != JAIL_LOOP) { /* that one has the process's name */
+		r = sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)calls->name, 0, 0, 0);
+	}
 	r = r < 0 ? r : sys_seccomp_filter(0, p.insns, (uint16_t)p.n);
 	return r < 0 ? failed(e, r, "its filter of system calls") : 0;
 }

@@ -5,7 +5,8 @@
  *	status = jail_run(&conf, monitor_main, ud, e);   // own uid, empty namespaces
  *	...                                              // there: make the machine, load the kernel
  *	r = jail_seal(e);                                // no files any more
- *	r = jail_filter(JAIL_LOOP, e);                   // each thread its own calls
+ *	r = jail_files(largest, e);                      // those that are open stay small
+ *	r = jail_filter(JAIL_LOOP, devices, n, e);       // each thread its own calls
  *
  * What each step takes away is in tables (jail_namespaces, jail_limits, jail_calls), in the
  * order in which it is done; a test holds a running process against them.
@@ -36,8 +37,14 @@ struct jail_conf {
  */
 int jail_run(const struct jail_conf *conf, int (*fn)(void *ud), void *ud, struct err *e) must_check;
 
-/* Landlock, on top: nothing of any file system. Of the calling thread and those it makes. */
+/*
+ * Landlock, on top: nothing of any file system. Of the calling thread and those it makes; a
+ * thread that was there before asks for itself.
+ */
 int jail_seal(struct err *e) must_check;
+
+/* No file that is open can be made longer than that. Writing more is an error, no signal. */
+int jail_files(uint64_t most_bytes, struct err *e) must_check;
 
 /* Kinds of threads. */
 enum jail_thread {
@@ -51,7 +58,8 @@ struct vdev_desc;
 
 /*
  * From now on the calling thread (and those it makes) may make only the calls of its table, and
- * those that the devices which it owns name in theirs; any other ends the process.
+ * those that the devices which it owns name in theirs; any other ends the process. Threads but
+ * the loop's get the kind's name.
  *
  * @devices  n of them; NULL entries are skipped
  */
@@ -67,6 +75,17 @@ struct jail_calls {
 };
 
 extern const struct jail_calls jail_calls[JAIL_THREAD__COUNT];
+
+/* A request of ioctl() that a kind of thread may make: (request & mask) == value. */
+struct jail_ioctl {
+	enum jail_thread thread;
+	uint32_t         value, mask;
+};
+
+#define JAIL_IOCTL_TYPE UINT32_C(0xff00)
+
+extern const struct jail_ioctl jail_ioctls[];
+extern const size_t jail_ioctls_len;
 
 struct jail_limit {
 	int      resource;

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from lib.daemon import BIN, Daemon, make_rootfs
+from lib.jail import check_monitor, status_of
 from lib.vmm import stock_package
 from lib.wait import wait_for
 
@@ -44,6 +45,35 @@ def box(daemon):
 
 def test_kernel_is_its_own(daemon, box):
     assert daemon.holm("exec", "box", "uname", "-r").stdout.strip() == box != os.uname().release
+
+
+def monitors(instance):
+    """Processes of the monitor that belong to an instance."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                line = f.read()
+        except OSError:
+            continue
+        if b"holm-vmm" in line and instance.encode() in line:
+            found.append(int(pid))
+    return found
+
+
+def test_the_wall_of_its_monitor(daemon, box):
+    """As the daemon starts it: its own uid, and all that the tables of the jail say."""
+    instance = daemon.inspect("box")["id"]
+    pid, = [p for p in monitors(instance) if status_of(f"/proc/{p}/status")["NSpid"].endswith("\t1")]
+    uid = int(status_of(f"/proc/{pid}/status")["Uid"].split()[0])
+    assert uid > 65535  # the first of the instance's own range
+    proxy = status_of(f"/proc/{daemon.inspect('box')['status']['pid']}/status")
+    assert proxy["Uid"].split() == [str(uid)] * 4
+    named = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    files = {n for n in named if n.startswith("/")}
+    wanted = {"root.erofs", "console.log", "monitor.log", "null", "urandom"}
+    assert {os.path.basename(n) for n in files} <= wanted, files
+    check_monitor(pid, uid, files, ["virtio-blk", "virtio-console", "virtio-rng", "virtio-vsock"])
 
 
 def test_what_the_command_sees(daemon, box):
@@ -98,20 +128,6 @@ def test_logs_and_end(daemon, box):
     assert "ended" in daemon.holm("logs", "box").stdout
     wait_for("the proxy's end", lambda: not os.path.exists(f"/proc/{pid}"))
     daemon.holm("rm", "box")
-
-
-def monitors(instance):
-    """Processes of the monitor that belong to an instance."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as f:
-                line = f.read()
-        except OSError:
-            continue
-        if b"holm-vmm" in line and instance.encode() in line:
-            found.append(int(pid))
-    return found
 
 
 def test_killed_machine_leaves_nothing(daemon, box):

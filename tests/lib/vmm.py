@@ -85,7 +85,8 @@ def module(name):
 class Machine:
     """One run of holm-vmm; end it with close(). kernel=False: the arguments say what it runs."""
 
-    def __init__(self, folder, script, *args, files=(), cmdline="", kernel=None):
+    def __init__(self, folder, script, *args, files=(), cmdline="", kernel=None, wrapper=(),
+                 pass_fds=()):
         self.folder = pathlib.Path(folder)
         boot = []
         if kernel is not False:
@@ -95,8 +96,9 @@ class Machine:
                     "--cmdline", f"console=ttyS0 panic=-1 {cmdline}"]
         self.out = open(self.folder / "out", "w+b")
         self.process = subprocess.Popen(
-            [str(BIN / "holm-vmm"), *boot, "--engine", "soft", "--no-reboot", *map(str, args)],
-            stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.STDOUT)
+            [*wrapper, str(BIN / "holm-vmm"), *boot, "--engine", "soft", "--no-reboot", *map(str, args)],
+            stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.STDOUT,
+            pass_fds=pass_fds)
 
     def output(self):
         return (self.folder / "out").read_text(errors="replace")

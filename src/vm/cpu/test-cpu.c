@@ -53,6 +53,10 @@ static void test_model(void **state)
 	assert_non_null(leaf);
 	assert_int_equal(leaf->ebx >> 24, 2);
 	assert_true(leaf->ecx >> 31);                       /* a hypervisor is there */
+	/* docs/security.md, virtual machines, rule 13: no nested virtualisation. */
+	assert_int_equal(leaf->ecx & UINT32_C(1) << 5, 0);   /* VMX */
+	leaf = cpu_model_find(e, n, 0x80000001, 0);
+	assert_true(!leaf || (leaf->ecx & 4) == 0);         /* SVM */
 	leaf = cpu_model_find(e, n, 0x40000000, 0);
 	assert_memory_equal(&leaf->ebx, "KVMK", 4);
 	/* Above the highest basic leaf the highest one answers; other ranges answer nothing. */
