@@ -203,11 +203,23 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 	return r < 0 ? r : add_entropy(m->vm, f, e);
 }
 
+/* What a kernel is told where its user says nothing: it would be silent otherwise. */
+static const char *cmdline(const struct vmm_opts *o)
+{
+	static const char *const defaults[] = {
+		[VMM_CONSOLE_SERIAL] = "console=ttyS0",
+		[VMM_CONSOLE_VIRTIO] = "console=hvc0",
+		[VMM_CONSOLE_NONE] = "",
+	};
+
+	return o->cmdline ? o->cmdline : defaults[o->console];
+}
+
 static int load(struct monitor *m, const struct vmm_opts *o, const struct vmm_files *f,
 		struct err *e)
 {
 	auto_(kernel_fini) struct kernel k = KERNEL_INIT;
-	struct boot_conf conf = { .cmdline = o->cmdline ? o->cmdline : "",
+	struct boot_conf conf = { .cmdline = cmdline(o),
 				  .initrd_fd = f->initrd_fd, .randomize = !o->no_kaslr };
 	int r = kernel_open(&k, f->kernel_fd, f->cache_fd, e);
 

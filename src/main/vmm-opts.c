@@ -86,7 +86,7 @@ static int disk_part(struct vmm_disk *d, const char *part, char **path, struct e
 		d->read_only = true;
 		return 0;
 	}
-	return err_set(e, EINVAL, ERR_INVALID, "--disk: '%s' is not understood", part);
+	return err_set(e, EINVAL, ERR_INVALID, "--disk: '%s' is not understood: path=FILE[,ro][,serial=NAME]", part);
 }
 
 static int open_disk(const char *text, struct vmm_disk *d, struct err *e)
@@ -209,6 +209,11 @@ static int open_tap(const char *name, int *ret, struct err *e)
 		return err_set(e, EINVAL, ERR_INVALID, "--net: the tap's name is too long");
 	}
 	memcpy(req.ifr_name, name, strlen(name) + 1);
+	if (if_nametoindex(name) == 0) { /* TUNSETIFF would make one, of which nobody knows */
+		return err_set(e, ENODEV, ERR_NOT_FOUND,
+			       "--net: there is no tap device %s; 'ip tuntap add %s mode tap' makes one",
+			       name, name);
+	}
 	int r = fd < 0 ? fd : sys_ioctl(fd, TUNSETIFF, &req);
 
 	if (r < 0) {
@@ -324,6 +329,10 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 
 	if (!o->kernel == !o->restore) {
 		return err_set(e, EINVAL, ERR_INVALID, "one of --kernel and --restore is needed");
+	}
+	if (o->memory == 0 || o->memory % GMEM_PAGE_BYTES != 0) {
+		return err_set(e, EINVAL, ERR_INVALID, "--memory: %llu is not a multiple of %d bytes",
+			       (unsigned long long)o->memory, GMEM_PAGE_BYTES);
 	}
 	r = open_file(o->kernel, O_RDONLY, "kernel", &f->kernel_fd, e);
 	r = r < 0 ? r : open_snapshot(o->restore, f, e);

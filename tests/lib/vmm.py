@@ -4,6 +4,7 @@
 The kernel package is downloaded and unpacked once into $HOLM_CACHE (default: build/vm), never
 installed.
 """
+import functools
 import os
 import pathlib
 import re
@@ -30,6 +31,7 @@ def run(*args, **kw):
     return done.stdout
 
 
+@functools.cache
 def stock_kernel():
     """The folder of the unpacked package: boot/vmlinuz-*, lib/modules; and the package itself."""
     name = re.search(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", PACKAGE))[1]

@@ -32,7 +32,7 @@ struct plan {
 
 static int no_room(struct err *e)
 {
-	return err_set(e, ENOMEM, ERR_INVALID, "the kernel and its initrd need more memory");
+	return err_set(e, ENOMEM, ERR_INVALID, "the kernel and its initrd do not fit into the guest's memory");
 }
 
 unsigned boot_map(const struct gmem *g, struct boot_range ret[BOOT_RANGES_MAX])
