@@ -19,7 +19,8 @@
 #include "vm/cpu/soft/priv.h"
 
 enum {
-	HASH_BITS = 14, PAGE_HASH_BITS = 12,
+	/* As many as the arena holds blocks: each step of a chain is a miss of the host's cache. */
+	HASH_BITS = 17, PAGE_HASH_BITS = 14,
 	PAGE_MASK = GMEM_PAGE_BYTES - 1,
 };
 
