@@ -41,6 +41,7 @@ def customize(root):
     (root / "etc/hosts").write_text("127.0.0.1 localhost guest\n::1 localhost\n")
     (root / "etc/network/interfaces").write_text(
         "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp\n")
+    (root / "etc/apt/apt.conf.d/99few").write_text('Acquire::Languages "none";\n')
     # A slow machine on a busy host: what takes minutes there has not failed.
     conf = root / "etc/systemd/system.conf.d/slow.conf"
     conf.parent.mkdir()

@@ -121,8 +121,8 @@ static void memory(void)
 	TRAP("null", *low = 1);
 	TRAP("read", (void)*second);
 	TRAP("write", *second = 1);
-	TRAP("over the edge", *(volatile uint64_t *)(page + 4092) = 1);
-	TRAP("read over the edge", (void)*(volatile uint64_t *)(page + 4093));
+	TRAP("over the edge", *(volatile uint64_t *)(void *)(page + 4092) = 1);
+	TRAP("read over the edge", (void)*(volatile uint64_t *)(void *)(page + 4093));
 	TRAP("not canonical", *(volatile int *)0x8000000000000000 = 1);
 	TRAP("kernel", (void)*(volatile int *)0xffffffff81000000);
 	TRAP("not canonical stack", __asm__ volatile("movq %%rsp, %%rbx; movq %0, %%rsp; pushq $1; movq %%rbx, %%rsp"
@@ -139,7 +139,7 @@ static void memory(void)
 	out("what it wrote", "%d %d", p[4095], p[4089]);
 	mprotect(page, 4096, PROT_READ);
 	TRAP("write to what is read only", *p = 1);
-	TRAP("exchange there", __asm__ volatile("lock cmpxchgl %1, %0" : "+m"(*(volatile int *)page)
+	TRAP("exchange there", __asm__ volatile("lock cmpxchgl %1, %0" : "+m"(*(volatile int *)(void *)page)
 						: "r"(1), "a"(77) : "cc"));
 	mprotect(page, 4096, PROT_READ | PROT_WRITE);
 	volatile uint8_t *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
