@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs in a guest comes to the same as on the host; boots do, every time."""
+import difflib
+import os
+import re
+import subprocess
+
+import pytest
+from lib.daemon import BIN
+from lib.vmm import Machine
+
+CONFORM = BIN.parent / "tests/conform"
+# What a script of process 1 needs around it.
+PREPARE = """
+mount -t devtmpfs dev /dev
+mkdir -p /tmp /dev/shm
+mount -t tmpfs tmp /tmp
+ip link set lo up
+"""
+LEAST_CHECKS = 440
+BOOTS = int(os.environ.get("HOLM_BOOTS", "100"))
+
+
+@pytest.fixture
+def machine(tmp_path):
+    made = []
+
+    def make(script, *args, folder=tmp_path, **kw):
+        made.append(Machine(folder, script, *args, **kw))
+        return made[-1]
+
+    yield make
+    for m in made:
+        m.close()
+
+
+def on_the_host(folder):
+    folder.mkdir()
+    done = subprocess.run([CONFORM, folder], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          errors="replace", timeout=600)
+    assert done.returncode == 0 and not os.listdir(folder), done.stdout[-2000:] + done.stderr
+    count = int(re.search(r"^all/checks: (\d+)$", done.stdout, re.M)[1])
+    assert count >= LEAST_CHECKS and "BROKEN" not in done.stdout
+    return done.stdout
+
+
+def assert_same(host, guest):
+    lines = difflib.unified_diff(host.splitlines(), guest.splitlines(), "host", "guest", "", "", 0)
+    assert host == guest, "\n".join(lines)
+
+
+def between(text, begin, end):
+    text = text.replace("\r", "")
+    assert begin in text and end in text, text[-3000:]
+    return text[text.index(begin) + len(begin):text.rindex(end)]
+
+
+@pytest.mark.parametrize("cpus", [2, pytest.param(1, marks=pytest.mark.long),
+                                  pytest.param(4, marks=pytest.mark.long)])
+def test_conforms(machine, tmp_path, cpus):
+    """Hundreds of checks of processor, library and kernel, byte for byte as on the host."""
+    m = machine(PREPARE + "chmod +x /lib/conform; mkdir /tmp/here\necho; echo begin:\n"
+                "/lib/conform /tmp/here\necho \"end: $?\"\npoweroff -f\n", "--cpus", cpus,
+                cmdline="quiet", files=[("lib/conform", CONFORM.read_bytes())])
+    host = on_the_host(tmp_path / "host")
+    assert m.wait() == 0, m.output()[-3000:]
+    assert_same(host, between(m.output(), "begin:\n", "end: 0\n"))
+
+
+# Something of everything, in little time; what it prints does not depend on it.
+LITTLE = PREPARE + """
+echo; echo begin:
+i=0; s=0
+while [ $i -lt 300 ]; do s=$(( (s * 31 + i) % 1000003 )); i=$((i + 1)); done
+echo "sum $s"
+for i in 1 2 3 4 5 6 7 8; do (echo "$i" | sed 's/^/child /' | tr a-z A-Z > /tmp/$i) & done; wait
+cat /tmp/1 /tmp/2 /tmp/3 /tmp/4 /tmp/5 /tmp/6 /tmp/7 /tmp/8 | md5sum
+seq 1 3000 | sort -r | md5sum
+seq 1 2000 | awk '{ s += $1 * 1.5 } END { printf "%.3f\\n", s }'
+dd if=/dev/zero bs=64k count=16 2>/dev/null | sha256sum
+nc -l -p 7000 > /tmp/got & sleep 0.2; seq 1 2000 | nc 127.0.0.1 7000; wait; md5sum < /tmp/got
+echo "end"
+poweroff -f
+"""
+
+
+@pytest.fixture
+def hog():
+    """Keeps every CPU of the host busy while it is there."""
+    running = []
+
+    def start():
+        for _ in range(os.cpu_count() or 1):
+            running.append(subprocess.Popen(["sh", "-c", "while :; do :; done"],
+                                            stdin=subprocess.DEVNULL))
+
+    def stop():
+        while running:
+            process = running.pop()
+            process.kill()
+            process.wait()
+
+    yield start, stop
+    stop()
+
+
+def boot_once(machine, folder, cpus):
+    folder.mkdir()
+    m = machine(LITTLE, "--cpus", cpus, folder=folder, cmdline="quiet")
+    assert m.wait() == 0, m.output()[-3000:]
+    assert "holm-vmm:" not in m.output(), m.output()[-3000:]
+    return between(m.output(), "begin:\n", "end\n")
+
+
+@pytest.mark.long
+def test_boots_again_and_again(machine, tmp_path, hog):
+    """BOOTS boots with 1, 2 and 4 vCPUs, half of them on a busy host: none hangs, all say the same."""
+    start, stop = hog
+    results = {}
+    for number in range(BOOTS):
+        if number % 10 == 5:
+            start()
+        elif number % 10 == 0:
+            stop()
+        folder = tmp_path / str(number)
+        results[number] = boot_once(machine, folder, (1, 2, 4)[number % 3])
+        assert results[number] == results[0], (number, results[number], results[0])
+    assert results[0].count("\n") == 7, results[0]
