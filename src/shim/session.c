@@ -18,6 +18,9 @@
 #include "sys/file.h"
 #include "sys/socket.h"
 
+/* As much as a pipe can hold. */
+enum { REST_CHUNKS = (1 << 20) / SHIM_CHUNK };
+
 static void linger_over(struct ev_timer *t);
 
 void session_init(struct session *x, struct shim *s)
@@ -61,26 +64,25 @@ static void maybe_ended(struct session *x)
 	client_end(x, (int32_t)x->exit.code);
 }
 
-static void on_output(struct ev_fd *ev, uint32_t events)
+/* One part of the output. False: there is nothing now, or nobody has room for it. */
+static bool read_output(struct chan *c)
 {
 	static char chunk[SHIM_CHUNK];
-	struct chan *c = container_of(ev, struct chan, ev);
 	struct session *x = c->session;
 
-	(void)events;
 	if (client_full(x)) {
-		ev_fd_stop(&x->shim->loop, ev); /* session_resume_output() starts it again */
-		return;
+		ev_fd_stop(&x->shim->loop, &c->ev); /* session_resume_output() starts it again */
+		return false;
 	}
 	ssize_t n = sys_read(c->fd, chunk, sizeof(chunk));
 
 	if (n == -EAGAIN) {
-		return;
+		return false;
 	}
 	if (n <= 0) { /* EIO: nobody has the terminal open any more */
 		chan_close(c);
 		maybe_ended(x);
-		return;
+		return false;
 	}
 	bool is_err = c == &x->err;
 
@@ -90,7 +92,24 @@ static void on_output(struct ev_fd *ev, uint32_t events)
 	}
 	client_output(x, is_err ? SHIM_STDERR : SHIM_STDOUT, chunk, (size_t)n);
 	if (client_full(x)) {
-		ev_fd_stop(&x->shim->loop, ev);
+		ev_fd_stop(&x->shim->loop, &c->ev);
+	}
+	return true;
+}
+
+static void on_output(struct ev_fd *ev, uint32_t events)
+{
+	(void)events;
+	(void)read_output(container_of(ev, struct chan, ev)); /* the loop comes back if there is more */
+}
+
+/*
+ * What the process wrote before it ended stands in its pipes: it is in the log before anyone
+ * hears of the end. Others may go on writing, so this has a bound.
+ */
+static void read_rest(struct chan *c)
+{
+	for (unsigned i = 0; i < REST_CHUNKS && c->fd >= 0 && read_output(c); i++) {
 	}
 }
 
@@ -270,6 +289,8 @@ void session_started(struct session *x, pid_t pid)
 
 void session_exited(struct session *x, int wait_status)
 {
+	read_rest(&x->out);
+	read_rest(&x->err);
 	x->pid = 0;
 	x->exit.done = true;
 	x->exit.exited_ns = clock_wall_ns();

@@ -592,6 +592,35 @@ def test_slow_reader_loses_nothing(make):
     finish(shim, conn)
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_log_is_whole_when_the_end_is_told(make, tmp_path):
+    """What a process wrote before it ended is in the log before anyone hears of the end."""
+    size = 60000
+    shim = make(["sh", "-c", f"trap 'head -c {size} /dev/zero | tr \\\\0 x; exit 5' TERM; echo ready; "
+                             "while :; do sleep 0.1; done"])
+    conn = shim.connect()
+    pid = conn.call("start")["value"]
+    wait_for("its trap", lambda: os.path.exists(shim.log) and "ready" in shim.log_text())
+    trace = tmp_path / "trace"
+    with subprocess.Popen(["strace", "-s", "80", "-o", trace, "-e", "trace=/write,/rename",
+                           "-p", str(shim.pid)], stderr=subprocess.PIPE, text=True) as tracer:
+        assert "attached" in tracer.stderr.readline()
+        # The shim finds the end and all of the output at once.
+        os.kill(shim.pid, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGTERM)
+            wait_for("its end", lambda: not alive(pid))
+        finally:
+            os.kill(shim.pid, signal.SIGCONT)
+        assert conn.wait_state("exited")["exit_code"] == 5
+        finish(shim, conn)
+    assert shim.log_text().count("x") == size
+    calls = trace.read_text().splitlines()
+    told = next(i for i, call in enumerate(calls) if "rename" in call and "exit.json" in call)
+    written = [i for i, call in enumerate(calls) if "xxxxxxxx" in call]
+    assert written and written[-1] < told
+
+
 def test_output_after_the_end(make):
     """All that was written before the end arrives, however much it is."""
     shim = make(["sh", "-c", "head -c 60000 /dev/zero; exit 4"])
