@@ -4,6 +4,7 @@
  * terminal, and starts the monitor in a process of its own; again, when the guest resets.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -80,6 +81,7 @@ static const struct cmd_opt opts[] = {
 struct terminal {
 	struct termios before;
 	bool           changed;
+	int            flags[2];   /* of standard input and output; negative: not open */
 };
 
 static void terminal_restore(struct terminal *t)
@@ -87,6 +89,11 @@ static void terminal_restore(struct terminal *t)
 	if (t->changed) {
 		t->changed = false;
 		(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &t->before); /* nothing can be done */
+	}
+	for (int fd = 0; fd < 2; fd++) {
+		if (t->flags[fd] >= 0) {
+			ignore_result(sys_fcntl(fd, F_SETFL, t->flags[fd])); /* as above */
+		}
 	}
 }
 
@@ -230,7 +237,7 @@ static int run(const struct cmd_call *call, struct err *e)
 {
 	const struct vmm_opts *o = call->opts;
 	struct vmm_files f = VMM_FILES_INIT;
-	struct terminal t = { 0 };
+	struct terminal t = { .flags = { -1, -1 } };
 	sigset_t signals, before;
 	struct watch w = { .signal_fd = -1, .parent_fd = -1 };
 	pid_t parent = getppid();
@@ -238,6 +245,9 @@ static int run(const struct cmd_call *call, struct err *e)
 
 	log_setup("holm-vmm", STDERR_FILENO, LOG_FORMAT_PLAIN,
 		  o->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
+	for (int fd = 0; fd < 2; fd++) {
+		t.flags[fd] = sys_fcntl(fd, F_GETFL, 0);
+	}
 	r = vmm_open_files(o, &f, e);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);

@@ -126,11 +126,10 @@ static int add_vsock(struct monitor *m, const struct vmm_files *f, struct err *e
 	return r;
 }
 
-static int add_console(struct vm *vm, const struct vmm_opts *o, struct err *e)
+static int add_console(struct vm *vm, const struct vmm_files *f, struct err *e)
 {
-	bool std = o->console == VMM_CONSOLE_VIRTIO;
-	struct console_conf conf = { .in_fd = std ? sys_dup(STDIN_FILENO) : -1,
-				     .out_fd = std ? sys_dup(STDOUT_FILENO) : -1 };
+	struct console_conf conf = { .in_fd = f->console_in_fd < 0 ? -1 : sys_dup(f->console_in_fd),
+				     .out_fd = f->console_out_fd < 0 ? -1 : sys_dup(f->console_out_fd) };
 	int r = vm_add_device(vm, &vdev_console, "console0", &conf, e);
 
 	fd_close(&conf.in_fd);
@@ -196,7 +195,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 	};
 	int r = vm_new(&conf, &m->vm, e);
 
-	r = r < 0 ? r : add_console(m->vm, o, e);
+	r = r < 0 ? r : add_console(m->vm, f, e);
 	r = r < 0 ? r : add_disks(m->vm, o, f, e);
 	r = r < 0 ? r : add_net(m->vm, f, e);
 	r = r < 0 ? r : add_vsock(m, f, e);

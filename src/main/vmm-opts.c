@@ -297,6 +297,42 @@ static int open_snapshot(const char *dir, struct vmm_files *f, struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_NOT_FOUND, "snapshot in %s", dir) : 0;
 }
 
+/* --- The console --- */
+
+/*
+ * A standard stream for the console, which may not block. The flag belongs to what was opened, and
+ * so to everybody who has inherited it; terminals and pipes are therefore opened once more. What
+ * cannot be (a socket, a terminal of another user) is shared, and the keeper puts its flags back.
+ */
+static int open_stdio(int std_fd, int flags)
+{
+	char path[32];
+	struct stat st;
+	int number = 0, r = sys_fstat(std_fd, &st);
+
+	if (r < 0) {
+		return -1; /* closed: there is no such stream */
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", std_fd);
+	/* The master of a terminal would become another terminal's. */
+	if (S_ISFIFO(st.st_mode) ||
+	    (isatty(std_fd) && sys_ioctl(std_fd, TIOCGPTN, &number) < 0)) {
+		r = sys_openat(AT_FDCWD, path, flags | O_NOCTTY | O_NONBLOCK, 0);
+		if (r >= 0) {
+			return r;
+		}
+	}
+	return sys_dup(std_fd);
+}
+
+static void open_console(const struct vmm_opts *o, struct vmm_files *f)
+{
+	if (o->console == VMM_CONSOLE_VIRTIO) {
+		f->console_in_fd = open_stdio(STDIN_FILENO, O_RDONLY);
+		f->console_out_fd = open_stdio(STDOUT_FILENO, O_WRONLY);
+	}
+}
+
 /* --- The engine --- */
 
 /* Probed here, where no guest is near, as the monitor's process cannot open it any more. */
@@ -346,6 +382,7 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 ? r : pick_engine(o, f, e);
 	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
 	r = r < 0 || !o->gdb ? r : listen_at(o->gdb, &f->gdb_fd, e);
+	open_console(o, f);
 	if (r < 0 || o->serial_file) {
 		return r < 0 ? r : open_file(o->serial_file, O_WRONLY | O_CREAT | O_APPEND,
 					     "serial port's file", &f->serial_out_fd, e);
@@ -373,6 +410,8 @@ void vmm_close_loaded(struct vmm_files *f)
 	free(f->vsock_name);
 	f->vsock_name = NULL;
 	fd_close(&f->net_fd);
+	fd_close(&f->console_in_fd);
+	fd_close(&f->console_out_fd);
 	while (f->n_disks > 0) {
 		fd_close(&f->disks[--f->n_disks].fd);
 	}

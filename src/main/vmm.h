@@ -33,6 +33,7 @@ struct vmm_files {
 	int    state_fd, memory_fd;     /* of a snapshot */
 	int    serial_in_fd, serial_out_fd;
 	bool   escape_key;
+	int    console_in_fd, console_out_fd;
 	struct vmm_disk disks[VM_DEVICES_MAX];
 	unsigned n_disks;
 	int    vsock_fd;                /* listens */
@@ -48,7 +49,7 @@ struct vmm_files {
 
 #define VMM_FILES_INIT { .kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
 			 .cache_fd = -1, .random_fd = -1, .state_fd = -1, .memory_fd = -1, .serial_in_fd = -1, \
-			 .serial_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .vsock_dir_fd = -1, \
+			 .serial_out_fd = -1, .console_in_fd = -1, .console_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .vsock_dir_fd = -1, \
 			 .parent_fd = -1, .net_fd = -1 }
 
 /* Open what the options name. Of vmm-opts.c. */

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs in a guest comes to the same as on the host; boots do, every time."""
 import difflib
+import fcntl
 import os
 import re
+import socket
 import subprocess
 
 import pytest
 from lib.daemon import BIN
-from lib.vmm import Machine
+from lib.vmm import PATIENCE, Control, Machine, stock_kernel
 
 CONFORM = BIN.parent / "tests/conform"
 # What a script of process 1 needs around it.
@@ -126,3 +128,38 @@ def test_boots_again_and_again(machine, tmp_path, hog):
         results[number] = boot_once(machine, folder, (1, 2, 4)[number % 3])
         assert results[number] == results[0], (number, results[number], results[0])
     assert results[0].count("\n") == 7, results[0]
+
+
+def flags_of(fd):
+    return fcntl.fcntl(fd, fcntl.F_GETFL)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
+def test_streams_stay_as_they_were(tmp_path, kind):
+    """The console's device may not block; who shares our streams is not to notice."""
+    fds = {"pipe": os.pipe, "terminal": os.openpty,
+           "socket": lambda: [s.detach() for s in socket.socketpair()]}[kind]()
+    other = os.pipe()
+    stdin, stdout = (fds[0], other[1]) if kind == "pipe" else (fds[1], fds[1])
+    try:
+        before = [flags_of(fd) for fd in (stdin, stdout)]
+        kernel = next(stock_kernel().glob("boot/vmlinuz-*"))
+        process = subprocess.Popen(
+            [BIN / "holm-vmm", "--engine", "soft", "--console", "virtio", "--paused", "--memory", "128m",
+             "--control", tmp_path / "ctl", "--kernel", kernel], stdin=stdin, stdout=stdout,
+            stderr=subprocess.DEVNULL)
+        try:
+            control = Control(tmp_path / "ctl")
+            assert control.state() == "paused"
+            control.close()
+            if kind != "socket":   # which cannot be opened once more
+                assert [flags_of(fd) for fd in (stdin, stdout)] == before
+            process.terminate()
+            assert process.wait(timeout=PATIENCE) == 13
+        finally:
+            process.kill()
+            process.wait()
+        assert [flags_of(fd) for fd in (stdin, stdout)] == before
+    finally:
+        for fd in (*fds, *other):
+            os.close(fd)
