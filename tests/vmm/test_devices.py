@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stock kernel's own drivers on every virtio device, with the monitor confined."""
-import contextlib
-import ctypes
 import hashlib
 import os
 import pathlib
@@ -13,6 +11,7 @@ import threading
 import time
 
 import pytest
+from lib.netns import network, tap_namespace
 from lib.vmm import PATIENCE, Machine, module, stock_kernel
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
@@ -85,32 +84,10 @@ poweroff -f
 """
 
 
-@contextlib.contextmanager
-def network(name):
-    """This thread, and what it starts, in that network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{name}", os.O_RDONLY)
-    try:
-        assert libc.setns(there, 0x40000000) == 0, os.strerror(ctypes.get_errno())
-        yield
-    finally:
-        assert libc.setns(before, 0x40000000) == 0
-        os.close(there)
-        os.close(before)
-
-
 @pytest.fixture
 def netns():
-    name = f"holm-virtio-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        for command in ("tuntap add dev tap0 mode tap vnet_hdr", f"addr add {HOST}/24 dev tap0",
-                        "link set tap0 up"):
-            subprocess.run(["ip", "-n", name, *command.split()], check=True)
+    with tap_namespace("virtio", HOST) as name:
         yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 class Server:
