@@ -32,7 +32,8 @@ static const struct cmd_opt opts[] = {
 	{ 0, "restore", CMD_STR, IN(restore), "DIR",
 	  "instead of a kernel: the files \"state\" and \"memory\" of a snapshot; the other "
 	  "options are those of the machine that was saved", .complete = CMD_COMPLETE_DIR },
-	{ 0, "paused", CMD_FLAG, IN(paused), NULL, "wait for \"resume\" on the control socket" },
+	{ 0, "paused", CMD_FLAG, IN(paused), NULL,
+	  "wait for \"resume\" on the control socket; without a kernel, for \"restore\", too" },
 	{ 0, "initrd", CMD_STRV, IN(initrds), "FILE",
 	  "initial RAM file system; several are put one behind another",
 	  .complete = CMD_COMPLETE_FILE },
@@ -264,7 +265,7 @@ static int run(const struct cmd_call *call, struct err *e)
 			(void)lseek(f.kernel_fd, 0, SEEK_SET); /* a pipe is found out later */
 			r = run_once(o, &f, &w, &before, e);
 		} while (r == vm_ends[VM_END_RESET].status && !o->no_reboot &&
-			 !o->restore);
+			 o->kernel);
 		terminal_restore(&t);
 	}
 	fd_close(&w.signal_fd);

@@ -187,7 +187,6 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 	struct vm_conf conf = {
 		.engine = f->engine, .kvm_fd = MAX(f->kvm_fd, 0),
 		.memory_bytes = o->memory & ~(uint64_t)4095,
-		.memory_fd = f->memory_fd < 0 ? -1 : sys_dup(f->memory_fd),
 		.n_vcpus = (unsigned)o->cpus, .deterministic = o->deterministic,
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
@@ -254,7 +253,7 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	struct monitor m = { 0 };
 	int r = make_vm(&m, o, f, e);
 
-	r = r < 0 || o->restore ? r : load(&m, o, f, e);
+	r = r < 0 || !o->kernel ? r : load(&m, o, f, e);
 	if (r == 0) {
 		int s = loop_signal_new(vm_loop(m.vm), SIGTERM, on_term, &m, &m.term);
 
@@ -264,7 +263,10 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 || f->gdb_fd < 0 ? r : vm_gdb_new(m.vm, f->gdb_fd, &m.gdb, e);
 	r = r < 0 || o->unconfined ? r : jail_seal(e);
 	r = r < 0 ? r : vm_start_paused(m.vm, e);
-	r = r < 0 || !o->restore ? r : vm_load(m.vm, f->state_fd, e);
+	if (r == 0 && !o->kernel) {
+		vm_expect_load(m.vm);
+		r = o->restore ? vm_load(m.vm, f->state_fd, f->memory_fd, e) : 0;
+	}
 	r = r < 0 || o->unconfined ? r : confine(m.vm, o, f, e);
 	r = r < 0 || o->paused ? r : vm_resume(m.vm, e);
 	if (r == 0) {

@@ -363,8 +363,12 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 		return err_set(e, -r, ERR_HOST, "closing what was inherited");
 	}
 
-	if (!o->kernel == !o->restore) {
-		return err_set(e, EINVAL, ERR_INVALID, "one of --kernel and --restore is needed");
+	if (o->kernel && o->restore) {
+		return err_set(e, EINVAL, ERR_INVALID, "only one of --kernel and --restore");
+	}
+	if (!o->kernel && !o->restore && !(o->paused && o->control)) {
+		return err_set(e, EINVAL, ERR_INVALID, "one of --kernel and --restore is needed, or "
+			       "--paused with --control, to restore there");
 	}
 	if (o->memory == 0 || o->memory % GMEM_PAGE_BYTES != 0) {
 		return err_set(e, EINVAL, ERR_INVALID, "--memory: %llu is not a multiple of %d bytes",

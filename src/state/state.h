@@ -195,6 +195,11 @@ bool state_has(const struct state_reader *r, const char *path);
 int state_read(struct state_reader *r, const char *path, const struct state_desc *d, void *s,
 	       struct err *e) must_check;
 
+/* Load an object into *s at once, and let it be read again. For what decides whether the rest is
+ * wanted. */
+int state_peek(struct state_reader *r, const char *path, const struct state_desc *d, void *s,
+	       struct err *e) must_check;
+
 /* The bytes of a section, borrowed from the stream. */
 int state_read_bytes(struct state_reader *r, const char *path, const void **ret, size_t *ret_len,
 		     struct err *e) must_check;

@@ -348,6 +348,23 @@ int state_read(struct state_reader *r, const char *path, const struct state_desc
 	return 0;
 }
 
+int state_peek(struct state_reader *r, const char *path, const struct state_desc *d, void *s,
+	       struct err *e)
+{
+	struct section *sec;
+	int ret = find_unread(r, path, false, &sec, e);
+	auto_free void *copy = ret < 0 ? NULL : mem_dup(s, d->size);
+
+	if (ret < 0 || !copy) {
+		return ret < 0 ? ret : err_nomem(e);
+	}
+	ret = load_copy(sec, d, copy, e);
+	if (ret == 0) {
+		state__copy(d, s, copy);
+	}
+	return ret;
+}
+
 int state_read_bytes(struct state_reader *r, const char *path, const void **ret, size_t *ret_len,
 		     struct err *e)
 {

@@ -42,6 +42,10 @@ void ctl__reply(struct ctl_conn *c, uint32_t serial, int r, const struct vmm_rep
 int  ctl__vsock_connect(struct ctl_conn *c, uint32_t port, struct err *e);
 int  ctl__vsock_serve(struct ctl_conn *c, struct err *e);
 int  ctl__vsock_answer(struct ctl_conn *c, struct vmm_vsock_answer *m, struct err *e);
+int  ctl__vsock_list(struct ctl_conn *c, struct vmm_reply *ret, struct err *e);
+int  ctl__vsock_take(struct ctl_conn *c, const struct vmm_vsock_conn *m, struct vmm_reply *ret,
+		     struct err *e);
+int  ctl__vsock_give(struct ctl_conn *c, struct vmm_vsock_conn *m, struct err *e);
 void ctl__vsock_conn_gone(struct ctl_conn *c);   /* the connection ends */
 void ctl__vsock_fini(struct vm_ctl *c);
 

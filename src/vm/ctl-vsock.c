@@ -96,6 +96,64 @@ int ctl__vsock_answer(struct ctl_conn *c, struct vmm_vsock_answer *m, struct err
 	return 0;
 }
 
+int ctl__vsock_list(struct ctl_conn *c, struct vmm_reply *ret, struct err *e)
+{
+	struct vdev *d = device(c->ctl, e);
+	auto_buf struct buf b = BUF_INIT;
+
+	if (!d) {
+		return -e->errnum;
+	}
+	vsock_list(d, &b);
+	ret->text = buf_take(&b);
+	return ret->text ? 0 : err_nomem(e);
+}
+
+/* Sockets change hands only while nobody uses them. */
+static struct vdev *paused_device(struct ctl_conn *c, struct err *e)
+{
+	struct vdev *d = device(c->ctl, e);
+
+	if (d && vm_state(c->ctl->vm) != VM_PAUSED) {
+		ignore_result(err_set(e, EBUSY, ERR_CONFLICT, "the virtual machine is %s, not paused",
+				      vm_state_names[vm_state(c->ctl->vm)])); /* NULL says it */
+		return NULL;
+	}
+	return d;
+}
+
+static int no_connection(const struct vmm_vsock_conn *m, int r, struct err *e)
+{
+	return err_set(e, -r, r == -ENOENT ? ERR_NOT_FOUND : ERR_HOST,
+		       "there is no such connection, from port %u of the guest to %u, or it waits for "
+		       "no socket", m->guest_port, m->host_port);
+}
+
+int ctl__vsock_take(struct ctl_conn *c, const struct vmm_vsock_conn *m, struct vmm_reply *ret,
+		    struct err *e)
+{
+	struct vdev *d = paused_device(c, e);
+
+	if (!d) {
+		return -e->errnum;
+	}
+	int fd = vsock_take(d, m->guest_port, m->host_port);
+
+	if (fd < 0) {
+		return no_connection(m, fd, e);
+	}
+	ret->fd = fd;
+	return 0;
+}
+
+int ctl__vsock_give(struct ctl_conn *c, struct vmm_vsock_conn *m, struct err *e)
+{
+	struct vdev *d = paused_device(c, e);
+	int r = d ? vsock_give(d, m->guest_port, m->host_port, take_fd(&m->fd)) : 0;
+
+	return !d ? -e->errnum : r < 0 ? no_connection(m, r, e) : 0;
+}
+
 void vm_ctl_vsock_ask(struct vm_ctl *c, struct vdev *d, uint32_t port, uint64_t ticket)
 {
 	struct ctl_conn *whom = c && c->server ? c->server : c ? c->parent : NULL;

@@ -210,6 +210,32 @@ static int do_vsock_connect(struct ctl_conn *c, union vmm_any *m, struct vmm_rep
 	return ctl__vsock_connect(c, m->vsock_connect.port, e);
 }
 
+static int do_vsock_list(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
+			 struct err *e)
+{
+	(void)m;
+	return ctl__vsock_list(c, ret, e);
+}
+
+static int do_vsock_take(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
+			 struct err *e)
+{
+	return ctl__vsock_take(c, &m->vsock_conn, ret, e);
+}
+
+static int do_vsock_give(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
+			 struct err *e)
+{
+	(void)ret;
+	return ctl__vsock_give(c, &m->vsock_conn, e);
+}
+
+static int do_restore(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	(void)ret;
+	return vm_load(c->ctl->vm, m->snapshot.state_fd, m->snapshot.memory_fd, e);
+}
+
 static const struct {
 	enum vmm_msg_type type;
 	ctl_request_fn       *fn;
@@ -221,6 +247,8 @@ static const struct {
 	{ VMM_STATS, do_stats },         { VMM_CONSOLE, do_console },
 	{ VMM_SNAPSHOT, do_snapshot },   { VMM_VSOCK_CONNECT, do_vsock_connect },
 	{ VMM_VSOCK_SERVE, do_vsock_serve }, { VMM_VSOCK_ANSWER, do_vsock_answer },
+	{ VMM_VSOCK_LIST, do_vsock_list },   { VMM_VSOCK_TAKE, do_vsock_take },
+	{ VMM_VSOCK_GIVE, do_vsock_give },   { VMM_RESTORE, do_restore },
 };
 
 static ctl_request_fn *handler(uint16_t type)

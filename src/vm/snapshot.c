@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "state/state.h"
@@ -16,16 +18,18 @@ struct machine_state {
 	uint64_t memory_bytes;
 	uint32_t n_vcpus;
 	uint32_t n_devices;
+	uint8_t  memory_id[GMEM_ID_BYTES];   /* of the memory file that belongs to it */
 };
 
 static const struct state_field machine_fields[] = {
 	STATE_U64(1, struct machine_state, memory_bytes),
 	STATE_U32(2, struct machine_state, n_vcpus, .min = 1, .max = VM_VCPUS_MAX),
 	STATE_U32(3, struct machine_state, n_devices, .max = VM_DEVICES_MAX),
+	STATE_BYTES(4, struct machine_state, memory_id, .since = 2),
 };
 
 const struct state_desc vm_machine_state = STATE_DESC("machine", struct machine_state,
-	machine_fields, .version = 1, .oldest = 1);
+	machine_fields, .version = 2, .oldest = 2);
 
 /* All that is in the stream, while it is on its way. */
 struct image {
@@ -80,6 +84,9 @@ static int collect(struct vm *vm, struct image *im, struct err *e)
 	int r = ops->clock_get(vm->engine, &im->clock, e);
 
 	im->machine = machine_of(vm);
+	if (r == 0 && getrandom(im->machine.memory_id, GMEM_ID_BYTES, 0) != GMEM_ID_BYTES) {
+		r = err_set(e, errno, ERR_HOST, "random numbers");
+	}
 	r = r < 0 ? r : ops->irq_get(vm->engine, &im->irq, e);
 	for (unsigned i = 0; i < vm->n_cpus && r == 0; i++) {
 		r = ops->vcpu_get(vm->cpus[i].v, &im->cpus[i], e);
@@ -121,12 +128,12 @@ int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 	write_all(vm, im, &w);
 	r = state_finish(&w, &data, &len);
 	state_writer_fini(&w);
-	r = r < 0 ? err_nomem(e) : gmem_save(&vm->mem, memory_fd, e);
+	r = r < 0 ? err_nomem(e) : gmem_save(&vm->mem, memory_fd, im->machine.memory_id, e);
 	if (r < 0) {
 		return r;
 	}
 	r = sys_write_full(state_fd, data, len);
-	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the state file") : 0;
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the state file: %s", strerror(-r)) : 0;
 }
 
 /* --- Load --- */
@@ -146,7 +153,7 @@ static int read_all(struct vm *vm, struct image *im, struct state_reader *in, st
 	for (unsigned i = 0; i < vm->n_devices && r == 0; i++) {
 		r = virtio_pci_load(vm->devices[i], slot_path(vm->devices[i]).text, in, e);
 	}
-	return r < 0 ? r : state_commit(in, e);
+	return r;
 }
 
 static int check(const struct vm *vm, const struct image *im, struct err *e)
@@ -175,7 +182,7 @@ static int put_in_place(struct vm *vm, struct image *im, struct err *e)
 	}
 	r = r < 0 ? r : ops->irq_set(vm->engine, &im->irq, e);
 	for (unsigned i = 0; i < vm->n_devices && r == 0; i++) {
-		virtio_pci_loaded(vm->devices[i]);
+		r = virtio_pci_loaded(vm->devices[i], e);
 	}
 	if (r == 0) {
 		pci_remap(vm->pci);
@@ -184,13 +191,16 @@ static int put_in_place(struct vm *vm, struct image *im, struct err *e)
 	return r;
 }
 
-int vm_load(struct vm *vm, int state_fd, struct err *e)
+int vm_load(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 {
 	auto_free struct image *im = image_new();
 	auto_buf struct buf data = BUF_INIT;
 	auto_(state_closep) struct state_reader *in = NULL;
 
-	assert(vm->state == VM_PAUSED);
+	if (vm->state != VM_PAUSED || !vm->expects_load) {
+		return err_set(e, EBUSY, ERR_CONFLICT, "the virtual machine is not empty");
+	}
+	(void)lseek(state_fd, 0, SEEK_SET); /* who wrote it may be at its end; no file: see below */
 	int r = sys_read_fd(state_fd, STATE_STREAM_MAX, &data);
 
 	if (!im || r == -ENOMEM) {
@@ -198,7 +208,12 @@ int vm_load(struct vm *vm, int state_fd, struct err *e)
 	}
 	r = r < 0 ? err_set(e, -r, ERR_HOST, "cannot read the state file") :
 		    state_open(buf_str(&data), data.len, &in, e);
-	r = r < 0 ? r : read_all(vm, im, in, e);
+	r = r < 0 ? r : state_peek(in, "/machine", &vm_machine_state, &im->machine, e);
 	r = r < 0 ? r : check(vm, im, e);
-	return r < 0 ? r : put_in_place(vm, im, e);
+	r = r < 0 ? r : read_all(vm, im, in, e);
+	r = r < 0 ? r : gmem_restore(&vm->mem, memory_fd, im->machine.memory_id, e);
+	r = r < 0 ? r : state_commit(in, e);
+	r = r < 0 ? r : put_in_place(vm, im, e);
+	vm->expects_load = r < 0;
+	return r;
 }

@@ -8,10 +8,10 @@
  *
  * and in another process, of a machine that is made with the same options:
  *
- *	conf.memory_fd = memory_fd;               // is mapped privately
  *	r = vm_new(&conf, &vm, e);                // its devices
  *	r = vm_start_paused(vm, e);
- *	r = vm_load(vm, state_fd, e);
+ *	vm_expect_load(vm);
+ *	r = vm_load(vm, state_fd, memory_fd, e);  // the memory is mapped privately
  *	r = vm_resume(vm, e);
  *
  * Both streams are hostile input. What the host gives a machine (files, sockets) comes from its
@@ -26,8 +26,11 @@
 
 int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e) must_check;
 
-/* A failed load leaves a machine that is of no use. */
-int vm_load(struct vm *vm, int state_fd, struct err *e) must_check;
+/*
+ * Of a machine that expects it. After a failure it still does, so nothing runs that is half there.
+ * Descriptors stay the caller's.
+ */
+int vm_load(struct vm *vm, int state_fd, int memory_fd, struct err *e) must_check;
 
 extern const struct state_desc vm_machine_state;
 

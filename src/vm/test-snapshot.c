@@ -20,11 +20,11 @@ static int idle(struct vcpu *v, const struct engine_bus *bus, enum vcpu_stop *re
 	return 0;
 }
 
-/* A paused machine; memory_fd is taken. */
-static struct vm *machine(unsigned n_vcpus, int memory_fd)
+/* A paused machine. */
+static struct vm *machine(unsigned n_vcpus)
 {
 	const struct vm_conf conf = { .engine = &engine_fake, .memory_bytes = MEMORY,
-				      .memory_fd = memory_fd, .n_vcpus = n_vcpus,
+				      .n_vcpus = n_vcpus,
 				      .serial_in_fd = -1, .serial_out_fd = -1 };
 	struct rng_conf rng = { .fd = sys_openat(AT_FDCWD, "/dev/urandom", O_RDONLY, 0) };
 	struct err e = ERR_INIT;
@@ -44,6 +44,15 @@ static struct vm *machine(unsigned n_vcpus, int memory_fd)
 	return vm;
 }
 
+/* One that waits for a snapshot. */
+static struct vm *empty(unsigned n_vcpus)
+{
+	struct vm *vm = machine(n_vcpus);
+
+	vm_expect_load(vm);
+	return vm;
+}
+
 struct files {
 	int state, memory;
 };
@@ -52,7 +61,7 @@ struct files {
 static struct files saved(void)
 {
 	struct files f = { sys_memfd_create("state", 0), sys_memfd_create("memory", 0) };
-	struct vm *vm = machine(2, -1);
+	struct vm *vm = machine(2);
 	struct cpu_state s;
 	struct err e = ERR_INIT;
 	struct vcpu *v = vm_vcpu(vm, 1);
@@ -66,12 +75,12 @@ static struct files saved(void)
 	return f;
 }
 
-static int load(struct vm *vm, int state_fd)
+static int load(struct vm *vm, int state_fd, int memory_fd)
 {
 	struct err e = ERR_INIT;
 
 	assert_int_equal(lseek(state_fd, 0, SEEK_SET), 0);
-	int r = vm_load(vm, state_fd, &e);
+	int r = vm_load(vm, state_fd, memory_fd, &e);
 
 	if (r < 0) {
 		print_message("%s\n", e.msg);
@@ -87,12 +96,12 @@ static void goes_on(void **state)
 	(void)state;
 	/* Twice, and what one of them writes the other does not see. */
 	for (unsigned i = 0; i < 2; i++) {
-		struct vm *vm = machine(2, sys_dup(f.memory));
+		struct vm *vm = empty(2);
 		struct vcpu *v = vm_vcpu(vm, 1);
 		struct cpu_state s;
 		char text[7] = "";
 
-		assert_int_equal(load(vm, f.state), 0);
+		assert_int_equal(load(vm, f.state, f.memory), 0);
 		assert_int_equal(v->ops->vcpu_get(v, &s, &e), 0);
 		assert_true(s.gpr[CPU_R12] == 0x1122334455667788);
 		assert_int_equal(gmem_read(vm_mem(vm), GPA(0x123456), text, 6), 0);
@@ -108,10 +117,10 @@ static void goes_on(void **state)
 static void another_machine(void **state)
 {
 	struct files f = saved();
-	struct vm *vm = machine(1, sys_dup(f.memory));
+	struct vm *vm = empty(1);
 
 	(void)state;
-	assert_true(load(vm, f.state) < 0);
+	assert_true(load(vm, f.state, f.memory) < 0);
 	vm_free(vm);
 	close(f.state);
 	close(f.memory);
@@ -129,12 +138,12 @@ static void damaged(void **state)
 	assert_true(sys_read_fd(f.state, 1 << 20, &b) >= 0);
 	for (size_t at = 0; at < b.len; at += b.len / 60 + 1) {
 		auto_close int bad = sys_memfd_create("bad", 0);
-		struct vm *vm = machine(2, sys_dup(f.memory));
+		struct vm *vm = empty(2);
 
 		b.data[at] = (char)(b.data[at] ^ 0x81);
 		assert_int_equal(sys_write_full(bad, b.data, at % 2 ? b.len : at), 0);
 		b.data[at] = (char)(b.data[at] ^ 0x81);
-		refused += load(vm, bad) < 0;
+		refused += load(vm, bad, f.memory) < 0;
 		tried++;
 		vm_free(vm);
 	}
@@ -144,10 +153,41 @@ static void damaged(void **state)
 	close(f.memory);
 }
 
+/* Memory that is cut off, not whole, or of another snapshot; the machine stays empty until the
+ * right one comes. */
+static void wrong_memory(void **state)
+{
+	struct files f = saved(), other = saved();
+	auto_close int cut = sys_memfd_create("cut", 0);
+	struct vm *vm = empty(2);
+	struct err e = ERR_INIT;
+	char text[7] = "";
+
+	(void)state;
+	assert_int_equal(load(vm, f.state, other.memory), -EBADMSG);
+	assert_int_equal(load(vm, other.state, f.memory), -EBADMSG);
+	assert_int_equal(load(vm, f.state, cut), -EBADMSG);
+	assert_int_equal(sys_ftruncate(cut, MEMORY), 0);
+	assert_int_equal(load(vm, f.state, cut), -EBADMSG);
+	assert_int_equal(sys_ftruncate(cut, MEMORY + 4096), 0);
+	assert_int_equal(load(vm, f.state, cut), -EBADMSG);
+	assert_int_equal(vm_resume(vm, &e), -ENODATA);
+	assert_int_equal(load(vm, f.state, f.memory), 0);
+	assert_int_equal(gmem_read(vm_mem(vm), GPA(0x123456), text, 6), 0);
+	assert_string_equal(text, "memory");
+	assert_int_equal(load(vm, f.state, f.memory), -EBUSY);
+	assert_int_equal(vm_resume(vm, &e), 0);
+	vm_free(vm);
+	close(f.state);
+	close(f.memory);
+	close(other.state);
+	close(other.memory);
+}
+
 static void refused_and_full(void **state)
 {
 	struct err e = ERR_INIT;
-	struct vm *vm = machine(1, -1);
+	struct vm *vm = machine(1);
 	auto_close int fd = sys_memfd_create("file", 0);
 
 	(void)state;
@@ -166,7 +206,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(goes_on), cmocka_unit_test(another_machine),
-		cmocka_unit_test(damaged), cmocka_unit_test(refused_and_full),
+		cmocka_unit_test(damaged), cmocka_unit_test(wrong_memory), cmocka_unit_test(refused_and_full),
 	};
 
 	return TEST_RUN(tests);

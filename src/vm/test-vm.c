@@ -40,8 +40,8 @@ static void setup_to(struct fixture *x, unsigned n_vcpus, fake_run_fn *run, int 
 	assert_int_equal(sys_fcntl(x->out[0], F_SETFL, O_NONBLOCK), 0);
 	fake_set_run(run);
 	const struct vm_conf conf = {
-		.engine = &engine_fake, .memory_bytes = 32 << 20, .memory_fd = -1,
-		.n_vcpus = n_vcpus, .serial_in_fd = x->in[0], 
+		.engine = &engine_fake, .memory_bytes = 32 << 20,
+		.n_vcpus = n_vcpus, .serial_in_fd = x->in[0],
 		.serial_out_fd = out_fd < 0 ? x->out[1] : out_fd,
 		.escape_key = true, .ended = on_ended, .ctx = x,
 	};

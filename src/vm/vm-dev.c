@@ -34,11 +34,23 @@ struct vdev *vm_device(struct vm *vm, const struct vdev_desc *desc, unsigned nth
 	return NULL;
 }
 
-void vm__pause_devices(struct vm *vm)
+/* All, or none. */
+int vm__pause_devices(struct vm *vm, struct err *e)
 {
 	for (unsigned i = 0; i < vm->n_devices; i++) {
-		vdev_pause(vm->devices[i]->dev);
+		struct vdev *d = vm->devices[i]->dev;
+		int r = vdev_pause(d);
+
+		if (r == 0) {
+			continue;
+		}
+		while (i-- > 0) {
+			vdev_resume(vm->devices[i]->dev);
+		}
+		return err_set(e, -r, ERR_UNAVAILABLE, "%s: a request to the host has not come back for "
+			       "%u s", d->name, (unsigned)(VDEV_PATIENCE_NS / 1000000000));
 	}
+	return 0;
 }
 
 void vm__resume_devices(struct vm *vm)

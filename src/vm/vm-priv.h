@@ -36,6 +36,7 @@ struct vm {
 	struct vm_conf  conf;
 	enum vm_state   state;
 	enum vm_end     end;
+	bool            expects_load;   /* it is empty */
 	struct gmem     mem;
 	struct loop    *loop;
 	struct machine  machine;
@@ -69,7 +70,7 @@ struct vm {
 int  vm__start_threads(struct vm *vm, struct err *e) must_check;
 void vm__end_threads(struct vm *vm);
 void vm__post(struct vm *vm, unsigned event);
-void vm__pause_devices(struct vm *vm);
+int  vm__pause_devices(struct vm *vm, struct err *e) must_check;
 void vm__resume_devices(struct vm *vm);
 void vm__end_devices(struct vm *vm);
 void vm__ask_end(struct vm *vm, enum vm_end why);   /* any thread */

@@ -160,23 +160,9 @@ static int make_memory(struct vm *vm, struct err *e)
 {
 	uint64_t low = MIN(vm->conf.memory_bytes, LAYOUT_LOW_RAM_MAX);
 	uint64_t high = vm->conf.memory_bytes - low;
-	int fd = vm->conf.memory_fd, high_fd = -1;
+	int r = gmem_add(&vm->mem, GPA(0), low, -1, 0, false, e);
 
-	vm->conf.memory_fd = -1;
-	if (fd >= 0 && high > 0) {
-		high_fd = sys_dup(fd);
-		if (high_fd < 0) {
-			fd_close(&fd);
-			return err_set(e, -high_fd, ERR_HOST, "memory file");
-		}
-	}
-	int r = gmem_add(&vm->mem, GPA(0), low, fd, 0, false, e);
-
-	if (r < 0 || high == 0) {
-		fd_close(&high_fd);
-		return r;
-	}
-	return gmem_add(&vm->mem, GPA(LAYOUT_HIGH_RAM), high, high_fd, low, false, e);
+	return r < 0 || high == 0 ? r : gmem_add(&vm->mem, GPA(LAYOUT_HIGH_RAM), high, -1, 0, false, e);
 }
 
 static int make_vcpu(struct vm *vm, unsigned id, struct err *e)
@@ -293,7 +279,6 @@ struct vm *vm_free(struct vm *vm)
 	}
 	vm__end_threads(vm);
 	vm__end_devices(vm);
-	fd_close(&vm->conf.memory_fd);
 	serial_free(vm->serial);
 	serial_io_free(vm->serial_io);
 	power_free(vm->power);
@@ -375,11 +360,15 @@ int vm_start_paused(struct vm *vm, struct err *e)
 	vm->hold = true;
 	int r = vm__start_threads(vm, e);
 
-	if (r == 0) {
-		vm__pause_devices(vm);
-		vm->state = VM_PAUSED;
-	}
+	r = r < 0 ? r : vm__pause_devices(vm, e);
+	vm->state = r < 0 ? VM_CREATED : VM_PAUSED;
 	return r;
+}
+
+void vm_expect_load(struct vm *vm)
+{
+	assert(vm->state == VM_PAUSED);
+	vm->expects_load = true;
 }
 
 int vm_start(struct vm *vm, struct err *e)
@@ -400,7 +389,12 @@ int vm_pause(struct vm *vm, struct err *e)
 		return wrong_state(vm, e);
 	}
 	vm_hold(vm);
-	vm__pause_devices(vm);
+	int r = vm__pause_devices(vm, e);
+
+	if (r < 0) {
+		vm_let_go(vm, -1);
+		return r;
+	}
 	vm->state = VM_PAUSED;
 	return 0;
 }
@@ -409,6 +403,10 @@ int vm_resume(struct vm *vm, struct err *e)
 {
 	if (vm->state != VM_PAUSED) {
 		return wrong_state(vm, e);
+	}
+	if (vm->expects_load) {
+		return err_set(e, ENODATA, ERR_CONFLICT, "the virtual machine is empty: it waits for "
+			       "\"restore\"");
 	}
 	vm->state = VM_RUNNING;
 	vm__resume_devices(vm);

@@ -63,7 +63,6 @@ struct vm_conf {
 	const struct engine_ops *engine;
 	int         kvm_fd;             /* /dev/kvm, borrowed; 0: the KVM engine opens it */
 	uint64_t    memory_bytes;       /* a multiple of 4 KiB */
-	int         memory_fd;          /* owned; a file that is mapped privately; -1: none */
 	unsigned    n_vcpus;
 	bool        deterministic;
 	/* The serial port's host side: descriptors, borrowed; -1: none. */
@@ -98,6 +97,10 @@ int vm_load_kernel(struct vm *vm, const struct kernel *k, struct boot_conf *conf
 
 int  vm_start(struct vm *vm, struct err *e) must_check;     /* or, with `paused`, parked */
 int  vm_start_paused(struct vm *vm, struct err *e) must_check;
+
+/* What runs in it comes by vm_load(), and until then it cannot go on. Of a paused machine. */
+void vm_expect_load(struct vm *vm);
+
 int  vm_pause(struct vm *vm, struct err *e) must_check;
 int  vm_resume(struct vm *vm, struct err *e) must_check;
 void vm_stop(struct vm *vm, enum vm_end why);

@@ -63,6 +63,26 @@ static const struct wire_field vsock_answer_fields[] = {
 };
 #undef IN
 
+#define IN(m) offsetof(struct vmm_vsock_conn, m)
+static const struct wire_field vsock_take_fields[] = {
+	{ 1, "guest_port", WIRE_U32, IN(guest_port), REQ, 0, UINT32_MAX, "of the connection" },
+	{ 2, "host_port", WIRE_U32, IN(host_port), REQ, 0, UINT32_MAX, "of the connection" },
+};
+
+static const struct wire_field vsock_give_fields[] = {
+	{ 1, "guest_port", WIRE_U32, IN(guest_port), REQ, 0, UINT32_MAX, "of the connection" },
+	{ 2, "host_port", WIRE_U32, IN(host_port), REQ, 0, UINT32_MAX, "of the connection" },
+	{ 3, "fd", WIRE_FD, IN(fd), REQ, 0, 0, "a connected stream socket" },
+};
+#undef IN
+
+#define IN(m) offsetof(struct vmm_snapshot, m)
+static const struct wire_field restore_fields[] = {
+	{ 1, "state_fd", WIRE_FD, IN(state_fd), REQ, 0, 0, "as the snapshot filled it" },
+	{ 2, "memory_fd", WIRE_FD, IN(memory_fd), REQ, 0, 0, "as the snapshot filled it" },
+};
+#undef IN
+
 #define MSG(type, text, strct, fields, doc) [type] = WIRE_MSG(type, text, struct strct, fields, doc)
 #define EMPTY(type_no, text, what) \
 	[type_no] = { .type = (type_no), .name = (text), .size = sizeof(struct vmm_empty), \
@@ -92,6 +112,13 @@ const struct wire_msg vmm_msgs[VMM_MSG__COUNT] = {
 	    "the guest connects to a port of the host"),
 	MSG(VMM_VSOCK_ANSWER, "vsock-answer", vmm_vsock_answer, vsock_answer_fields,
 	    "the answer to that"),
+	EMPTY(VMM_VSOCK_LIST, "vsock-list", "ask for the vsock connections; text: a JSON array"),
+	MSG(VMM_VSOCK_TAKE, "vsock-take", vmm_vsock_conn, vsock_take_fields,
+	    "a connection of a paused machine, to hand it over; fd: its socket"),
+	MSG(VMM_VSOCK_GIVE, "vsock-give", vmm_vsock_conn, vsock_give_fields,
+	    "the socket of a connection that a snapshot had"),
+	MSG(VMM_RESTORE, "restore", vmm_snapshot, restore_fields,
+	    "load a snapshot into an empty machine"),
 };
 
 const struct wire_msg *vmm_msg(uint16_t type)

@@ -33,6 +33,10 @@ enum vmm_msg_type {
 	VMM_VSOCK_SERVE,     /* questions of the guest come to this connection */
 	VMM_VSOCK_ASK,       /* from the monitor: event; the guest connects to a port */
 	VMM_VSOCK_ANSWER,    /* to an ASK: a connected socket, or none */
+	VMM_VSOCK_LIST,      /* REPLY .text: JSON, the connections */
+	VMM_VSOCK_TAKE,      /* of a paused machine; REPLY .fd: a connection's socket */
+	VMM_VSOCK_GIVE,      /* after a restore: the socket for a connection */
+	VMM_RESTORE,         /* into an empty machine, from files that come with it */
 	VMM_MSG__COUNT,
 };
 
@@ -82,6 +86,13 @@ struct vmm_vsock_answer {
 	int      fd;          /* a connected stream socket; -1: refused */
 };
 
+/* VSOCK_TAKE, VSOCK_GIVE. */
+struct vmm_vsock_conn {
+	uint32_t guest_port;
+	uint32_t host_port;
+	int      fd;          /* GIVE: a connected stream socket */
+};
+
 union vmm_any {
 	struct vmm_empty         empty;
 	struct vmm_reply         reply;
@@ -91,6 +102,7 @@ union vmm_any {
 	struct vmm_vsock_connect vsock_connect;
 	struct vmm_vsock_ask     vsock_ask;
 	struct vmm_vsock_answer  vsock_answer;
+	struct vmm_vsock_conn    vsock_conn;
 };
 
 extern const struct wire_msg vmm_msgs[VMM_MSG__COUNT];

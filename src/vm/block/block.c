@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "sys/file.h"
 #include "vm/block/way.h"
@@ -223,14 +224,22 @@ unsigned block_in_flight(const struct block *b)
 	return b->in_flight;
 }
 
-void block_drain(struct block *b)
+int block_drain(struct block *b, uint64_t timeout_ns)
 {
+	uint64_t end = timeout_ns ? clock_now_ns() + timeout_ns : 0;
+
 	b->ops->kick(b->way);
 	on_refused(NULL, b);
 	while (b->in_flight > 0) {
-		b->ops->wait(b->way);
+		uint64_t now = end ? clock_now_ns() : 0;
+
+		if (end && now >= end) {
+			return -ETIMEDOUT;
+		}
+		b->ops->wait(b->way, end ? end - now : 0);
 		on_refused(NULL, b);
 	}
+	return 0;
 }
 
 bool block_failed(const struct block *b)

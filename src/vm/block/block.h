@@ -119,8 +119,11 @@ void block_kick(struct block *b);
 
 unsigned block_in_flight(const struct block *b);
 
-/* Wait in place until nothing is in flight; done() is called for each. */
-void block_drain(struct block *b);
+/*
+ * Wait in place until nothing is in flight; done() is called for each. -ETIMEDOUT: after so many
+ * nanoseconds (0: never) some are still out; they go on.
+ */
+int block_drain(struct block *b, uint64_t timeout_ns) must_check;
 
 /*
  * A flush or a durable write failed since the disk was opened: the kernel may have dropped what

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/test.h"
@@ -30,17 +31,22 @@ struct disk {
 	int           result;   /* of the last one */
 };
 
-static void start(struct disk *t, bool read_only)
+static void start_with(struct disk *t, struct block_conf conf)
 {
 	struct err e = ERR_INIT;
-	struct block_conf conf = { .fd = disk_file(), .way = way, .read_only = read_only,
-				   .depth = 4 };
 
 	memset(t, 0, sizeof(*t));
+	conf.fd = disk_file();
+	conf.way = way;
 	t->fd = sys_dup(conf.fd);
 	assert_int_equal(loop_new(&t->loop), 0);
 	assert_int_equal(block_open(t->loop, &conf, &t->block, &e), 0);
 	assert_int_equal(conf.fd, -1);
+}
+
+static void start(struct disk *t, bool read_only)
+{
+	start_with(t, (struct block_conf){ .read_only = read_only, .depth = 4 });
 }
 
 static void end(struct disk *t)
@@ -160,7 +166,7 @@ static void test_many(void **state unused_arg)
 					      .iov = &v[i], .n_iov = 1, .done = on_done, .ud = &t };
 		block_submit(t.block, &reqs[i]);
 	}
-	block_drain(t.block);
+	assert_int_equal(block_drain(t.block, 0), 0);
 	assert_int_equal(t.done, N);
 	for (unsigned i = 0; i < N; i++) {
 		uint8_t got[512];
@@ -168,6 +174,35 @@ static void test_many(void **state unused_arg)
 		assert_int_equal(sys_pread(t.fd, got, 512, i * 512), 512);
 		assert_int_equal(got[511], i);
 	}
+	end(&t);
+}
+
+/* Threads that do not begin before they are let. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+static void wait_at_gate(void)
+{
+	assert_int_equal(pthread_mutex_lock(&gate), 0);
+	assert_int_equal(pthread_mutex_unlock(&gate), 0);
+}
+
+/* A disk that hangs is waited for only so long; what is out comes back later. */
+static void test_hangs(void **state unused_arg)
+{
+	struct disk t;
+	uint8_t data[512] = { 1 };
+	struct iovec v = { data, 512 };
+	struct block_req req = { .op = BLOCK_WRITE, .bytes = 512, .iov = &v, .n_iov = 1,
+				 .done = on_done, .ud = &t };
+
+	assert_int_equal(pthread_mutex_lock(&gate), 0);
+	start_with(&t, (struct block_conf){ .in_worker = wait_at_gate });
+	block_submit(t.block, &req);
+	assert_int_equal(block_drain(t.block, 20000000), -ETIMEDOUT);
+	assert_int_equal(t.done, 0);
+	assert_int_equal(pthread_mutex_unlock(&gate), 0);
+	assert_int_equal(block_drain(t.block, 0), 0);
+	assert_int_equal(t.done, 1);
 	end(&t);
 }
 
@@ -245,11 +280,11 @@ int main(void)
 {
 	const struct CMUnitTest all[] = {
 		BOTH(test_scattered), BOTH(test_refused), BOTH(test_shrunk), BOTH(test_many),
-		BOTH(test_not_a_disk), cmocka_unit_test(test_restricted),
+		BOTH(test_not_a_disk), cmocka_unit_test(test_restricted), THREADS(test_hangs),
 	};
 	const struct CMUnitTest without[] = {
 		THREADS(test_scattered), THREADS(test_refused), THREADS(test_shrunk),
-		THREADS(test_many), THREADS(test_not_a_disk),
+		THREADS(test_many), THREADS(test_not_a_disk), THREADS(test_hangs),
 	};
 	struct io_uring probe;
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "sys/file.h"
 #include "sys/socket.h"
@@ -99,13 +100,26 @@ static void threads_kick(void *way unused_arg)
 {
 }
 
-static void reap(struct threads *t, bool wait)
+/* Under the lock: until something is done, or that time of the monotonic clock. */
+static void wait_done(struct threads *t, uint64_t end_ns)
+{
+	const struct timespec end = { .tv_sec = (time_t)(end_ns / 1000000000),
+				      .tv_nsec = (long)(end_ns % 1000000000) };
+	int r = 0;
+
+	while (list_empty(&t->done) && r == 0) {
+		r = end_ns ? pthread_cond_clockwait(&t->returned, &t->lock, CLOCK_MONOTONIC, &end) :
+			     pthread_cond_wait(&t->returned, &t->lock);
+	}
+}
+
+static void reap(struct threads *t, bool wait, uint64_t end_ns)
 {
 	struct block_req *r;
 
 	(void)pthread_mutex_lock(&t->lock); /* ours: cannot fail */
-	while (wait && list_empty(&t->done)) {
-		(void)pthread_cond_wait(&t->returned, &t->lock); /* as above */
+	if (wait) {
+		wait_done(t, end_ns);
 	}
 	while ((r = take(&t->done))) {
 		(void)pthread_mutex_unlock(&t->lock); /* as above */
@@ -115,9 +129,9 @@ static void reap(struct threads *t, bool wait)
 	(void)pthread_mutex_unlock(&t->lock); /* as above */
 }
 
-static void threads_wait(void *way)
+static void threads_wait(void *way, uint64_t timeout_ns)
 {
-	reap(way, true);
+	reap(way, true, timeout_ns ? clock_now_ns() + timeout_ns : 0);
 }
 
 static void on_event(struct loop_fd *src, unsigned events unused_arg, void *ud)
@@ -125,7 +139,7 @@ static void on_event(struct loop_fd *src, unsigned events unused_arg, void *ud)
 	uint64_t count;
 
 	ignore_result(sys_read(loop_fd_fd(src), &count, sizeof(count))); /* only to clear it */
-	reap(ud, false);
+	reap(ud, false, 0);
 }
 
 static void threads_close(void *way)

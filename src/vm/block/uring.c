@@ -105,14 +105,17 @@ static void on_ring(struct loop_fd *src unused_arg, unsigned events unused_arg, 
 	(void)reap(ud); /* how many does not matter here */
 }
 
-static void uring_wait(void *way)
+static void uring_wait(void *way, uint64_t timeout_ns)
 {
+	struct __kernel_timespec end = { .tv_sec = (int64_t)(timeout_ns / 1000000000),
+					 .tv_nsec = (int64_t)(timeout_ns % 1000000000) };
 	struct uring *u = way;
 	struct io_uring_cqe *cqe;
 
 	uring_kick(u);
 	if (reap(u) == 0 && u->out > 0) {
-		(void)io_uring_wait_cqe(&u->ring, &cqe); /* a signal: the caller waits again */
+		/* A signal, or too late: the caller knows what to do. */
+		(void)io_uring_wait_cqe_timeout(&u->ring, &cqe, timeout_ns ? &end : NULL);
 		(void)reap(u); /* as above */
 	}
 }

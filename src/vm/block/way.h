@@ -12,8 +12,9 @@ struct block_way_ops {
 	/* Begin r->io. Never completes from here. */
 	void (*start)(void *way, struct block_req *r);
 	void (*kick)(void *way);
-	/* Wait until at least one that was started is done, and report those that are. */
-	void (*wait)(void *way);
+	/* Wait until at least one that was started is done, or the time is over (0: for ever), and
+	 * report those that are. It may come back early. */
+	void (*wait)(void *way, uint64_t timeout_ns);
 };
 
 extern const struct block_way_ops block__uring, block__threads;

@@ -275,12 +275,14 @@ static void blk_queue_ready(struct vdev *d, unsigned queue)
 	}
 }
 
-static void blk_quiesce(struct vdev *d)
+static int blk_quiesce(struct vdev *d, uint64_t timeout_ns)
 {
 	/* Completions take the lock themselves; nobody else works on the device now. */
 	vdev_unlock(d);
-	block_drain(blk_of(d)->disk);
+	int r = block_drain(blk_of(d)->disk, timeout_ns);
+
 	vdev_lock(d);
+	return r;
 }
 
 static void blk_run(struct vdev *d unused_arg, bool on unused_arg)
@@ -385,7 +387,7 @@ static void blk_unrealize(struct vdev *d)
 	s->reqs = NULL;
 }
 
-static void blk_state_op(struct vdev *d, bool save)
+static int blk_state_op(struct vdev *d, bool save)
 {
 	struct blk *s = blk_of(d);
 
@@ -395,6 +397,7 @@ static void blk_state_op(struct vdev *d, bool save)
 	} else {
 		s->config.wce = s->write_cache;
 	}
+	return 0;
 }
 
 static int blk_check(const void *state, struct err *e)

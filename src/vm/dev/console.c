@@ -171,7 +171,7 @@ static void console_run(struct vdev *d, bool on)
 }
 
 /* Nothing may be in flight in a snapshot: the request is taken again, its first part skipped. */
-static void console_quiesce(struct vdev *d)
+static int console_quiesce(struct vdev *d, uint64_t timeout_ns unused_arg)
 {
 	struct console *s = console_of(d);
 
@@ -180,6 +180,7 @@ static void console_quiesce(struct vdev *d)
 		s->tx_skip = s->tx_done;
 		vq_unpop(&d->queues[CONSOLE_TX], 1);
 	}
+	return 0;
 }
 
 static void console_reset(struct vdev *d)

@@ -497,7 +497,7 @@ static void net_unrealize(struct vdev *d)
 }
 
 /* A frame that waited is lost, as one may be. */
-static void net_state_op(struct vdev *d, bool save)
+static int net_state_op(struct vdev *d, bool save)
 {
 	struct net *s = net_of(d);
 
@@ -506,6 +506,7 @@ static void net_state_op(struct vdev *d, bool save)
 	} else {
 		memcpy(s->config.mac, s->mac, NET_MAC_BYTES);
 	}
+	return 0;
 }
 
 static const struct state_field net_fields[] = {

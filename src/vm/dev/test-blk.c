@@ -381,7 +381,7 @@ static void test_pause(void **state unused_arg)
 		rig_kick(&t.r, 0);
 		assert_true(loop_turn(t.r.loop, 0) >= 0);
 		if (i == 4) {
-			vdev_pause(t.r.dev);
+			assert_int_equal(vdev_pause(t.r.dev), 0);
 			assert_int_equal(t.r.dev->queues[0].in_flight, 0);
 		}
 	}

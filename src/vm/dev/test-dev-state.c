@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "base/test.h"
+#include "sys/file.h"
+#include "sys/socket.h"
 #include "vm/dev/test-kinds.h"
-#include "vm/dev/vsock.h"
+#include "vm/dev/vsock-priv.h"
 
 static void test_tables(void **state unused_arg)
 {
@@ -33,7 +35,7 @@ static void save(struct kind_rig *k, void **ret, size_t *ret_len)
 {
 	auto_(state_writer_fini) struct state_writer w = STATE_WRITER_INIT;
 
-	vdev_pause(k->r.dev);
+	assert_int_equal(vdev_pause(k->r.dev), 0);
 	virtio_pci_save(k->r.pci, "/pci/1", &w);
 	assert_int_equal(state_finish(&w, ret, ret_len), 0);
 }
@@ -56,13 +58,13 @@ static int load(struct kind_rig *k, const void *data, size_t len, struct err *e)
 {
 	auto_(state_closep) struct state_reader *r = NULL;
 
-	vdev_pause(k->r.dev);
+	assert_int_equal(vdev_pause(k->r.dev), 0);
 	int n = state_open(data, len, &r, e);
 
 	n = n < 0 ? n : virtio_pci_load(k->r.pci, "/pci/1", r, e);
 	n = n < 0 ? n : state_commit(r, e);
+	n = n < 0 ? n : virtio_pci_loaded(k->r.pci, e);
 	if (n == 0) {
-		virtio_pci_loaded(k->r.pci);
 		vdev_resume(k->r.dev);
 	}
 	return n;
@@ -164,7 +166,7 @@ static void test_nonsense(void **state unused_arg)
 		kind_init(&a, 0, false);
 		kind_init(&b, 0, false);
 		rig_start(&a.r, 0);
-		vdev_pause(a.r.dev);
+		assert_int_equal(vdev_pause(a.r.dev), 0);
 		struct vdev *d = a.r.dev;
 
 		switch (i) {
@@ -215,35 +217,215 @@ static void test_nonsense(void **state unused_arg)
 	}
 }
 
-/* Spec: virtio 1.2, 5.10.6.7: the guest hears that its connections are gone. */
-static void test_vsock_event(void **state unused_arg)
+/* --- Connections of vsock --- */
+
+enum { VSOCK_KIND_CID = 3, GUEST_PORT = 7, HOST_PORT = 8, BIG = 60000 };
+
+static size_t vsock_kind(void)
 {
 	size_t kind = 0;
 
 	while (vdev_table[kind] != &vdev_vsock) {
 		kind++;
 	}
-	auto_free void *data = NULL;
+	return kind;
+}
+
+static void guest_says(struct kind_rig *k, uint32_t guest_port, uint16_t op, const void *data,
+		       uint32_t len, uint32_t flags)
+{
+	struct virtio_vsock_hdr h = {
+		.src_cid = VSOCK_KIND_CID, .dst_cid = VSOCK_HOST_CID, .src_port = guest_port,
+		.dst_port = HOST_PORT, .type = VIRTIO_VSOCK_TYPE_STREAM, .op = op, .len = len,
+		.flags = flags, .buf_alloc = 4096, .fwd_cnt = 0,
+	};
+
+	rig_put(&k->r, k->scratch, &h, sizeof(h));
+	rig_put(&k->r, k->scratch + sizeof(h), data, len);
+	rig_add(&k->r, VSOCK_TX, &(struct rig_buf){ k->scratch, sizeof(h) + len, false }, 1);
+	rig_kick(&k->r, VSOCK_TX);
+	assert_int_equal(rig_take(&k->r, VSOCK_TX), 0);
+}
+
+/* A buffer for the guest, and what comes into it. */
+static uint16_t guest_hears(struct kind_rig *k, struct virtio_vsock_hdr *h, char *data)
+{
+	rig_add(&k->r, VSOCK_RX, &(struct rig_buf){ k->scratch, 4096, true }, 1);
+	rig_kick(&k->r, VSOCK_RX);
+	ignore_result(rig_take(&k->r, VSOCK_RX)); /* the header says it */
+	rig_get(&k->r, k->scratch, h, sizeof(*h));
+	rig_get(&k->r, k->scratch + sizeof(*h), data, h->len);
+	return h->op;
+}
+
+/* Two machines, the first with a connection on which bytes wait in both directions. */
+struct moved {
 	struct kind_rig a, b;
-	struct virtio_vsock_event ev = { .id = 99 };
+	int     taken;          /* the socket's descriptor, as a's device had it */
+	int     peer;           /* its other end */
+	uint8_t sent[BIG];
+};
+
+static void move_start(struct moved *m)
+{
+	struct virtio_vsock_hdr h;
+	char data[4096];
+
+	kind_init(&m->a, vsock_kind(), false);
+	kind_init(&m->b, vsock_kind(), false);
+	m->a.accept = true;
+	rig_start(&m->a.r, 0);
+	guest_says(&m->a, GUEST_PORT, VIRTIO_VSOCK_OP_REQUEST, NULL, 0, 0);
+	assert_int_equal(guest_hears(&m->a, &h, data), VIRTIO_VSOCK_OP_RESPONSE);
+	m->peer = m->a.host_out;
+	m->a.host_in = m->a.host_out = -1;
+	/* A socket with a small buffer, so that some of it waits in the device. */
+	int small = 4096;
+
+	m->taken = vsock_take(m->a.r.dev, GUEST_PORT, HOST_PORT);
+	assert_true(m->taken >= 0);
+	assert_int_equal(sys_setsockopt(m->taken, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	for (unsigned i = 0; i < BIG; i++) {
+		m->sent[i] = (uint8_t)(i * 7 + i / 256);
+	}
+	guest_says(&m->a, GUEST_PORT, VIRTIO_VSOCK_OP_RW, m->sent, BIG / 2, 0);
+	guest_says(&m->a, GUEST_PORT, VIRTIO_VSOCK_OP_RW, m->sent + BIG / 2, BIG / 2, 0);
+	assert_int_equal(sys_write_full(m->peer, "from the host", 13), 0);
+}
+
+static void move_over(struct moved *m)
+{
+	auto_free void *data = NULL;
 	struct err e = ERR_INIT;
 	size_t len;
 
-	kind_init(&a, kind, false);
-	kind_init(&b, kind, false);
-	rig_start(&a.r, 0);
-	rig_add(&a.r, VSOCK_EVENT, &(struct rig_buf){ a.scratch, 8, true }, 1);
-	rig_kick(&a.r, VSOCK_EVENT);
-	rig_run(&a.r);
-	assert_false(rig_used(&a.r, VSOCK_EVENT));
-	save(&a, &data, &len);
-	copy_driver(&b, &a);
-	assert_int_equal(load(&b, data, len, &e), 0);
-	assert_int_equal(rig_take(&b.r, VSOCK_EVENT), sizeof(ev));
-	rig_get(&b.r, b.scratch, &ev, sizeof(ev));
-	assert_int_equal(ev.id, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
-	kind_fini(&a);
-	kind_fini(&b);
+	save(&m->a, &data, &len);
+	copy_driver(&m->b, &m->a);
+	assert_int_equal(vdev_pause(m->b.r.dev), 0);
+	auto_(state_closep) struct state_reader *r = NULL;
+
+	assert_int_equal(state_open(data, len, &r, &e), 0);
+	assert_int_equal(virtio_pci_load(m->b.r.pci, "/pci/1", r, &e), 0);
+	assert_int_equal(state_commit(r, &e), 0);
+	assert_int_equal(virtio_pci_loaded(m->b.r.pci, &e), 0);
+	kind_fini(&m->a);
+}
+
+/* The socket is handed over: every byte arrives once, in order, and so does the end. */
+static void test_vsock_goes_on(void **state unused_arg)
+{
+	struct moved m;
+	struct virtio_vsock_hdr h;
+	static uint8_t got[BIG + 1];
+	size_t have = 0;
+	char data[4096];
+
+	move_start(&m);
+	move_over(&m);
+	auto_buf struct buf list = BUF_INIT;
+
+	vsock_list(m.b.r.dev, &list);
+	assert_string_equal(buf_str(&list), "[{\"guest\":7,\"host\":8,\"state\":\"open\",\"socket\":"
+					    "false}]");
+	assert_int_equal(vsock_give(m.b.r.dev, GUEST_PORT, 9, sys_dup(m.taken)), -ENOENT);
+	assert_int_equal(vsock_give(m.b.r.dev, GUEST_PORT, HOST_PORT, m.taken), 0);
+	vdev_resume(m.b.r.dev);
+	while (have < BIG) {
+		ssize_t n = sys_read(m.peer, got + have, sizeof(got) - have);
+
+		assert_true(n > 0 || n == -EAGAIN);
+		have += n > 0 ? (size_t)n : 0;
+		rig_run(&m.b.r);
+	}
+	assert_int_equal(have, BIG);
+	assert_memory_equal(got, m.sent, BIG);
+	/* Credit comes first, then what the host wrote before the snapshot. */
+	while (guest_hears(&m.b, &h, data) != VIRTIO_VSOCK_OP_RW) {
+		assert_int_equal(h.op, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+	}
+	assert_int_equal(h.fwd_cnt, BIG);
+	assert_int_equal(h.len, 13);
+	assert_memory_equal(data, "from the host", 13);
+	guest_says(&m.b, GUEST_PORT, VIRTIO_VSOCK_OP_SHUTDOWN, NULL, 0,
+		   VIRTIO_VSOCK_SHUTDOWN_SEND);
+	assert_int_equal(sys_read(m.peer, got, sizeof(got)), 0);
+	fd_close(&m.peer);
+	kind_fini(&m.b);
+}
+
+/* Nobody hands it over: the guest hears that this connection is gone, and can make new ones. */
+static void test_vsock_reset(void **state unused_arg)
+{
+	struct moved m;
+	struct virtio_vsock_hdr h;
+	char data[4096];
+
+	move_start(&m);
+	move_over(&m);
+	vdev_resume(m.b.r.dev);
+	assert_int_equal(guest_hears(&m.b, &h, data), VIRTIO_VSOCK_OP_RST);
+	assert_int_equal(h.dst_port, GUEST_PORT);
+	assert_int_equal(h.src_port, HOST_PORT);
+	assert_int_equal(vsock_connections(m.b.r.dev), 0);
+	kind_works(&m.b);
+	fd_close(&m.taken);
+	fd_close(&m.peer);
+	kind_fini(&m.b);
+}
+
+/* Two connections of the same ports. */
+static void test_vsock_twice(void **state unused_arg)
+{
+	auto_(state_writer_fini) struct state_writer w = STATE_WRITER_INIT;
+	auto_free void *data = NULL;
+	struct err e = ERR_INIT;
+	struct moved m;
+	size_t len;
+
+	move_start(&m);
+	guest_says(&m.a, GUEST_PORT + 1, VIRTIO_VSOCK_OP_REQUEST, NULL, 0, 0);
+	assert_int_equal(vdev_pause(m.a.r.dev), 0);
+	struct vsock *s = container_of(m.a.r.dev, struct vsock, base);
+
+	list_for_each (struct conn, c, &s->conns, link) {
+		c->guest_port = GUEST_PORT;
+	}
+	virtio_pci_save(m.a.r.pci, "/pci/1", &w);
+	assert_int_equal(state_finish(&w, &data, &len), 0);
+	copy_driver(&m.b, &m.a);
+	assert_int_equal(load(&m.b, data, len, &e), -EBADMSG);
+	kind_fini(&m.a);
+	fd_close(&m.taken);
+	fd_close(&m.peer);
+	kind_fini(&m.b);
+}
+
+/* The bytes that wait are not as many as the connections say. */
+static void test_vsock_bytes(void **state unused_arg)
+{
+	for (size_t have = 0; have <= 1; have++) {
+		auto_free void *data = NULL;
+		auto_(state_closep) struct state_reader *r = NULL;
+		struct err e = ERR_INIT;
+		struct moved m;
+		size_t len;
+
+		move_start(&m);
+		save(&m.a, &data, &len);
+		copy_driver(&m.b, &m.a);
+		assert_int_equal(vdev_pause(m.b.r.dev), 0);
+		assert_int_equal(state_open(data, len, &r, &e), 0);
+		assert_int_equal(virtio_pci_load(m.b.r.pci, "/pci/1", r, &e), 0);
+		assert_int_equal(vdev_vsock.ops->load_bytes(m.b.r.dev, "x", have), 0);
+		assert_int_equal(state_commit(r, &e), 0);
+		assert_int_equal(virtio_pci_loaded(m.b.r.pci, &e), -EBADMSG);
+		assert_int_equal(vsock_connections(m.b.r.dev), 0);
+		vdev_resume(m.b.r.dev);
+		kind_fini(&m.a);
+		fd_close(&m.taken);
+		fd_close(&m.peer);
+		kind_fini(&m.b);
+	}
 }
 
 int main(void)
@@ -251,7 +433,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tables),   cmocka_unit_test(test_move),
 		cmocka_unit_test(test_damage),   cmocka_unit_test(test_nonsense),
-		cmocka_unit_test(test_vsock_event),
+		cmocka_unit_test(test_vsock_goes_on),
+		cmocka_unit_test(test_vsock_reset), cmocka_unit_test(test_vsock_twice),
+		cmocka_unit_test(test_vsock_bytes),
 	};
 
 	return TEST_RUN(tests);

@@ -264,18 +264,18 @@ static void try_resets(struct kind_rig *k)
 			rig_set_status(&k->r, 128);
 			break;
 		case 2:
-			vdev_pause(k->r.dev);
+			assert_int_equal(vdev_pause(k->r.dev), 0);
 			rig_set_status(&k->r, 0);
 			vdev_resume(k->r.dev);
 			break;
 		case 3:
 			rig_set_status(&k->r, 0);
-			vdev_pause(k->r.dev);
+			assert_int_equal(vdev_pause(k->r.dev), 0);
 			vdev_resume(k->r.dev);
 			break;
 		case 4:
-			vdev_pause(k->r.dev);
-			vdev_pause(k->r.dev);
+			assert_int_equal(vdev_pause(k->r.dev), 0);
+			assert_int_equal(vdev_pause(k->r.dev), 0);
 			vdev_resume(k->r.dev);
 			break;
 		default:

@@ -283,7 +283,7 @@ static void test_pause(void **state unused_arg)
 	start(&t, 0);
 	uint64_t p = rig_alloc(&t.r, 4096);
 
-	vdev_pause(t.r.dev);
+	assert_int_equal(vdev_pause(t.r.dev), 0);
 	rig_add(&t.r, NET_RX, &(struct rig_buf){ p, 2048, true }, 1);
 	rig_kick(&t.r, NET_RX);
 	host_sends(&t, FRAME, 'x');

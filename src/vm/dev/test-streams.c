@@ -84,7 +84,7 @@ static void test_slow_reader(void **state unused_arg)
 	rig_kick(&t.r, CONSOLE_TX);
 	rig_run(&t.r);
 	assert_false(rig_used(&t.r, CONSOLE_TX));
-	vdev_pause(t.r.dev);
+	assert_int_equal(vdev_pause(t.r.dev), 0);
 	assert_int_equal(t.r.dev->queues[CONSOLE_TX].in_flight, 0);
 	vdev_resume(t.r.dev);
 	while (have < BYTES) {

@@ -594,7 +594,7 @@ static void test_pause(void **state unused_arg)
 	start(&t);
 	int fd = open_from_host(&t, 1024);
 
-	vdev_pause(t.r.dev);
+	assert_int_equal(vdev_pause(t.r.dev), 0);
 	assert_int_equal(sys_write_full(fd, "later", 5), 0);
 	rig_run(&t.r);
 	assert_false(rig_used(&t.r, VSOCK_RX));

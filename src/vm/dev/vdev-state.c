@@ -190,12 +190,34 @@ void virtio_pci_save(struct virtio_pci *p, const char *prefix, struct state_writ
 		p->saved[i] = p->fn.config[i] & p->fn.writable[i];
 	}
 	if (d->desc->ops->state) {
-		d->desc->ops->state(d, true);
+		ignore_result(d->desc->ops->state(d, true)); /* a save does not fail here */
 	}
 	state_write(w, path_of(prefix, "virtio-pci").text, &virtio_pci_state, p);
 	state_write(w, path_of(prefix, "virtio").text, &vdev_state, d);
 	state_write(w, path_of(prefix, d->desc->name).text, d->desc->state, d);
+	if (d->desc->ops->save_bytes) {
+		auto_buf struct buf b = BUF_INIT;
+
+		d->desc->ops->save_bytes(d, &b);
+		if (buf_failed(&b)) {
+			w->b.failed = true;
+		} else {
+			state_write_bytes(w, path_of(prefix, "bytes").text, b.data, b.len);
+		}
+	}
 	vdev_unlock(d);
+}
+
+/* Streams of older versions do not have them. */
+static int load_bytes(struct vdev *d, const char *prefix, struct state_reader *r, struct err *e)
+{
+	struct path path = path_of(prefix, "bytes");
+	const void *data = NULL;
+	size_t len = 0;
+	int n = state_has(r, path.text) ? state_read_bytes(r, path.text, &data, &len, e) : 0;
+
+	n = n < 0 ? n : d->desc->ops->load_bytes(d, data, len);
+	return n == -ENOMEM ? err_nomem(e) : n;
 }
 
 int virtio_pci_load(struct virtio_pci *p, const char *prefix, struct state_reader *r,
@@ -207,12 +229,14 @@ int virtio_pci_load(struct virtio_pci *p, const char *prefix, struct state_reade
 	int n = state_read(r, path_of(prefix, "virtio-pci").text, &virtio_pci_state, p, e);
 
 	n = n < 0 ? n : state_read(r, path_of(prefix, "virtio").text, &vdev_state, d, e);
-	return n < 0 ? n : state_read(r, path_of(prefix, d->desc->name).text, d->desc->state, d, e);
+	n = n < 0 ? n : state_read(r, path_of(prefix, d->desc->name).text, d->desc->state, d, e);
+	return n < 0 || !d->desc->ops->load_bytes ? n : load_bytes(d, prefix, r, e);
 }
 
-void virtio_pci_loaded(struct virtio_pci *p)
+int virtio_pci_loaded(struct virtio_pci *p, struct err *e)
 {
 	struct vdev *d = p->dev;
+	int r = 0;
 
 	vdev_lock(d);
 	for (unsigned i = 0; i < sizeof(p->saved); i++) {
@@ -231,8 +255,9 @@ void virtio_pci_loaded(struct virtio_pci *p)
 		q->generation++;
 	}
 	if (d->desc->ops->state) {
-		d->desc->ops->state(d, false);
+		r = d->desc->ops->state(d, false);
 	}
 	d->loaded = true;
 	vdev_unlock(d);
+	return r < 0 ? err_set(e, -r, ERR_INVALID, "%s: what it was doing makes no sense", d->name) : 0;
 }

@@ -482,7 +482,7 @@ struct vdev *vdev_free(struct vdev *d)
 	vdev_lock(d);
 	stop_running(d);
 	if (d->desc->ops->quiesce && in_flight(d) > 0) {
-		d->desc->ops->quiesce(d);
+		ignore_result(d->desc->ops->quiesce(d, 0)); /* without an end it cannot be late */
 	}
 	d->transport = NULL;
 	if (d->realized) {
@@ -495,18 +495,25 @@ struct vdev *vdev_free(struct vdev *d)
 	return NULL;
 }
 
-void vdev_pause(struct vdev *d)
+int vdev_pause(struct vdev *d)
 {
+	int r = 0;
+
 	vdev_lock(d);
 	d->paused = true;
 	stop_running(d);
 	if (d->desc->ops->quiesce && in_flight(d) > 0) {
-		d->desc->ops->quiesce(d);
+		r = d->desc->ops->quiesce(d, VDEV_PATIENCE_NS);
 	}
-	assert(in_flight(d) == 0);
+	if (r < 0) {
+		d->paused = false;
+	} else {
+		assert(in_flight(d) == 0);
+	}
 	vdev_flush(d);
 	settle(d);
 	vdev_unlock(d);
+	return r;
 }
 
 /*

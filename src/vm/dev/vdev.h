@@ -77,13 +77,23 @@ struct vdev_ops {
 	int  (*negotiated)(struct vdev *d);
 	/* A write to config space, off + n <= config_bytes. On a vCPU's thread. NULL: read only. */
 	void (*config_write)(struct vdev *d, unsigned off, unsigned n, const void *value);
-	/* Let every request that is in flight come back. May block. NULL: there never is one. */
-	void (*quiesce)(struct vdev *d);
+	/*
+	 * Let every request that is in flight come back. May block; -ETIMEDOUT: some are out after
+	 * that time (0: it waits for ever), and come back later. NULL: there never is one.
+	 */
+	int  (*quiesce)(struct vdev *d, uint64_t timeout_ns) must_check;
 	/*
 	 * Before a save: put what the kind's table describes where it says. After a load: take
 	 * it from there. The device is paused. NULL: the table's members are the device's own.
+	 * Does not fail before a save; a load may be refused with -EBADMSG.
 	 */
-	void (*state)(struct vdev *d, bool save);
+	int  (*state)(struct vdev *d, bool save) must_check;
+	/*
+	 * Bytes that no table can hold, in a section of their own: append them; take a copy of what
+	 * was loaded, for the call of state() that follows. Both or none.
+	 */
+	void (*save_bytes)(struct vdev *d, struct buf *b);
+	int  (*load_bytes)(struct vdev *d, const void *data, size_t len) must_check;
 };
 
 /* What the host's side of a device needs of the process that it runs in. */
@@ -173,12 +183,16 @@ int vdev_new(const struct vdev_desc *desc, const char *name, struct machine *m,
 struct vdev *vdev_free(struct vdev *d);
 AUTO_PTR(struct vdev, vdev_free)
 
+/* How long a pause waits for what is in flight at the host. */
+#define VDEV_PATIENCE_NS (UINT64_C(10) * 1000000000)
+
 /*
- * Stop for a snapshot: when it returns, nothing is in flight and the device touches no guest
- * memory; kicks and input wait. Resume goes on, and looks at every queue once.
+ * Stop for a snapshot: when it returns 0, nothing is in flight and the device touches no guest
+ * memory; kicks and input wait. Resume goes on, and looks at every queue once. -ETIMEDOUT: the
+ * host's side hangs, and the device goes on.
  * Context: the loop's thread, without the lock.
  */
-void vdev_pause(struct vdev *d);
+int  vdev_pause(struct vdev *d) must_check;
 void vdev_resume(struct vdev *d);
 
 /* What of a struct vdev is in a snapshot; saved and loaded by virtio_pci_save() and its like. */

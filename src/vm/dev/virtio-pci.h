@@ -75,7 +75,7 @@ AUTO_PTR(struct virtio_pci, virtio_pci_free)
 void virtio_pci_save(struct virtio_pci *p, const char *prefix, struct state_writer *w);
 int  virtio_pci_load(struct virtio_pci *p, const char *prefix, struct state_reader *r,
 		     struct err *e) must_check;
-void virtio_pci_loaded(struct virtio_pci *p);
+int  virtio_pci_loaded(struct virtio_pci *p, struct err *e) must_check;
 
 extern const struct state_desc virtio_pci_state;
 

@@ -22,6 +22,7 @@ enum {
 
 static_assert(sizeof(struct virtio_vsock_hdr) == HDR_BYTES, "virtio 1.2, 5.10.6");
 
+/* The numbers are in snapshots. */
 enum conn_state {
 	CONN_LINE,       /* a client of the listening socket; its port is not known yet */
 	CONN_ASKED,      /* the guest's request is with our owner */
@@ -45,6 +46,7 @@ struct conn {
 	uint32_t         guest_port, host_port;
 	uint64_t         ticket;
 	int              fd;
+	bool             orphan;        /* from a snapshot, and nobody gave it a descriptor yet */
 	struct loop_fd  *source;
 	vsock_told_fn   *told;          /* of vsock_connect(), until it was called */
 	void            *told_ctx;
@@ -72,6 +74,14 @@ struct rst {
 	uint64_t guest_cid, host_cid;
 };
 
+/* A connection in a snapshot. */
+struct vsock_saved {
+	uint32_t state, guest_port, host_port, send, shutdown_out, shutdown_in;
+	uint32_t fwd_cnt, fwd_told, peer_alloc, peer_fwd, sent;
+	uint32_t buf_len;             /* bytes of the section behind */
+	bool     host_end, out_shut;
+};
+
 struct vsock {
 	struct vdev        base;
 	struct virtio_vsock_config config;
@@ -89,7 +99,12 @@ struct vsock {
 	void             (*ask)(void *ctx, uint32_t port, uint64_t ticket);
 	void              *ask_ctx;
 	struct vq_chain    rx, tx;
-	uint32_t           cid;              /* as the guest knows it; for a snapshot */
+	/* For a snapshot. */
+	uint32_t           cid;              /* as the guest knows it */
+	uint32_t           n_saved;
+	struct vsock_saved saved[VSOCK_CONNS_MAX];
+	uint8_t           *loaded_bytes;
+	size_t             loaded_len;
 };
 
 /* --- vsock-conn.c --- */
@@ -131,7 +146,24 @@ bool host__adopt(struct conn *c, int own_fd) must_check;   /* false: the connect
 uint32_t host__new_port(struct vsock *s, uint32_t guest_port);
 void host__event(struct loop_fd *src, unsigned events, void *ud);
 
+/* --- vsock-state.c --- */
+
+extern const struct state_desc vsock__state;
+
+int  vsock__state_op(struct vdev *d, bool save) must_check;
+void vsock__save_bytes(struct vdev *d, struct buf *b);
+int  vsock__load_bytes(struct vdev *d, const void *data, size_t len) must_check;
+void vsock__drop_conns(struct vsock *s);
+
+/* The machine goes on: what was loaded and got no descriptor is reset, or asked for again. */
+void vsock__settle_loaded(struct vsock *s);
+
 /* --- vsock.c --- */
+
+static inline struct vsock *vsock__of(struct vdev *d)
+{
+	return container_of(d, struct vsock, base);
+}
 
 /* Queue a reset for a pair of ports that no connection stands for. */
 void vsock__rst(struct vsock *s, uint64_t guest_cid, uint32_t guest_port, uint64_t host_cid,

@@ -14,7 +14,7 @@ enum { VSOCK_QUEUE_MAX = 128, VSOCK_PCI_CLASS = 0x078000, SWEEP_NS = 1000000000 
 
 static struct vsock *vsock_of(struct vdev *d)
 {
-	return container_of(d, struct vsock, base);
+	return vsock__of(d);
 }
 
 unsigned vsock_connections(struct vdev *d)
@@ -335,9 +335,7 @@ static void on_sweep(struct loop_timer *t, void *ud)
 
 static void drop_all(struct vsock *s)
 {
-	list_for_each_safe(struct conn, c, &s->conns, link) {
-		conn__free(c);
-	}
+	vsock__drop_conns(s);
 	s->n_rsts = 0;
 	s->tx_stopped = false;
 }
@@ -348,6 +346,7 @@ static void vsock_run(struct vdev *d, bool on)
 
 	if (on) {
 		loop_timer_start(s->sweep, SWEEP_NS);
+		vsock__settle_loaded(s);
 	} else {
 		loop_timer_stop(s->sweep);
 	}
@@ -394,50 +393,12 @@ static void vsock_unrealize(struct vdev *d)
 	struct vsock *s = vsock_of(d);
 
 	drop_all(s);
+	free(s->loaded_bytes);
+	s->loaded_bytes = NULL;
 	s->sweep = loop_timer_free(s->sweep);
 	s->listener = loop_fd_free(s->listener);
 	fd_close(&s->listen_fd);
 }
-
-/* Spec: 5.10.6.7: what was connected is not any more, and the guest must hear of it. */
-static void vsock_state_op(struct vdev *d, bool save)
-{
-	struct vsock *s = vsock_of(d);
-
-	if (save) {
-		s->cid = (uint32_t)s->config.guest_cid;
-	} else {
-		s->config.guest_cid = s->cid;
-		s->tell_reset = true;
-	}
-}
-
-static const struct state_field vsock_fields[] = {
-	STATE_HOST_ONLY(struct vsock, base, "saved by its own table"),
-	STATE_HOST_ONLY(struct vsock, config, "see cid"),
-	STATE_HOST_ONLY(struct vsock, conns, "connections end with a load"),
-	STATE_HOST_ONLY(struct vsock, ready, "connections end with a load"),
-	STATE_HOST_ONLY(struct vsock, n_conns, "connections end with a load"),
-	STATE_HOST_ONLY(struct vsock, n_lines, "connections end with a load"),
-	STATE_HOST_ONLY(struct vsock, rsts, "connections end with a load"),
-	STATE_HOST_ONLY(struct vsock, rst_at, "connections end with a load"),
-	STATE_HOST_ONLY(struct vsock, n_rsts, "connections end with a load"),
-	STATE_HOST_ONLY(struct vsock, tx_stopped, "every queue is looked at after a load"),
-	STATE_HOST_ONLY(struct vsock, tell_reset, "true after a load"),
-	STATE_U32(1, struct vsock, next_port),
-	STATE_HOST_ONLY(struct vsock, next_ticket, "of this process"),
-	STATE_HOST_ONLY(struct vsock, listen_fd, "of the configuration"),
-	STATE_HOST_ONLY(struct vsock, listener, "of this process"),
-	STATE_HOST_ONLY(struct vsock, sweep, "of this process"),
-	STATE_HOST_ONLY(struct vsock, ask, "of this process"),
-	STATE_HOST_ONLY(struct vsock, ask_ctx, "of this process"),
-	STATE_HOST_ONLY(struct vsock, rx, "nothing is out"),
-	STATE_HOST_ONLY(struct vsock, tx, "nothing is out"),
-	STATE_U32(2, struct vsock, cid, .min = VSOCK_HOST_CID + 1, .max = UINT32_MAX - 1),
-};
-
-static const struct state_desc vsock_state =
-	STATE_DESC("virtio-vsock", struct vsock, vsock_fields, .version = 1, .oldest = 1);
 
 static const int vsock_calls[] = {
 	SYS_accept4, SYS_fcntl, SYS_read, SYS_readv, SYS_sendmsg, SYS_shutdown, SYS_close,
@@ -454,7 +415,9 @@ static const struct vdev_ops vsock_ops = {
 	.run = vsock_run,
 	.queue_ready = vsock_queue_ready,
 	.reset = vsock_reset,
-	.state = vsock_state_op,
+	.state = vsock__state_op,
+	.save_bytes = vsock__save_bytes,
+	.load_bytes = vsock__load_bytes,
 };
 
 const struct vdev_desc vdev_vsock = {
@@ -465,6 +428,6 @@ const struct vdev_desc vdev_vsock = {
 	.queue_max = VSOCK_QUEUE_MAX,
 	.bytes = sizeof(struct vsock),
 	.ops = &vsock_ops,
-	.state = &vsock_state,
+	.state = &vsock__state,
 	.sandbox = &vsock_sandbox,
 };

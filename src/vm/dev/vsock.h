@@ -13,8 +13,10 @@
  * the connection; what the host sends waits in its socket until the guest has room. Memory is
  * bounded: VSOCK_CONNS_MAX connections of VSOCK_BUF bytes, taken only while a peer is slow.
  *
- * A snapshot holds no connections: after a restore the guest is told that all of them are gone.
- * Pausing and resuming keeps them.
+ * A snapshot holds every connection with its counters and the bytes that wait for the host; what
+ * the host wrote and the guest did not get is in the socket still. Who restores hands the sockets
+ * over again (vsock_take(), vsock_give()), or new ones, before the machine goes on; a connection
+ * that gets none is reset then.
  *
  * Spec: virtio 1.2, 5.10 Socket Device.
  */
@@ -54,6 +56,17 @@ void vsock_answer_locked(struct vdev *d, uint64_t ticket, int own_fd);
 
 /* Nobody is there to answer any more: all that was asked and not answered is refused. */
 void vsock_refuse_asked(struct vdev *d);
+
+/*
+ * Of a paused machine: a duplicate of a connection's socket, which the caller owns; and, after a
+ * load, the socket for a connection of the snapshot, taken also on failure. -ENOENT: there is no
+ * such connection, or it waits for none.
+ */
+int vsock_take(struct vdev *d, uint32_t guest_port, uint32_t host_port) must_check;
+int vsock_give(struct vdev *d, uint32_t guest_port, uint32_t host_port, int own_fd) must_check;
+
+/* The connections as a JSON array: the two ports, and state. */
+void vsock_list(struct vdev *d, struct buf *b);
 
 /* Connections there are, in whatever state. */
 unsigned vsock_connections(struct vdev *d);

@@ -1,12 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest memory as a file: slot after slot, pages of zeroes left out. */
+/* Guest memory as a file: slot after slot, pages of zeroes left out, then a page about it. */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "base/le.h"
+#include "base/str.h"
 #include "sys/file.h"
 #include "vm/mem/gmem.h"
 
-enum { CHUNK = 64 << 10 };
+/* Looked at together. What is written is whole pages. */
+enum { CHUNK = 1 << 20 };
+
+/* The last page begins with it. */
+struct trailer {
+	char    magic[16];
+	uint8_t bytes[8];     /* little endian */
+	uint8_t id[GMEM_ID_BYTES];
+};
+
+static const char magic[16] = "holm vm memory 1";
 
 static bool all_zero(const uint8_t *p, size_t n)
 {
@@ -39,20 +52,84 @@ uint64_t gmem_bytes(const struct gmem *g)
 	return bytes;
 }
 
-int gmem_save(const struct gmem *g, int fd, struct err *e)
+/* Runs of pages that hold something, each with one call. */
+static int save_chunk(int fd, const uint8_t *p, size_t n, uint64_t at)
 {
+	size_t first = 0;
+	int r = 0;
+
+	for (size_t off = 0; off <= n && r == 0; off += GMEM_PAGE_BYTES) {
+		if (off < n && !all_zero(p + off, GMEM_PAGE_BYTES)) {
+			continue;
+		}
+		if (off > first) {
+			r = write_all(fd, p + first, off - first, at + first);
+		}
+		first = off + GMEM_PAGE_BYTES;
+	}
+	return r;
+}
+
+int gmem_save(const struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], struct err *e)
+{
+	uint8_t page[GMEM_PAGE_BYTES] = { 0 };
+	struct trailer t = { 0 };
 	uint64_t at = 0;
 	int r = sys_ftruncate(fd, (int64_t)gmem_bytes(g));
 
+	memcpy(t.magic, magic, sizeof(magic));
+	le64_put(t.bytes, gmem_bytes(g));
+	memcpy(t.id, id, sizeof(t.id));
+	memcpy(page, &t, sizeof(t));
 	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
 		const struct gmem_slot *s = &g->slots[i];
 
 		for (uint64_t off = 0; off < s->bytes && r == 0; off += CHUNK) {
-			size_t n = (size_t)MIN(s->bytes - off, (uint64_t)CHUNK);
-
-			r = all_zero(s->host + off, n) ? 0 : write_all(fd, s->host + off, n, at + off);
+			r = save_chunk(fd, s->host + off, (size_t)MIN(s->bytes - off, (uint64_t)CHUNK),
+				       at + off);
 		}
 		at += s->bytes;
 	}
-	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the memory file") : 0;
+	r = r < 0 ? r : write_all(fd, page, sizeof(page), at);
+	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the memory file: %s", strerror(-r)) : 0;
+}
+
+static int check(const struct gmem *g, int fd, const uint8_t *id, struct err *e)
+{
+	struct trailer t = { 0 };
+	struct stat st = { 0 };
+	int r = sys_fstat(fd, &st);
+	ssize_t n = r < 0 ? r : sys_pread(fd, &t, sizeof(t), (int64_t)gmem_bytes(g));
+
+	if (n < 0) {
+		return err_set(e, (int)-n, ERR_HOST, "cannot read the memory file");
+	}
+	if (st.st_size != (off_t)(gmem_bytes(g) + GMEM_PAGE_BYTES) || n != sizeof(t) ||
+	    memcmp(t.magic, magic, sizeof(magic)) != 0 || le64_get(t.bytes) != gmem_bytes(g)) {
+		return err_set(e, EBADMSG, ERR_INVALID, "the memory file is not whole, or not of a "
+			       "machine with %s", format_size(gmem_bytes(g)).text);
+	}
+	if (memcmp(t.id, id, GMEM_ID_BYTES) != 0) {
+		return err_set(e, EBADMSG, ERR_INVALID, "the memory file belongs to another snapshot "
+			       "than the state file");
+	}
+	return 0;
+}
+
+int gmem_restore(struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], struct err *e)
+{
+	uint64_t at = 0;
+	int r = check(g, fd, id, e);
+
+	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
+		const struct gmem_slot *s = &g->slots[i];
+
+		/* Engines know memory by its place: it stays. */
+		if (mmap(s->host, s->bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)at) == MAP_FAILED) {
+			return err_set(e, errno, ERR_HOST, "cannot map the memory file");
+		}
+		at += s->bytes;
+	}
+	return r;
 }

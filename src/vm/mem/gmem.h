@@ -99,12 +99,24 @@ void gmem_wrote(struct gmem *g, const struct iovec *iov, unsigned n);
 /* Of all slots. */
 uint64_t gmem_bytes(const struct gmem *g);
 
+enum { GMEM_ID_BYTES = 16 };
+
 /*
- * Write all memory, slot after slot, into an empty file, which is sparse where memory is zero.
- * gmem_add() with that file and offset 0, and the first slot's bytes, and so on, maps it again.
+ * Write all memory, slot after slot, into an empty file, which is sparse where memory is zero,
+ * and at last a page that says that it is whole, and whose it is.
  * Context: no vCPU runs.
  */
-int gmem_save(const struct gmem *g, int fd, struct err *e) must_check;
+int gmem_save(const struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES],
+	      struct err *e) must_check;
+
+/*
+ * Map such a file, privately, in the place of memory that nobody used yet. Refused by name: a
+ * file that is not whole, of another amount of memory, or with another id. The file stays the
+ * caller's, and must not be changed as long as the map lives.
+ * Context: before any vCPU runs.
+ */
+int gmem_restore(struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES],
+		 struct err *e) must_check;
 
 /* --- For CPU engines --- */
 
