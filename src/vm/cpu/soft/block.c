@@ -85,8 +85,13 @@ static struct soft_block **page_slot(struct soft_cpu *c, uint64_t gpa)
 
 void soft_block_end(struct soft_cpu *c, const struct insn *i)
 {
-	c->next_rip = soft_rip_after(c, i - 1);
-	c->link = &c->running->link[SOFT_ON];
+	uint64_t rip = soft_rip_after(c, i - 1);
+
+	if (c->mode == INSN_MODE_64) {
+		soft_go_linked(c, SOFT_ON, rip);
+		return;
+	}
+	c->next_rip = rip;
 }
 
 /* In place of the instructions of a block that is no longer valid: on with the loop, at RIP. */

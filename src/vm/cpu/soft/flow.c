@@ -385,16 +385,9 @@ static inline uint64_t target(const struct soft_cpu *c, const struct insn *i)
 	return soft_cut(soft_rip_after(c, i) + i->imm, i->op_bytes);
 }
 
-/* Where the instruction itself says where to go the block remembers who is there. */
-static inline void link_by(struct soft_cpu *c, enum soft_way way)
-{
-	c->link = &c->running->link[way];
-}
-
 LAST_FN(jmp_rel_64)
 {
-	jump(c, target_64(c, i));
-	link_by(c, SOFT_TAKEN);
+	soft_go_linked(c, SOFT_TAKEN, target_64(c, i));
 }
 
 LAST_FN(jmp_rel)
@@ -407,13 +400,15 @@ insn_fn *pick_jmp_rel(const struct insn *i, enum insn_mode mode)
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? jmp_rel_64 : jmp_rel;
 }
 
-static inline void call_64(struct soft_cpu *c, const struct insn *i, uint64_t to)
+/* In 64-bit mode: to a block that is known, or whatever is there. */
+static inline struct soft_block *known_or_checked(struct soft_cpu *c, uint64_t to)
 {
-	if (__builtin_expect(!soft_canonical(to), 0)) {
+	struct soft_block *b = soft_block_known(c, to);
+
+	if (__builtin_expect(!b && !soft_canonical(to), 0)) {
 		soft_fault(c, CPU_GP, 0);
 	}
-	push_64(c, soft_rip_after(c, i));
-	c->next_rip = to;
+	return b;
 }
 
 static inline void call_to(struct soft_cpu *c, const struct insn *i, uint64_t to)
@@ -425,8 +420,11 @@ static inline void call_to(struct soft_cpu *c, const struct insn *i, uint64_t to
 
 LAST_FN(call_rel_64)
 {
-	call_64(c, i, target_64(c, i));
-	link_by(c, SOFT_TAKEN);
+	uint64_t to = target_64(c, i);
+	struct soft_block *b = known_or_checked(c, to);
+
+	push_64(c, soft_rip_after(c, i));
+	soft_go_known(c, b, to);
 }
 
 LAST_FN(call_rel)
@@ -441,7 +439,11 @@ insn_fn *pick_call_rel(const struct insn *i, enum insn_mode mode)
 
 LAST_FN(call_rm_64)
 {
-	call_64(c, i, soft_rm_get(c, i, 8));
+	uint64_t to = soft_rm_get(c, i, 8);
+	struct soft_block *b = known_or_checked(c, to);
+
+	push_64(c, soft_rip_after(c, i));
+	soft_go_known(c, b, to);
 }
 
 LAST_FN(call_rm)
@@ -454,14 +456,21 @@ insn_fn *pick_call_rm(const struct insn *i, enum insn_mode mode)
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? call_rm_64 : call_rm;
 }
 
+LAST_FN(jmp_rm_64)
+{
+	uint64_t to = soft_rm_get(c, i, 8);
+
+	soft_go_known(c, known_or_checked(c, to), to);
+}
+
 LAST_FN(jmp_rm)
 {
 	jump(c, soft_rm_get(c, i, i->op_bytes));
 }
 
-insn_fn *pick_jmp_rm(unused_arg const struct insn *i, unused_arg enum insn_mode mode)
+insn_fn *pick_jmp_rm(const struct insn *i, enum insn_mode mode)
 {
-	return jmp_rm;
+	return mode == INSN_MODE_64 && i->op_bytes == 8 ? jmp_rm_64 : jmp_rm;
 }
 
 LAST_FN(ret_64)
@@ -469,8 +478,10 @@ LAST_FN(ret_64)
 	uint64_t sp = c->s.gpr[CPU_RSP];
 	uint64_t to = soft_load(c, soft_linear(c, CPU_SS, sp, 8, SOFT_READ), 8);
 
-	jump(c, to);
+	struct soft_block *b = known_or_checked(c, to);
+
 	c->s.gpr[CPU_RSP] = sp + 8;
+	soft_go_known(c, b, to);
 }
 
 LAST_FN(ret)
@@ -511,11 +522,9 @@ static inline bool less(const struct soft_cpu *c)
 	LAST_FN(jcc_64_##name) \
 	{ \
 		if (condition) { \
-			jump(c, target_64(c, i)); \
-			link_by(c, SOFT_TAKEN); \
+			soft_go_linked(c, SOFT_TAKEN, target_64(c, i)); \
 		} else { \
-			c->next_rip = soft_rip_after(c, i); \
-			link_by(c, SOFT_ON); \
+			soft_go_linked(c, SOFT_ON, soft_rip_after(c, i)); \
 		} \
 	}
 

@@ -138,6 +138,82 @@ void soft_blocks_drop_all(struct soft_cpu *c);
 /* The function behind the last instruction: execution goes on after it. */
 insn_fn soft_block_end;
 
+/*
+ * Going on in another block. A threaded function that ends one enters the next by itself while
+ * nothing has to be looked at; else it says by next_rip and link where the loop is to go on. Only
+ * where calls in tail position are jumps: elsewhere the stack would grow.
+ */
+#if defined(__OPTIMIZE__) && !BUILD_ASAN
+enum { SOFT_CHAINS = 1 };
+#else
+enum { SOFT_CHAINS = 0 };
+#endif
+
+static inline uint64_t soft_generation(const struct soft_cpu *c)
+{
+	return c->cpl == 3 ? c->window->generation : c->kernel_generation;
+}
+
+static inline struct soft_jump *soft_jump_slot(struct soft_cpu *c, uint64_t linear)
+{
+	return &c->jump[(linear ^ linear >> 12) & (SOFT_JUMP_ENTRIES - 1)];
+}
+
+/* The block at a linear address, if it is known there; else NULL. */
+static inline struct soft_block *soft_block_known(struct soft_cpu *c, uint64_t linear)
+{
+	const struct soft_jump *j = soft_jump_slot(c, linear);
+
+	return j->linear == linear && j->generation == soft_generation(c) &&
+	       j->block->mode == c->mode ? j->block : NULL;
+}
+
+/* May a block be entered now? Each time the loop's budget gets smaller. */
+static inline bool soft_may_chain(struct soft_cpu *c)
+{
+	return SOFT_CHAINS && !(atomic_load_explicit(&c->wants, memory_order_relaxed) | c->slow) &&
+	       --c->budget >= 0;
+}
+
+static inline __attribute__((always_inline)) void soft_block_enter(struct soft_cpu *c, struct soft_block *b,
+								   uint64_t rip)
+{
+	c->running = b;
+	c->running_rip = rip;
+	c->running_n = b->n;
+	c->count += b->n;
+	b->insns->fn(c, b->insns);
+}
+
+/* In 64-bit mode, to the block that this one is linked to; the last of a threaded function. */
+static inline __attribute__((always_inline)) void soft_go_linked(struct soft_cpu *c, enum soft_way way,
+								 uint64_t rip)
+{
+	struct soft_block *b = c->running->link[way];
+
+	if (__builtin_expect(b && b->mode == INSN_MODE_64, 1) &&
+	    __builtin_expect(soft_may_chain(c), 1)) {
+		soft_block_enter(c, b, rip);
+		return;
+	}
+	if (way == SOFT_TAKEN && __builtin_expect(!soft_canonical(rip), 0)) {
+		soft_fault(c, CPU_GP, 0);
+	}
+	c->next_rip = rip;
+	c->link = &c->running->link[way];
+}
+
+/* In 64-bit mode, to a canonical address, where soft_block_known() had that answer. */
+static inline __attribute__((always_inline)) void soft_go_known(struct soft_cpu *c, struct soft_block *b,
+								uint64_t rip)
+{
+	if (__builtin_expect(b && soft_may_chain(c), 1)) {
+		soft_block_enter(c, b, rip);
+		return;
+	}
+	c->next_rip = rip;
+}
+
 /* Instructions of the running block that were to run, from the one at RIP on. */
 unsigned soft_block_rest(const struct soft_cpu *c);
 

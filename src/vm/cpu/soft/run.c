@@ -102,13 +102,9 @@ void soft_mode_update(struct soft_cpu *c)
 
 /* --- Blocks --- */
 
-static inline uint64_t generation(const struct soft_cpu *c)
+static struct soft_block *find_slow(struct soft_cpu *c, uint64_t linear)
 {
-	return c->cpl == 3 ? c->window->generation : c->kernel_generation;
-}
-
-static struct soft_block *find_slow(struct soft_cpu *c, uint64_t linear, struct soft_jump *j)
-{
+	struct soft_jump *j = soft_jump_slot(c, linear);
 	struct soft_block *b = NULL;
 
 	c->running = NULL;
@@ -119,7 +115,7 @@ static struct soft_block *find_slow(struct soft_cpu *c, uint64_t linear, struct 
 	b = soft_block_find(c, linear);
 	if (!b->cross) {
 		j->linear = linear;
-		j->generation = generation(c);
+		j->generation = soft_generation(c);
 		j->block = b;
 	}
 	return b;
@@ -132,13 +128,9 @@ static inline struct soft_block *find(struct soft_cpu *c)
 	if (c->mode != INSN_MODE_64) {
 		linear = (linear + c->s.seg[CPU_CS].base) & UINT32_MAX;
 	}
-	struct soft_jump *j = &c->jump[(linear ^ linear >> 12) & (SOFT_JUMP_ENTRIES - 1)];
+	struct soft_block *b = soft_block_known(c, linear);
 
-	if (__builtin_expect(j->linear == linear && j->generation == generation(c) &&
-			     j->block->mode == c->mode, 1)) {
-		return j->block;
-	}
-	return find_slow(c, linear, j);
+	return __builtin_expect(b != NULL, 1) ? b : find_slow(c, linear);
 }
 
 static bool same_page(uint64_t a, uint64_t b)
@@ -191,7 +183,7 @@ static inline void run_insns(struct soft_cpu *c, struct soft_block *b, const str
 	c->running_n = n;
 	c->count += n;
 	c->link = NULL;
-	first->fn(c, first);
+	first->fn(c, first);   /* and more blocks, perhaps */
 	c->at = NULL;
 	c->s.rip = c->mode == INSN_MODE_64 ? c->next_rip : c->next_rip & UINT32_MAX;
 }
@@ -201,6 +193,7 @@ static void run_one(struct soft_cpu *c, struct soft_block *b)
 {
 	c->one[0] = b->insns[0];
 	c->one[1].fn = soft_block_end;
+	c->budget = 0;         /* no other block behind it */
 	run_insns(c, b, c->one, 1);
 	c->link = NULL;
 }
