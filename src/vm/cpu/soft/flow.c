@@ -66,42 +66,44 @@ void soft_rm_set(struct soft_cpu *c, const struct insn *i, unsigned bytes, uint6
 
 /* --- Push and pop --- */
 
-/* In 64-bit mode with the usual size: the stack is flat. */
-static inline void push_64(struct soft_cpu *c, uint64_t v)
-{
-	uint64_t sp = c->s.gpr[CPU_RSP] - 8;
+/*
+ * In 64-bit mode with the usual size the stack is flat. The word at an address, if the TLB has its
+ * page, which says that the address is canonical; NULL: the general form begins again.
+ */
+typedef volatile uint64_t __attribute__((aligned(1), may_alias)) stack_word;
 
-	soft_store(c, soft_linear(c, CPU_SS, sp, 8, SOFT_WRITE), 8, v);
-	c->s.gpr[CPU_RSP] = sp;
+static inline stack_word *stack_hit(struct soft_cpu *c, uint64_t at, bool write)
+{
+	const struct soft_tlb_entry *e = soft__tlb(c, at);
+
+	return __builtin_expect(at - (write ? e->tag_write : e->tag_read) <= GMEM_PAGE_BYTES - 8, 1) ?
+		(stack_word *)(at + e->addend) : NULL;
 }
 
-static inline uint64_t pop_64(struct soft_cpu *c)
-{
-	uint64_t sp = c->s.gpr[CPU_RSP];
-	uint64_t v = soft_load(c, soft_linear(c, CPU_SS, sp, 8, SOFT_READ), 8);
-
-	c->s.gpr[CPU_RSP] = sp + 8;
-	return v;
-}
-
-SOFT_FN(push_r_64)
-{
-	push_64(c, c->s.gpr[i->rm]);
-}
+#define PUSH_64(name, general, value) \
+	static void name(struct soft_cpu *c, const struct insn *i) \
+	{ \
+		uint64_t sp = c->s.gpr[CPU_RSP] - 8; \
+		stack_word *word = stack_hit(c, sp, true); \
+		if (!word) { \
+			general(c, i); \
+			return; \
+		} \
+		*word = value; \
+		c->s.gpr[CPU_RSP] = sp; \
+		soft_next(c, i); \
+	}
 
 SOFT_FN(push_r)
 {
 	soft_push(c, i->op_bytes, c->s.gpr[i->rm]);
 }
 
+PUSH_64(push_r_64, push_r, c->s.gpr[i->rm])
+
 insn_fn *pick_push_r(const struct insn *i, enum insn_mode mode)
 {
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? push_r_64 : push_r;
-}
-
-SOFT_FN(push_imm_64)
-{
-	push_64(c, i->imm);
 }
 
 SOFT_FN(push_imm)
@@ -109,16 +111,11 @@ SOFT_FN(push_imm)
 	soft_push(c, i->op_bytes, i->imm);
 }
 
+PUSH_64(push_imm_64, push_imm, i->imm)
+
 insn_fn *pick_push_imm(const struct insn *i, enum insn_mode mode)
 {
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? push_imm_64 : push_imm;
-}
-
-SOFT_FN(pop_r_64)
-{
-	uint64_t v = pop_64(c);
-
-	c->s.gpr[i->rm] = v;
 }
 
 SOFT_FN(pop_r)
@@ -126,6 +123,20 @@ SOFT_FN(pop_r)
 	uint64_t v = soft_pop(c, i->op_bytes);
 
 	soft_reg_set(c, i->rm, i->op_bytes, v);
+}
+
+static void pop_r_64(struct soft_cpu *c, const struct insn *i)
+{
+	uint64_t sp = c->s.gpr[CPU_RSP];
+	const stack_word *word = stack_hit(c, sp, false);
+
+	if (!word) {
+		pop_r(c, i);
+		return;
+	}
+	c->s.gpr[CPU_RSP] = sp + 8;
+	c->s.gpr[i->rm] = *word;
+	soft_next(c, i);
 }
 
 insn_fn *pick_pop_r(const struct insn *i, enum insn_mode mode)
@@ -411,20 +422,11 @@ static inline struct soft_block *known_or_checked(struct soft_cpu *c, uint64_t t
 	return b;
 }
 
-static inline void call_to(struct soft_cpu *c, const struct insn *i, uint64_t to)
+static __attribute__((noinline)) void call_to(struct soft_cpu *c, const struct insn *i, uint64_t to)
 {
 	check_target(c, to);
 	soft_push(c, i->op_bytes, soft_rip_after(c, i));
 	c->next_rip = to;
-}
-
-LAST_FN(call_rel_64)
-{
-	uint64_t to = target_64(c, i);
-	struct soft_block *b = known_or_checked(c, to);
-
-	push_64(c, soft_rip_after(c, i));
-	soft_go_known(c, b, to);
 }
 
 LAST_FN(call_rel)
@@ -432,24 +434,33 @@ LAST_FN(call_rel)
 	call_to(c, i, target(c, i));
 }
 
+#define CALL_64(name, where) \
+	LAST_FN(name) \
+	{ \
+		uint64_t to = where, sp = c->s.gpr[CPU_RSP] - 8; \
+		struct soft_block *b = known_or_checked(c, to); \
+		stack_word *word = stack_hit(c, sp, true); \
+		if (!word) { \
+			call_to(c, i, to); \
+			return; \
+		} \
+		*word = soft_rip_after(c, i); \
+		c->s.gpr[CPU_RSP] = sp; \
+		soft_go_known(c, b, to); \
+	}
+CALL_64(call_rel_64, target_64(c, i))
+
 insn_fn *pick_call_rel(const struct insn *i, enum insn_mode mode)
 {
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? call_rel_64 : call_rel;
-}
-
-LAST_FN(call_rm_64)
-{
-	uint64_t to = soft_rm_get(c, i, 8);
-	struct soft_block *b = known_or_checked(c, to);
-
-	push_64(c, soft_rip_after(c, i));
-	soft_go_known(c, b, to);
 }
 
 LAST_FN(call_rm)
 {
 	call_to(c, i, soft_rm_get(c, i, i->op_bytes));
 }
+
+CALL_64(call_rm_64, soft_rm_get(c, i, 8))
 
 insn_fn *pick_call_rm(const struct insn *i, enum insn_mode mode)
 {
@@ -473,21 +484,26 @@ insn_fn *pick_jmp_rm(const struct insn *i, enum insn_mode mode)
 	return mode == INSN_MODE_64 && i->op_bytes == 8 ? jmp_rm_64 : jmp_rm;
 }
 
-LAST_FN(ret_64)
-{
-	uint64_t sp = c->s.gpr[CPU_RSP];
-	uint64_t to = soft_load(c, soft_linear(c, CPU_SS, sp, 8, SOFT_READ), 8);
-
-	struct soft_block *b = known_or_checked(c, to);
-
-	c->s.gpr[CPU_RSP] = sp + 8;
-	soft_go_known(c, b, to);
-}
-
 LAST_FN(ret)
 {
 	jump(c, soft_peek(c, 0, i->op_bytes));
 	soft_sp_add(c, i->op_bytes);
+}
+
+LAST_FN(ret_64)
+{
+	uint64_t sp = c->s.gpr[CPU_RSP];
+	const stack_word *word = stack_hit(c, sp, false);
+
+	if (!word) {
+		ret(c, i);
+		return;
+	}
+	uint64_t to = *word;
+	struct soft_block *b = known_or_checked(c, to);
+
+	c->s.gpr[CPU_RSP] = sp + 8;
+	soft_go_known(c, b, to);
 }
 
 insn_fn *pick_ret(const struct insn *i, enum insn_mode mode)

@@ -17,7 +17,7 @@ INT_SIZES(OP_CARRY, sbb)
 
 /* The forms of an operation that writes its destination, at one size. */
 #define ALU_FORMS(N, op) \
-	SOFT_FN(op##_rm_r_##N) \
+	SOFT_PURE_FN(op##_rm_r_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
 	} \
@@ -37,7 +37,7 @@ INT_SIZES(OP_CARRY, sbb)
 		INT_RMW(N, c, at, true, lock_##op##_##N(m, b, &f), v = do_##op##_##N(v, b, &f)); \
 		c->flags = f; \
 	} \
-	SOFT_FN(op##_r_rm_##N) \
+	SOFT_PURE_FN(op##_r_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, do_##op##_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
 	} \
@@ -46,11 +46,11 @@ INT_SIZES(OP_CARRY, sbb)
 		u_##N b = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, do_##op##_##N(GET_##N(c, i, i->reg), b, &c->flags)); \
 	} \
-	SOFT_FN(op##_a_imm_##N) \
+	SOFT_PURE_FN(op##_a_imm_##N) \
 	{ \
 		SET_##N(c, i, CPU_RAX, do_##op##_##N(GET_##N(c, i, CPU_RAX), (u_##N)i->imm, &c->flags)); \
 	} \
-	SOFT_FN(op##_rm_imm_##N) \
+	SOFT_PURE_FN(op##_rm_imm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	} \
@@ -71,15 +71,24 @@ INT_SIZES(OP_CARRY, sbb)
 		c->flags = f; \
 	}
 
+#define ALU_QUICK(N, op) \
+	INT_QUICK(op##_r_m, N, tag_read, \
+		  SET_##N(c, i, i->reg, do_##op##_##N(GET_##N(c, i, i->reg), *m, &c->flags))) \
+	INT_QUICK(op##_m_r, N, tag_write, *m = do_##op##_##N(*m, GET_##N(c, i, i->reg), &c->flags)) \
+	INT_QUICK(op##_m_imm, N, tag_write, *m = do_##op##_##N(*m, (u_##N)i->imm, &c->flags))
+
 #define ALU(op) \
 	INT_SIZES(ALU_FORMS, op) \
+	INT_SIZES(ALU_QUICK, op) \
 	INT_PICKER(pick_##op##_rm_r) \
 	{ \
+		INT_PICK_QUICK(BY_SIZE, op##_m_r); \
 		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_r), BY_SIZE(op##_m_r), BY_SIZE(op##_l_r) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	} \
 	INT_PICKER(pick_##op##_r_rm) \
 	{ \
+		INT_PICK_QUICK(BY_SIZE, op##_r_m); \
 		static insn_fn *const fns[][4] = { BY_SIZE(op##_r_rm), BY_SIZE(op##_r_m) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	} \
@@ -90,6 +99,7 @@ INT_SIZES(OP_CARRY, sbb)
 	} \
 	INT_PICKER(pick_##op##_rm_imm) \
 	{ \
+		INT_PICK_QUICK(BY_SIZE, op##_m_imm); \
 		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_imm), BY_SIZE(op##_m_imm), BY_SIZE(op##_l_imm) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
@@ -104,7 +114,7 @@ ALU(xor)
 
 /* Those that only set flags: CMP is SUB, TEST is AND. */
 #define COMPARE_FORMS(N, op, as) \
-	SOFT_FN(op##_rm_r_##N) \
+	SOFT_PURE_FN(op##_rm_r_##N) \
 	{ \
 		(void)do_##as##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags); \
 	} \
@@ -113,11 +123,11 @@ ALU(xor)
 		u_##N a = LOAD(N, c, i); \
 		(void)do_##as##_##N(a, GET_##N(c, i, i->reg), &c->flags); \
 	} \
-	SOFT_FN(op##_a_imm_##N) \
+	SOFT_PURE_FN(op##_a_imm_##N) \
 	{ \
 		(void)do_##as##_##N(GET_##N(c, i, CPU_RAX), (u_##N)i->imm, &c->flags); \
 	} \
-	SOFT_FN(op##_rm_imm_##N) \
+	SOFT_PURE_FN(op##_rm_imm_##N) \
 	{ \
 		(void)do_##as##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags); \
 	} \
@@ -126,30 +136,15 @@ ALU(xor)
 		u_##N a = LOAD(N, c, i); \
 		(void)do_##as##_##N(a, (u_##N)i->imm, &c->flags); \
 	}
-#define COMPARE_SIMPLE(N, op, as) \
-	SOFT_FN(op##_s_r_##N) \
-	{ \
-		u_##N a = simple_load_##N(c, i); \
-		(void)do_##as##_##N(a, GET_##N(c, i, i->reg), &c->flags); \
-	} \
-	SOFT_FN(op##_s_imm_##N) \
-	{ \
-		u_##N a = simple_load_##N(c, i); \
-		(void)do_##as##_##N(a, (u_##N)i->imm, &c->flags); \
-	}
-SIMPLE_LOAD(1)
-SIMPLE_LOAD(2)
-SIMPLE_LOAD(4)
-SIMPLE_LOAD(8)
+#define COMPARE_QUICK(N, op, as) \
+	INT_QUICK(op##_m_r, N, tag_read, (void)do_##as##_##N(*m, GET_##N(c, i, i->reg), &c->flags)) \
+	INT_QUICK(op##_m_imm, N, tag_read, (void)do_##as##_##N(*m, (u_##N)i->imm, &c->flags))
 #define COMPARE(op, as) \
 	INT_SIZES(COMPARE_FORMS, op, as) \
-	INT_SIZES(COMPARE_SIMPLE, op, as) \
+	INT_SIZES(COMPARE_QUICK, op, as) \
 	INT_PICKER(pick_##op##_rm_r) \
 	{ \
-		static insn_fn *const simple[] = BY_SIZE(op##_s_r); \
-		if (int_simple(i, mode)) { \
-			return simple[int_size(i)]; \
-		} \
+		INT_PICK_QUICK(BY_SIZE, op##_m_r); \
 		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_r), BY_SIZE(op##_m_r) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	} \
@@ -160,10 +155,7 @@ SIMPLE_LOAD(8)
 	} \
 	INT_PICKER(pick_##op##_rm_imm) \
 	{ \
-		static insn_fn *const simple[] = BY_SIZE(op##_s_imm); \
-		if (int_simple(i, mode)) { \
-			return simple[int_size(i)]; \
-		} \
+		INT_PICK_QUICK(BY_SIZE, op##_m_imm); \
 		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_imm), BY_SIZE(op##_m_imm) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
@@ -171,7 +163,7 @@ COMPARE(cmp, sub)
 COMPARE(test, and)
 
 #define CMP_R_RM(N, unused) \
-	SOFT_FN(cmp_r_rm_##N) \
+	SOFT_PURE_FN(cmp_r_rm_##N) \
 	{ \
 		(void)do_sub_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags); \
 	} \
@@ -181,9 +173,13 @@ COMPARE(test, and)
 		(void)do_sub_##N(GET_##N(c, i, i->reg), b, &c->flags); \
 	}
 INT_SIZES(CMP_R_RM, 0)
+#define CMP_R_QUICK(N, unused) \
+	INT_QUICK(cmp_r_m, N, tag_read, (void)do_sub_##N(GET_##N(c, i, i->reg), *m, &c->flags))
+INT_SIZES(CMP_R_QUICK, 0)
 
 INT_PICKER(pick_cmp_r_rm)
 {
+	INT_PICK_QUICK(BY_SIZE, cmp_r_m);
 	static insn_fn *const fns[][4] = { BY_SIZE(cmp_r_rm), BY_SIZE(cmp_r_m) };
 
 	return fns[int_form(i)][int_size(i)];
@@ -205,7 +201,7 @@ INT_SIZES(OP_UNARY, neg)
 INT_SIZES(OP_NOT, 0)
 
 #define UNARY_FORMS(N, op) \
-	SOFT_FN(op##_rm_##N) \
+	SOFT_PURE_FN(op##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), &c->flags)); \
 	} \
@@ -247,7 +243,7 @@ INT_PICKER(pick_dec_z)
 
 /* Shifts and rotates */
 #define SHIFT_FORM(N, op, form, count) \
-	SOFT_FN(op##_##form##_rm_##N) \
+	SOFT_PURE_FN(op##_##form##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), count, &c->flags)); \
 	} \
@@ -284,7 +280,7 @@ SHIFT(shr)
 SHIFT(sar)
 
 #define SHIFT2_FORM(N, op, form, count) \
-	SOFT_FN(op##_##form##_rm_##N) \
+	SOFT_PURE_FN(op##_##form##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), \
 						   count, &c->flags)); \
@@ -335,11 +331,11 @@ static uint64_t address_size(const struct insn *i, uint64_t ea)
 	address_size(i, int_ea(c, i) + (uint64_t)((s_##N)GET_##N(c, i, i->reg) >> (3 + __builtin_ctz(N))) * N)
 
 #define BIT_FORMS(N, op) \
-	SOFT_FN(op##_r_rm_##N) \
+	SOFT_PURE_FN(op##_r_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
 	} \
-	SOFT_FN(op##_imm_rm_##N) \
+	SOFT_PURE_FN(op##_imm_rm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	}
@@ -358,11 +354,11 @@ static uint64_t address_size(const struct insn *i, uint64_t ea)
 	BIT_MEMORY(N, op, imm_m, *m = do_##op##_##N(*m, b, &f), (u_##N)i->imm, int_ea(c, i)) \
 	BIT_MEMORY(N, op, imm_l, lock_##op##_##N(m, b, &f), (u_##N)i->imm, int_ea(c, i))
 #define BT_FORMS(N, unused) \
-	SOFT_FN(bt_r_rm_##N) \
+	SOFT_PURE_FN(bt_r_rm_##N) \
 	{ \
 		(void)do_bt_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags); \
 	} \
-	SOFT_FN(bt_imm_rm_##N) \
+	SOFT_PURE_FN(bt_imm_rm_##N) \
 	{ \
 		(void)do_bt_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags); \
 	} \

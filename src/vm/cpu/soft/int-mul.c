@@ -52,7 +52,7 @@ OP_MUL_1(imul)
 	}
 #define MUL(op) \
 	INT_WORDS(MUL_FORMS, op) \
-	SOFT_FN(op##_rm_1) \
+	SOFT_PURE_FN(op##_rm_1) \
 	{ \
 		uint16_t product = do_##op##_1((u_1)c->s.gpr[CPU_RAX], GET_1(c, i, i->rm), &c->flags); \
 		SET_2(c, i, CPU_RAX, product); \
@@ -83,7 +83,7 @@ MUL(imul)
 INT_WORDS(OP_IMUL2, 0)
 
 #define IMUL2_FORMS(N, unused) \
-	SOFT_FN(imul2_rm_##N) \
+	SOFT_PURE_FN(imul2_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
 	} \
@@ -92,7 +92,7 @@ INT_WORDS(OP_IMUL2, 0)
 		u_##N b = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->reg), b, &c->flags)); \
 	} \
-	SOFT_FN(imul3_rm_##N) \
+	SOFT_PURE_FN(imul3_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	} \
@@ -103,8 +103,14 @@ INT_WORDS(OP_IMUL2, 0)
 	}
 INT_WORDS(IMUL2_FORMS, 0)
 
+#define IMUL2_QUICK(N, unused) \
+	INT_QUICK(imul2_m, N, tag_read, \
+		  SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->reg), *m, &c->flags)))
+INT_WORDS(IMUL2_QUICK, 0)
+
 INT_PICKER(pick_imul_2)
 {
+	INT_PICK_QUICK(BY_WORD, imul2_m);
 	static insn_fn *const fns[][4] = { BY_WORD(imul2_rm), BY_WORD(imul2_m) };
 
 	return fns[int_form(i)][int_size(i)];

@@ -79,36 +79,46 @@ static inline uint64_t int_linear(struct soft_cpu *c, const struct insn *i, unsi
 #define STORE(N, c, i, v) soft_store(c, int_linear(c, i, N, SOFT_WRITE), N, v)
 
 /*
- * The commonest address, a register and a displacement in 64-bit mode, has forms of its own for
- * the commonest instructions: a hit in the TLB says already that the address is canonical.
+ * The addresses that 64-bit code uses most have forms of their own of the commonest instructions:
+ * s, base and displacement; x, with an index; r, relative to RIP. A hit in the TLB says already
+ * that the address is canonical; a miss goes to the general form, which begins again.
  */
-static inline bool int_simple(const struct insn *i, enum insn_mode mode)
+enum int_quick { INT_QUICK_S, INT_QUICK_X, INT_QUICK_R, INT_QUICK__COUNT };
+
+static inline unsigned int_quick(const struct insn *i, enum insn_mode mode)
 {
-	return mode == INSN_MODE_64 && i->rm == INSN_NONE && i->ad_bytes == 8 && i->base < 16 &&
-	       i->index == INSN_NONE && i->seg < CPU_FS;
+	if (mode != INSN_MODE_64 || i->rm != INSN_NONE || i->ad_bytes != 8 || i->seg >= CPU_FS ||
+	    i->prefix & INSN_LOCK) {
+		return INT_QUICK__COUNT;
+	}
+	if (i->base == INSN_BASE_RIP) {
+		return INT_QUICK_R;
+	}
+	return i->base >= 16 ? INT_QUICK__COUNT : i->index < 16 ? INT_QUICK_X : INT_QUICK_S;
 }
 
-#define SIMPLE_LOAD(N) \
-	static inline u_##N simple_load_##N(struct soft_cpu *c, const struct insn *i) \
+#define INT_AT_s(c, i) ((c)->s.gpr[(i)->base] + (uint64_t)(int64_t)(i)->disp)
+#define INT_AT_x(c, i) (INT_AT_s(c, i) + ((c)->s.gpr[(i)->index] << (i)->scale))
+#define INT_AT_r(c, i) (soft_rip_after(c, i) + (uint64_t)(int64_t)(i)->disp)
+
+/* `what` works on the host pointer m of N bytes; the tag says for what they are reached. */
+#define INT_QUICK_FORM(form, name, N, tag, what) \
+	static void name##_##form##_##N(struct soft_cpu *c, const struct insn *i) \
 	{ \
-		uint64_t at = c->s.gpr[i->base] + (uint64_t)(int64_t)i->disp; \
+		uint64_t at = INT_AT_##form(c, i); \
 		const struct soft_tlb_entry *e = soft__tlb(c, at); \
-		if (__builtin_expect(at - e->tag_read <= GMEM_PAGE_BYTES - N, 1)) { \
-			return *(const m_##N *)(at + e->addend); \
-		} \
-		return (u_##N)soft_load(c, soft_linear(c, i->seg, at, N, SOFT_READ), N); \
-	}
-#define SIMPLE_STORE(N) \
-	static inline void simple_store_##N(struct soft_cpu *c, const struct insn *i, u_##N v) \
-	{ \
-		uint64_t at = c->s.gpr[i->base] + (uint64_t)(int64_t)i->disp; \
-		const struct soft_tlb_entry *e = soft__tlb(c, at); \
-		if (__builtin_expect(at - e->tag_write <= GMEM_PAGE_BYTES - N, 1)) { \
-			*(m_##N *)(at + e->addend) = v; \
+		if (__builtin_expect(at - e->tag > GMEM_PAGE_BYTES - N, 0)) { \
+			name##_##N(c, i); \
 			return; \
 		} \
-		soft_store(c, soft_linear(c, i->seg, at, N, SOFT_WRITE), N, v); \
+		m_##N *m = (m_##N *)(at + e->addend); \
+		what; \
+		soft_next(c, i); \
 	}
+#define INT_QUICK(name, N, tag, what) \
+	INT_QUICK_FORM(s, name, N, tag, what) \
+	INT_QUICK_FORM(x, name, N, tag, what) \
+	INT_QUICK_FORM(r, name, N, tag, what)
 
 /* Host address of memory that is read and then written, NULL if that is not plain RAM; the
  * write is then checked already. */
@@ -300,5 +310,15 @@ static inline unsigned int_form(const struct insn *i)
 	insn_fn *name(const struct insn *i, unused_arg enum insn_mode mode)
 #define BY_SIZE(f)  { f##_1, f##_2, f##_4, f##_8 }
 #define BY_WORD(f)  { NULL, f##_2, f##_4, f##_8 }
+
+/* In a picker: the quick form of general form f, if there is one for the address. */
+#define INT_PICK_QUICK(by, f) \
+	do { \
+		static insn_fn *const quick_[][4] = { by(f##_s), by(f##_x), by(f##_r) }; \
+		unsigned form_ = int_quick(i, mode); \
+		if (form_ < INT_QUICK__COUNT) { \
+			return quick_[form_][int_size(i)]; \
+		} \
+	} while (0)
 
 #endif

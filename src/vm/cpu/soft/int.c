@@ -32,11 +32,11 @@ void insn_ud(struct soft_cpu *c, const struct insn *i)
 	soft_fault_no_error(c, CPU_UD);
 }
 
-SOFT_FN(nop)
+SOFT_PURE_FN(nop)
 {
 }
 
-SOFT_FN(pause_host)
+SOFT_PURE_FN(pause_host)
 {
 	__builtin_ia32_pause();
 }
@@ -73,7 +73,7 @@ void op_clflush(struct soft_cpu *c, const struct insn *i)
 /* --- Moves --- */
 
 #define MOV_FORMS(N, unused) \
-	SOFT_FN(mov_rm_r_##N) \
+	SOFT_PURE_FN(mov_rm_r_##N) \
 	{ \
 		SET_##N(c, i, i->rm, GET_##N(c, i, i->reg)); \
 	} \
@@ -81,7 +81,7 @@ void op_clflush(struct soft_cpu *c, const struct insn *i)
 	{ \
 		STORE(N, c, i, GET_##N(c, i, i->reg)); \
 	} \
-	SOFT_FN(mov_r_rm_##N) \
+	SOFT_PURE_FN(mov_r_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, GET_##N(c, i, i->rm)); \
 	} \
@@ -90,7 +90,7 @@ void op_clflush(struct soft_cpu *c, const struct insn *i)
 		u_##N v = LOAD(N, c, i); \
 		SET_##N(c, i, i->reg, v); \
 	} \
-	SOFT_FN(mov_rm_imm_##N) \
+	SOFT_PURE_FN(mov_rm_imm_##N) \
 	{ \
 		SET_##N(c, i, i->rm, (u_##N)i->imm); \
 	} \
@@ -109,37 +109,15 @@ void op_clflush(struct soft_cpu *c, const struct insn *i)
 	}
 INT_SIZES(MOV_FORMS, 0)
 
-SIMPLE_LOAD(1)
-SIMPLE_LOAD(2)
-SIMPLE_LOAD(4)
-SIMPLE_LOAD(8)
-SIMPLE_STORE(1)
-SIMPLE_STORE(2)
-SIMPLE_STORE(4)
-SIMPLE_STORE(8)
-#define MOV_SIMPLE(N, unused) \
-	SOFT_FN(mov_r_s_##N) \
-	{ \
-		u_##N v = simple_load_##N(c, i); \
-		SET_##N(c, i, i->reg, v); \
-	} \
-	SOFT_FN(mov_s_r_##N) \
-	{ \
-		simple_store_##N(c, i, GET_##N(c, i, i->reg)); \
-	} \
-	SOFT_FN(mov_s_imm_##N) \
-	{ \
-		simple_store_##N(c, i, (u_##N)i->imm); \
-	}
-INT_SIZES(MOV_SIMPLE, 0)
+#define MOV_QUICK(N, unused) \
+	INT_QUICK(mov_r_m, N, tag_read, SET_##N(c, i, i->reg, *m)) \
+	INT_QUICK(mov_m_r, N, tag_write, *m = GET_##N(c, i, i->reg)) \
+	INT_QUICK(mov_m_imm, N, tag_write, *m = (u_##N)i->imm)
+INT_SIZES(MOV_QUICK, 0)
 
 INT_PICKER(pick_mov_rm_r)
 {
-	static insn_fn *const simple[] = BY_SIZE(mov_s_r);
-
-	if (int_simple(i, mode)) {
-		return simple[int_size(i)];
-	}
+	INT_PICK_QUICK(BY_SIZE, mov_m_r);
 	static insn_fn *const fns[][4] = { BY_SIZE(mov_rm_r), BY_SIZE(mov_m_r) };
 
 	return fns[int_form(i)][int_size(i)];
@@ -147,11 +125,7 @@ INT_PICKER(pick_mov_rm_r)
 
 INT_PICKER(pick_mov_r_rm)
 {
-	static insn_fn *const simple[] = BY_SIZE(mov_r_s);
-
-	if (int_simple(i, mode)) {
-		return simple[int_size(i)];
-	}
+	INT_PICK_QUICK(BY_SIZE, mov_r_m);
 	static insn_fn *const fns[][4] = { BY_SIZE(mov_r_rm), BY_SIZE(mov_r_m) };
 
 	return fns[int_form(i)][int_size(i)];
@@ -159,11 +133,7 @@ INT_PICKER(pick_mov_r_rm)
 
 INT_PICKER(pick_mov_rm_imm)
 {
-	static insn_fn *const simple[] = BY_SIZE(mov_s_imm);
-
-	if (int_simple(i, mode)) {
-		return simple[int_size(i)];
-	}
+	INT_PICK_QUICK(BY_SIZE, mov_m_imm);
 	static insn_fn *const fns[][4] = { BY_SIZE(mov_rm_imm), BY_SIZE(mov_m_imm) };
 
 	return fns[int_form(i)][int_size(i)];
@@ -196,14 +166,27 @@ INT_PICKER(pick_movnti)
 }
 
 #define LEA_FORM(N, unused) \
-	SOFT_FN(lea_##N) \
+	SOFT_PURE_FN(lea_##N) \
 	{ \
 		SET_##N(c, i, i->reg, (u_##N)int_ea(c, i)); \
+	} \
+	SOFT_PURE_FN(lea_s_##N) \
+	{ \
+		SET_##N(c, i, i->reg, (u_##N)INT_AT_s(c, i)); \
+	} \
+	SOFT_PURE_FN(lea_x_##N) \
+	{ \
+		SET_##N(c, i, i->reg, (u_##N)INT_AT_x(c, i)); \
+	} \
+	SOFT_PURE_FN(lea_r_##N) \
+	{ \
+		SET_##N(c, i, i->reg, (u_##N)INT_AT_r(c, i)); \
 	}
 INT_WORDS(LEA_FORM, 0)
 
 INT_PICKER(pick_lea)
 {
+	INT_PICK_QUICK(BY_WORD, lea);
 	static insn_fn *const fns[] = BY_WORD(lea);
 
 	return fns[int_size(i)];
@@ -211,7 +194,7 @@ INT_PICKER(pick_lea)
 
 /* Widening: N is the destination, S the source, as signed or unsigned type `as`. */
 #define WIDEN(N, op, S, as) \
-	SOFT_FN(op##_rm_##N) \
+	SOFT_PURE_FN(op##_rm_##N) \
 	{ \
 		SET_##N(c, i, i->reg, (u_##N)(as##_##N)(as##_##S)GET_##S(c, i, i->rm)); \
 	} \
@@ -220,18 +203,28 @@ INT_PICKER(pick_lea)
 		as##_##S v = (as##_##S)LOAD(S, c, i); \
 		SET_##N(c, i, i->reg, (u_##N)(as##_##N)v); \
 	}
-#define WIDEN_SIMPLE(op, S, as) \
-	SOFT_FN(op##_s_4) \
+/* Named by the destination's size. */
+#define WIDEN_QUICK(N, op, S, as) \
+	WIDEN_QUICK_FORM(s, N, op, S, as) \
+	WIDEN_QUICK_FORM(x, N, op, S, as) \
+	WIDEN_QUICK_FORM(r, N, op, S, as)
+#define WIDEN_QUICK_FORM(form, N, op, S, as) \
+	static void op##_m_##form##_##N(struct soft_cpu *c, const struct insn *i) \
 	{ \
-		as##_##S v = (as##_##S)simple_load_##S(c, i); \
-		SET_4(c, i, i->reg, (u_4)(as##_4)v); \
+		uint64_t at = INT_AT_##form(c, i); \
+		const struct soft_tlb_entry *e = soft__tlb(c, at); \
+		if (__builtin_expect(at - e->tag_read > GMEM_PAGE_BYTES - S, 0)) { \
+			op##_m_##N(c, i); \
+			return; \
+		} \
+		as##_##S v = (as##_##S)*(const m_##S *)(at + e->addend); \
+		SET_##N(c, i, i->reg, (u_##N)(as##_##N)v); \
+		soft_next(c, i); \
 	}
 #define WIDEN_PICKER(op) \
 	INT_PICKER(pick_##op) \
 	{ \
-		if (i->op_bytes == 4 && int_simple(i, mode)) { \
-			return op##_s_4; \
-		} \
+		INT_PICK_QUICK(BY_WORD, op##_m); \
 		static insn_fn *const fns[][4] = { BY_WORD(op##_rm), BY_WORD(op##_m) }; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
@@ -239,16 +232,17 @@ INT_WORDS(WIDEN, movzx_b, 1, u)
 INT_WORDS(WIDEN, movsx_b, 1, s)
 INT_WORDS(WIDEN, movzx_w, 2, u)
 INT_WORDS(WIDEN, movsx_w, 2, s)
-WIDEN_SIMPLE(movzx_b, 1, u)
-WIDEN_SIMPLE(movsx_b, 1, s)
-WIDEN_SIMPLE(movzx_w, 2, u)
-WIDEN_SIMPLE(movsx_w, 2, s)
+INT_WORDS(WIDEN_QUICK, movzx_b, 1, u)
+INT_WORDS(WIDEN_QUICK, movsx_b, 1, s)
+INT_WORDS(WIDEN_QUICK, movzx_w, 2, u)
+INT_WORDS(WIDEN_QUICK, movsx_w, 2, s)
 WIDEN_PICKER(movzx_b)
 WIDEN_PICKER(movsx_b)
 WIDEN_PICKER(movzx_w)
 WIDEN_PICKER(movsx_w)
 
 WIDEN(8, movsxd, 4, s)
+WIDEN_QUICK(8, movsxd, 4, s)
 
 /* With 66 AMD's CPUs still read 32 bits. */
 SOFT_FN(movsxd_wide_2)
@@ -264,16 +258,22 @@ INT_PICKER(pick_movsxd)
 	if (i->op_bytes == 2 && i->rm == INSN_NONE && __builtin_cpu_is("amd")) {
 		return movsxd_wide_2;
 	}
+	static insn_fn *const quick[] = { movsxd_m_s_8, movsxd_m_x_8, movsxd_m_r_8 };
 	static insn_fn *const fns[][4] = {
 		{ NULL, mov_r_rm_2, mov_r_rm_4, movsxd_rm_8 },
 		{ NULL, mov_r_m_2, mov_r_m_4, movsxd_m_8 },
 	};
+	unsigned form = int_quick(i, mode);
+
+	if (i->op_bytes == 8 && form < INT_QUICK__COUNT) {
+		return quick[form];
+	}
 
 	return fns[int_form(i)][int_size(i)];
 }
 
 #define CMOV_FORM(N, cc) \
-	SOFT_FN(cmov_##cc##_rm_##N) \
+	SOFT_PURE_FN(cmov_##cc##_rm_##N) \
 	{ \
 		u_##N v = GET_##N(c, i, i->rm); \
 		SET_##N(c, i, i->reg, int_condition(c->flags, cc) ? v : GET_##N(c, i, i->reg)); \
@@ -295,7 +295,7 @@ INT_PICKER(pick_cmov)
 }
 
 #define SET_FORMS(cc, unused) \
-	SOFT_FN(set_##cc##_rm) \
+	SOFT_PURE_FN(set_##cc##_rm) \
 	{ \
 		SET_1(c, i, i->rm, int_condition(c->flags, cc)); \
 	} \
@@ -316,7 +316,7 @@ INT_PICKER(pick_set)
 /* --- Exchanges --- */
 
 #define XCHG_FORMS(N, unused) \
-	SOFT_FN(xchg_rm_r_##N) \
+	SOFT_PURE_FN(xchg_rm_r_##N) \
 	{ \
 		u_##N a = GET_##N(c, i, i->rm), b = GET_##N(c, i, i->reg); \
 		SET_##N(c, i, i->rm, b); \
@@ -331,7 +331,7 @@ INT_PICKER(pick_set)
 			a = v; v = b); \
 		SET_##N(c, i, i->reg, a); \
 	} \
-	SOFT_FN(xchg_z_a_##N) \
+	SOFT_PURE_FN(xchg_z_a_##N) \
 	{ \
 		u_##N a = GET_##N(c, i, CPU_RAX); \
 		SET_##N(c, i, CPU_RAX, GET_##N(c, i, i->rm)); \
@@ -393,7 +393,7 @@ INT_SIZES(OP_XADD, 0)
 		SET_##N(c, i, i->reg, a); \
 	}
 #define XADD_FORMS(N, unused) \
-	SOFT_FN(xadd_rm_##N) \
+	SOFT_PURE_FN(xadd_rm_##N) \
 	{ \
 		u_##N a = GET_##N(c, i, i->rm); \
 		u_##N sum = do_add_##N(a, GET_##N(c, i, i->reg), &c->flags); \
@@ -441,7 +441,7 @@ INT_SIZES(OP_CMPXCHG, 0)
 		} \
 	}
 #define CMPXCHG_FORMS(N, unused) \
-	SOFT_FN(cmpxchg_rm_##N) \
+	SOFT_PURE_FN(cmpxchg_rm_##N) \
 	{ \
 		u_##N old = GET_##N(c, i, CPU_RAX), seen = GET_##N(c, i, i->rm); \
 		(void)do_sub_##N(old, seen, &c->flags); \
@@ -464,7 +464,7 @@ INT_PICKER(pick_cmpxchg)
 
 /* --- Bytes and bits --- */
 
-SOFT_FN(bswap_2)
+SOFT_PURE_FN(bswap_2)
 {
 	uint64_t v = c->s.gpr[i->rm];
 
@@ -473,12 +473,12 @@ SOFT_FN(bswap_2)
 	c->s.gpr[i->rm] = v;
 }
 
-SOFT_FN(bswap_4)
+SOFT_PURE_FN(bswap_4)
 {
 	SET_4(c, i, i->rm, __builtin_bswap32(GET_4(c, i, i->rm)));
 }
 
-SOFT_FN(bswap_8)
+SOFT_PURE_FN(bswap_8)
 {
 	SET_8(c, i, i->rm, __builtin_bswap64(GET_8(c, i, i->rm)));
 }
@@ -530,7 +530,7 @@ INT_WORDS(OP_COUNT, tzcnt)
 INT_WORDS(OP_COUNT, lzcnt)
 
 #define SCAN_FORMS(N, op) \
-	SOFT_FN(op##_rm_##N) \
+	SOFT_PURE_FN(op##_rm_##N) \
 	{ \
 		c->s.gpr[i->reg] = do_##op##_##N(c->s.gpr[i->reg], GET_##N(c, i, i->rm), &c->flags); \
 	} \
@@ -568,17 +568,17 @@ SCAN_PICKER(lzcnt)
 
 /* --- Sign extension of the accumulator --- */
 
-SOFT_FN(cwde_2)
+SOFT_PURE_FN(cwde_2)
 {
 	SET_2(c, i, CPU_RAX, (uint16_t)(int8_t)c->s.gpr[CPU_RAX]);
 }
 
-SOFT_FN(cwde_4)
+SOFT_PURE_FN(cwde_4)
 {
 	SET_4(c, i, CPU_RAX, (uint32_t)(int16_t)c->s.gpr[CPU_RAX]);
 }
 
-SOFT_FN(cwde_8)
+SOFT_PURE_FN(cwde_8)
 {
 	SET_8(c, i, CPU_RAX, (uint64_t)(int32_t)c->s.gpr[CPU_RAX]);
 }
@@ -591,7 +591,7 @@ INT_PICKER(pick_cwde)
 }
 
 #define CDQ_FORM(N, unused) \
-	SOFT_FN(cdq_##N) \
+	SOFT_PURE_FN(cdq_##N) \
 	{ \
 		SET_##N(c, i, CPU_RDX, (s_##N)GET_##N(c, i, CPU_RAX) < 0 ? (u_##N)-1 : 0); \
 	}

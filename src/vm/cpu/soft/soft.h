@@ -249,6 +249,18 @@ static inline __attribute__((always_inline)) void soft_next(struct soft_cpu *c, 
 	static inline __attribute__((always_inline)) void name##__body(unused_arg struct soft_cpu *c, \
 								       unused_arg const struct insn *i)
 
+/* The same for what cannot fault. */
+#define SOFT_PURE_FN(name) \
+	static inline __attribute__((always_inline)) void name##__body(struct soft_cpu *c, \
+								       const struct insn *i); \
+	static void name(struct soft_cpu *c, const struct insn *i) \
+	{ \
+		name##__body(c, i); \
+		soft_next(c, i); \
+	} \
+	static inline __attribute__((always_inline)) void name##__body(unused_arg struct soft_cpu *c, \
+								       unused_arg const struct insn *i)
+
 /* --- Faults --- */
 
 /* Raise an exception; state is as before the instruction. Does not return. */
