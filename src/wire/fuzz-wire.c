@@ -12,6 +12,7 @@
 #include "sys/file.h"
 #include "sys/socket.h"
 #include "wire/shim-proto.h"
+#include "wire/vmm-proto.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,12 +26,19 @@ static bool has_fd(const struct wire_msg *t)
 	return false;
 }
 
-static void again(const struct wire_msg *t, const union shim_any *m)
+/* What the largest message needs, whichever protocol it is of. */
+union any {
+	union shim_any shim;
+	uint8_t        bytes[1024];
+	uint64_t       align;
+};
+
+static void again(const struct wire_msg *t, const union any *m)
 {
 	auto_buf struct buf one = BUF_INIT, two = BUF_INIT;
 	int fds[WIRE_FDS_MAX];
 	size_t n_fds = 0;
-	union shim_any copy;
+	union any copy;
 	struct err e = ERR_INIT;
 
 	if (has_fd(t) || wire_encode(t, 1, 1, m, &one, fds, &n_fds) < 0) {
@@ -48,6 +56,22 @@ static void again(const struct wire_msg *t, const union shim_any *m)
 	wire_msg_fini(t, &copy);
 }
 
+/* The frame as a message of one protocol. */
+static void decode(const struct wire_msg *t, struct wire_frame *f)
+{
+	union any m;
+	struct err e = ERR_INIT;
+
+	if (!t || !t->name) {
+		return;
+	}
+	assert(t->size <= sizeof(m));
+	if (wire_decode(t, f, &m, &e) == 0) {
+		again(t, &m);
+	}
+	wire_msg_fini(t, &m);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct wire_conn c;
@@ -62,17 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fd_close(&s[0]);
 		while (wire_conn_fill(&c) > 0) {
 			while (wire_conn_next(&c, &f) > 0) {
-				const struct wire_msg *t = shim_msg(f.type);
-				union shim_any m;
-				struct err e = ERR_INIT;
-
-				if (t && wire_decode(t, &f, &m, &e) == 0) {
-					again(t, &m);
-				}
+				decode(shim_msg(f.type), &f);
+				decode(f.type < VMM_MSG__COUNT ? &vmm_msgs[f.type] : NULL, &f);
 				wire_frame_fini(&f);
-				if (t) {
-					wire_msg_fini(t, &m);
-				}
 			}
 		}
 	}

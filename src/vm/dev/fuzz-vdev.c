@@ -119,8 +119,11 @@ static void fill(struct kind_rig *k, struct in *in)
 static void host(struct kind_rig *k, struct in *in)
 {
 	uint8_t bytes[64];
-	unsigned n = 1 + (unsigned)take(in, 1) % (unsigned)sizeof(bytes);
+	unsigned first = (unsigned)take(in, 1), n = 1 + first % (unsigned)sizeof(bytes);
 
+	if (first & 0x80) {
+		kind_connect(k);
+	}
 	for (unsigned i = 0; i < n; i++) {
 		bytes[i] = (uint8_t)take(in, 1);
 	}

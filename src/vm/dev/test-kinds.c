@@ -8,6 +8,7 @@
 #include <linux/virtio_vsock.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/test.h"
 #include "sys/file.h"
@@ -56,13 +57,45 @@ static void init_net(struct kind_rig *k, const struct vdev_desc *desc)
 	rig_init(&k->r, desc, &conf);
 }
 
+/* A listening socket without a name in any folder: the kernel makes one up. */
+static int any_listener(void)
+{
+	const struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(sys_bind(fd, (const struct sockaddr *)&a, sizeof(a.sun_family)), 0);
+	assert_int_equal(sys_listen(fd, 16), 0);
+	return fd;
+}
+
+void kind_connect(struct kind_rig *k)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(a);
+
+	if (k->listen_fd < 0) {
+		return;
+	}
+	fd_close(&k->host_in);
+	k->host_out = -1;
+	assert_int_equal(getsockname(k->listen_fd, (struct sockaddr *)&a, &len), 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	/* Full: as many wait there as may. */
+	if (fd >= 0 && sys_connect(fd, (const struct sockaddr *)&a, len) < 0) {
+		fd_close(&fd);
+	}
+	k->host_in = k->host_out = fd;
+}
+
 void kind_init(struct kind_rig *k, size_t kind, bool uring)
 {
 	const struct vdev_desc *desc = vdev_table[kind];
 
 	memset(k, 0, sizeof(*k));
 	k->kind = kind;
-	k->host_in = k->host_out = -1;
+	k->host_in = k->host_out = k->listen_fd = -1;
 	switch (desc->virtio_id) {
 	case VIRTIO_ID_BLOCK: {
 		struct blk_conf conf = { .disk = { .fd = rig_file(1 << 20),
@@ -85,9 +118,10 @@ void kind_init(struct kind_rig *k, size_t kind, bool uring)
 		break;
 	}
 	case VIRTIO_ID_VSOCK: {
-		struct vsock_conf conf = { .guest_cid = CID, .listen_fd = -1, .ask = on_ask,
-					   .ctx = k };
+		struct vsock_conf conf = { .guest_cid = CID, .listen_fd = any_listener(),
+					   .ask = on_ask, .ctx = k };
 
+		k->listen_fd = sys_dup(conf.listen_fd);
 		rig_init(&k->r, desc, &conf);
 		break;
 	}
@@ -106,6 +140,7 @@ void kind_fini(struct kind_rig *k)
 		fd_close(&k->host_out);
 	}
 	fd_close(&k->host_in);
+	fd_close(&k->listen_fd);
 }
 
 static void vsock_packet(struct kind_rig *k, uint16_t op, uint32_t len)

@@ -13,6 +13,7 @@ struct kind_rig {
 	size_t     kind;         /* index in vdev_table */
 	int        host_in;      /* we write, the device reads; -1: there is none */
 	int        host_out;     /* we read what the device writes; may be host_in; -1: none */
+	int        listen_fd;    /* vsock: a duplicate of what the device's clients connect to; or -1 */
 	bool       accept;       /* vsock: the guest's requests are answered with a socket */
 	uint64_t   scratch;      /* 64 KiB of guest memory */
 };
@@ -23,6 +24,9 @@ void kind_fini(struct kind_rig *k);
 
 /* Give the host's side something for the guest, so that each queue is taken from. */
 void kind_stir(struct kind_rig *k);
+
+/* vsock: a new client of the device's socket, which says nothing yet, becomes host_in. */
+void kind_connect(struct kind_rig *k);
 
 /* Throw away what came to the host. */
 void kind_drain(struct kind_rig *k);
