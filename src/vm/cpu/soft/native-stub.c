@@ -401,7 +401,7 @@ bool native_signal(int sig, void *ucontext)
 	}
 	ctx->mxcsr = uc->uc_mcontext.fpregs->mxcsr;
 	uc->uc_mcontext.fpregs->mxcsr = ctx->host_mxcsr;
-	ctx->fault = 1;
+	ctx->fault = (uint32_t)regs[REG_TRAPNO];   /* #XM; or #MF, where MMX waits */
 	regs[REG_RIP] = (greg_t)(uintptr_t)stubs.fault_exit;
 	return true;
 }

@@ -269,6 +269,9 @@ static inline void store_registers(struct soft_cpu *c, const struct insn *i,
 
 static noreturn_fn void simd_fault(struct soft_cpu *c, const struct native_ctx *x)
 {
+	if (x->fault == CPU_MF) {
+		soft_fault_no_error(c, CPU_MF);
+	}
 	memcpy(c->s.xsave + X_MXCSR, &x->mxcsr, 4);
 	soft_fault_no_error(c, c->s.cr4 & CPU_CR4_OSXMMEXCPT ? CPU_XM : CPU_UD);
 }
@@ -347,7 +350,6 @@ static __attribute__((noinline)) void run_stub_x87(struct soft_cpu *c, const str
 	load_registers(c, i, s, &x);
 	s->code(&x);
 	if (__builtin_expect(x.fault, 0)) {
-		wait_x87(c);
 		simd_fault(c, &x);
 	}
 	if (s->out & NATIVE_MEM) {

@@ -49,7 +49,7 @@ struct native_ctx {
 	uint64_t g_reg, g_vvvv, g_rm, rax, rcx, rdx;
 	uint64_t flags;
 	uint32_t mxcsr, host_mxcsr;
-	uint32_t fault;      /* SIGFPE came */
+	uint32_t fault;      /* SIGFPE came: the vector */
 };
 
 enum native_use {
