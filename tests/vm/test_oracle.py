@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The software engine's instructions against the host's own CPU, and its decoder against
-capstone: more cases than the unit tests have."""
+"""The software engine's instructions, and the whole engine with paging and faults, against the
+host's own CPU, and its decoder against capstone: more cases than the unit tests have."""
 import os
 import pathlib
 import subprocess
@@ -22,6 +22,10 @@ def test_instructions():
     run("test-soft-oracle", 10**6, 1)
 
 
+def test_engine():
+    run("test-soft-oracle-engine", 300000, 1)
+
+
 def test_decoder():
     run("test-soft-decode", 10**6, 1)
 
@@ -30,6 +34,12 @@ def test_decoder():
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_instructions_long(seed):
     run("test-soft-oracle", 10**7, seed * 0x1234567)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_engine_long(seed):
+    run("test-soft-oracle-engine", 10**6, seed * 0x1234567)
 
 
 @pytest.mark.long

@@ -119,11 +119,17 @@ static bool aligned_only(const struct soft_cpu *c)
 	return c->cpl == 3 && (c->s.cr0 & CPU_CR0_AM) && (c->s.rflags & CPU_FLAG_AC);
 }
 
-static void check(struct soft_cpu *c, uint64_t linear, size_t n, enum soft_access access)
+static void must_align(struct soft_cpu *c, uint64_t linear, size_t n)
 {
-	if (aligned_only(c) && n <= 8 && (linear & (n - 1))) {
+	/* 2, 4 and 8 bytes: what vectors and 10-byte numbers do is left to the processor. */
+	if (aligned_only(c) && n <= 8 && !(n & (n - 1)) && (linear & (n - 1))) {
 		soft_fault(c, CPU_AC, 0);
 	}
+}
+
+static void check(struct soft_cpu *c, uint64_t linear, size_t n, enum soft_access access)
+{
+	must_align(c, linear, n);
 	watch(c, linear, n, access);
 }
 
@@ -316,7 +322,7 @@ void soft_load_bytes(struct soft_cpu *c, uint64_t linear, void *ret, size_t n)
 		return;
 	}
 	if (c->check_access) {
-		watch(c, linear, n, SOFT_READ);
+		check(c, linear, n, SOFT_READ);
 	}
 	struct target t = reach(c, linear, SOFT_READ);
 	struct target t2 = { 0 };
@@ -340,7 +346,7 @@ void soft_store_bytes(struct soft_cpu *c, uint64_t linear, const void *data, siz
 		return;
 	}
 	if (c->check_access) {
-		watch(c, linear, n, SOFT_WRITE);
+		check(c, linear, n, SOFT_WRITE);
 	}
 	struct target t = reach(c, linear, SOFT_WRITE);
 	struct target t2 = { 0 };
@@ -358,6 +364,9 @@ void soft_probe_write(struct soft_cpu *c, uint64_t linear, size_t n)
 {
 	size_t k = first_part(linear, n);
 
+	if (c->check_access) {
+		must_align(c, linear, n);
+	}
 	if (linear - soft__tlb(c, linear)->tag_write > GMEM_PAGE_BYTES - 1) {
 		(void)reach(c, linear, SOFT_WRITE);
 	}

@@ -374,6 +374,7 @@ void soft_trap(struct soft_cpu *c, uint8_t vector, bool checked)
 	ev->has_error = false;
 	deliver(c, checked);
 	c->trapping = false;
+	c->no_step = true;
 	c->next_rip = c->s.rip;
 }
 

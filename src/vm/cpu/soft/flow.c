@@ -322,7 +322,8 @@ void op_enter(struct soft_cpu *c, const struct insn *i)
 {
 	unsigned n = i->op_bytes, level = i->imm2 & 31;
 	uint64_t mask = soft_stack_mask(c), sp = (c->s.gpr[CPU_RSP] - n) & mask;
-	uint64_t bp = c->s.gpr[CPU_RBP], frame = sp;
+	/* Of a 16-bit stack's pointer all goes into the frame pointer. */
+	uint64_t bp = c->s.gpr[CPU_RBP], frame = (c->s.gpr[CPU_RSP] & ~mask) | sp;
 
 	soft_store(c, soft_linear(c, CPU_SS, sp, n, SOFT_WRITE), n, bp);
 	for (unsigned k = 1; k < level; k++) {
@@ -339,7 +340,7 @@ void op_enter(struct soft_cpu *c, const struct insn *i)
 	}
 	sp = (sp - (uint16_t)i->imm) & mask;
 	/* The new top must be writable. */
-	soft_probe_write(c, soft_linear(c, CPU_SS, sp, n, SOFT_WRITE), 1);
+	soft_probe_write(c, soft_linear(c, CPU_SS, sp, n, SOFT_WRITE), n);
 	soft_reg_set(c, CPU_RBP, n, frame);
 	sp_set(c, sp);
 }

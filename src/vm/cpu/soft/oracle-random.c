@@ -216,12 +216,14 @@ bool random_aim(struct soft_cpu *c, uint64_t code, uint8_t *b, struct insn *i, u
 	}
 	if (i->base == INSN_BASE_RIP || (i->base == INSN_NONE && i->index == INSN_NONE)) {
 		int32_t disp = (int32_t)(target - (i->base == INSN_BASE_RIP ? code + i->len : 0));
+		int bytes = i->ad_bytes == 2 ? 2 : 4;
 
-		for (int at = 1; at + 4 <= i->len; at++) {
+		disp = bytes == 2 ? (int16_t)disp : disp;
+		for (int at = 1; at + bytes <= i->len; at++) {
 			uint8_t t[16] = { 0 };
 
 			memcpy(t, b, 15);
-			memcpy(t + at, &disp, 4);
+			memcpy(t + at, &disp, (size_t)bytes);
 			if (insn_decode(t, 15, (enum insn_mode)c->mode, &again) == i->len && again.disp == disp &&
 			    again.base == i->base && again.index == i->index && again.row == i->row) {
 				memcpy(b, t, 15);
@@ -231,7 +233,7 @@ bool random_aim(struct soft_cpu *c, uint64_t code, uint8_t *b, struct insn *i, u
 		}
 		return false;
 	}
-	if (i->base == i->index || i->ad_bytes == 2) {
+	if (i->base == i->index) {
 		return false;
 	}
 	if (i->base == INSN_NONE) {

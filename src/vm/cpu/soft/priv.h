@@ -339,6 +339,16 @@ static inline void soft_reg_set(struct soft_cpu *c, unsigned reg, unsigned bytes
 uint64_t soft_rm_get(struct soft_cpu *c, const struct insn *i, unsigned bytes);
 void     soft_rm_set(struct soft_cpu *c, const struct insn *i, unsigned bytes, uint64_t v);
 
+/* --- xsave.c: x87 registers in s.xsave --- */
+
+static inline unsigned soft_x87_top(const struct soft_cpu *c)
+{
+	return c->s.xsave[3] >> 3 & 7;
+}
+
+/* The top was old_top and is another now: put the registers in its order. */
+void soft_x87_turn(struct soft_cpu *c, unsigned old_top);
+
 /* --- system.c, msr.c, cpuid (cpuid.c), pv.c --- */
 
 void soft_set_cr0(struct soft_cpu *c, uint64_t v);

@@ -438,7 +438,9 @@ static bool step(struct soft_cpu *c)
 	c->shadow_was = sti || mov_ss;
 	c->s.rflags &= ~(uint64_t)CPU_FLAG_RF;
 	c->resume_was = resume;
+	c->no_step = false;
 	run_one(c, b);
+	trap = trap && !c->no_step;
 	c->shadow_was = c->resume_was = false;
 	if (sti || mov_ss) {
 		c->slow |= SOFT_SLOW_EVENT;

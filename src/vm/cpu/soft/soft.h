@@ -128,6 +128,7 @@ struct soft_cpu {
 	bool             check_access;    /* every access takes the slow path: #AC, breakpoints */
 	bool             alone;           /* between soft_exclusive_begin() and _end() */
 	bool             trapping;        /* INT n delivers; trap_rip: where it stands */
+	bool             no_step;         /* INT n or SYSCALL: TF gives no trap after it */
 	bool             resume_was;      /* RF was set before the instruction that runs */
 	bool             shadow_was;      /* it runs in the shadow of STI or MOV SS */
 	unsigned         slow;            /* SOFT_SLOW_* */

@@ -50,6 +50,7 @@ void op_syscall(struct soft_cpu *c, const struct insn *i)
 	soft_flags_set(c, flags & ~(c->s.msr.sfmask | CPU_FLAG_RF));
 	c->s.seg[CPU_CS] = flat_code(cs & 0xfffc, 0, true);
 	c->s.seg[CPU_SS] = flat_data((uint16_t)((cs & 0xfffc) + 8), 0);
+	c->no_step = !(c->s.rflags & CPU_FLAG_TF);
 	soft_mode_update(c);
 }
 
@@ -132,13 +133,13 @@ static void need_fsgsbase(struct soft_cpu *c)
 void op_rdfsbase(struct soft_cpu *c, const struct insn *i)
 {
 	need_fsgsbase(c);
-	soft_reg_set(c, i->rm, i->op_bytes, c->s.seg[CPU_FS].base);
+	soft_reg_set(c, i->rm, i->prefix & INSN_W ? 8 : 4, c->s.seg[CPU_FS].base);
 }
 
 void op_rdgsbase(struct soft_cpu *c, const struct insn *i)
 {
 	need_fsgsbase(c);
-	soft_reg_set(c, i->rm, i->op_bytes, c->s.seg[CPU_GS].base);
+	soft_reg_set(c, i->rm, i->prefix & INSN_W ? 8 : 4, c->s.seg[CPU_GS].base);
 }
 
 static void set_base(struct soft_cpu *c, const struct insn *i, unsigned seg)

@@ -248,7 +248,7 @@ void op_lar(struct soft_cpu *c, const struct insn *i)
 	     ((d.ar & CPU_AR_S) || ((soft_long(c) ? types_long : types) >> (d.ar & CPU_AR_TYPE) & 1));
 	set_zf(c, ok);
 	if (ok) {
-		soft_reg_set(c, i->reg, i->op_bytes, d.raw >> 32 & 0xf0ff00);
+		soft_reg_set(c, i->reg, i->op_bytes, d.raw >> 32 & 0xffff00);
 	}
 }
 

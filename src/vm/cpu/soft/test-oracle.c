@@ -15,6 +15,7 @@
 #include "vm/cpu/soft/flat.h"
 #include "vm/cpu/soft/int.h"
 #include "vm/cpu/soft/native.h"
+#include "vm/cpu/soft/oracle-compare.h"
 #include "vm/cpu/soft/oracle.h"
 #include "vm/cpu/soft/oracle-random.h"
 
@@ -61,33 +62,6 @@ static uint64_t random_target(unsigned bytes)
 
 /* --- Comparing --- */
 
-/* A part that XSTATE_BV says is in its initial state. */
-static void complete(uint8_t *x)
-{
-	if (!(x[512] & 4)) {
-		memset(x + 576, 0, 256);
-	}
-}
-
-struct difference {
-	char text[160];
-};
-
-static bool differ(struct difference *d, const char *what, const void *ours, const void *theirs, size_t n)
-{
-	if (memcmp(ours, theirs, n) == 0) {
-		return false;
-	}
-	char hex[2][80] = { "", "" };
-
-	for (size_t k = 0; k < n && k < 32; k++) {
-		(void)snprintf(hex[0] + 2 * k, 3, "%02x", ((const uint8_t *)ours)[k]);
-		(void)snprintf(hex[1] + 2 * k, 3, "%02x", ((const uint8_t *)theirs)[k]);
-	}
-	(void)snprintf(d->text, sizeof(d->text), "%s: ours %.64s host %.64s", what, hex[0], hex[1]);
-	return true;
-}
-
 /*
  * Differences that are explained: flags which the manuals leave undefined and which the host
  * gives its own way, where we cannot take them from it as the instruction is not in 64-bit mode.
@@ -123,11 +97,9 @@ static bool compare_state(struct difference *d, const struct insn_row *row)
 	const uint64_t seen = (SOFT_ARITH | CPU_FLAG_OF | CPU_FLAG_DF) & ~undefined_flags(row);
 	uint8_t *x = block + OUT_XSAVE;
 	uint64_t ours = soft_flags_get(&cpu) & seen, theirs = 0;
-	char name[16];
 
 	memcpy(&theirs, block + OUT_FLAGS, 8);
 	theirs &= seen;
-	complete(x);
 	for (unsigned k = 0; k < CPU_REG__COUNT; k++) {
 		/* Upper halves do not exist in 32-bit mode; what is there is undefined. */
 		if (differ(d, gprs[k], &cpu.s.gpr[k], block + OUT_GPR + 8 * k,
@@ -135,30 +107,7 @@ static bool compare_state(struct difference *d, const struct insn_row *row)
 			return true;
 		}
 	}
-	if (differ(d, "flags", &ours, &theirs, 8) || differ(d, "fcw", cpu.s.xsave, x, 2) ||
-	    differ(d, "fsw", cpu.s.xsave + 2, x + 2, 2) || differ(d, "ftw", cpu.s.xsave + 4, x + 4, 1) ||
-	    differ(d, "fop", cpu.s.xsave + 6, x + 6, 2) || differ(d, "fip", cpu.s.xsave + 8, x + 8, 8) ||
-	    differ(d, "fdp", cpu.s.xsave + 16, x + 16, 8) ||
-	    differ(d, "mxcsr", cpu.s.xsave + 24, x + 24, 4)) {
-		return true;
-	}
-	for (unsigned k = 0; k < 8; k++) {
-		(void)snprintf(name, sizeof(name), "st%u", k);
-		if (differ(d, name, cpu.s.xsave + 32 + 16 * k, x + 32 + 16 * k, 10)) {
-			return true;
-		}
-	}
-	for (unsigned k = 0; k < 16; k++) {
-		(void)snprintf(name, sizeof(name), "xmm%u", k);
-		if (differ(d, name, cpu.s.xsave + 160 + 16 * k, x + 160 + 16 * k, 16)) {
-			return true;
-		}
-		(void)snprintf(name, sizeof(name), "ymm%u", k);
-		if (differ(d, name, cpu.s.xsave + 576 + 16 * k, x + 576 + 16 * k, 16)) {
-			return true;
-		}
-	}
-	return false;
+	return differ(d, "flags", &ours, &theirs, 8) || differ_xsave(d, cpu.s.xsave, x);
 }
 
 /* --- One case --- */
@@ -217,6 +166,10 @@ static enum outcome run_case(const struct insn_row *row, struct difference *d, u
 	oracle_run(b, i->len, &start, flags, mode);
 	int vector = ran ? -1 : (int)flat_last.vector;
 
+	/* AMD has one more bit in MXCSR. */
+	if (vector == CPU_GP && oracle_vector < 0 && strstr(row->name, "ldmxcsr")) {
+		return SAME;
+	}
 	if (vector != oracle_vector) {
 		(void)snprintf(d->text, sizeof(d->text), "exception: ours %d, host %d", vector, oracle_vector);
 		return DIFFERS;

@@ -101,11 +101,14 @@ void op_maskmovq(struct soft_cpu *c, const struct insn *i)
 		soft_fault_no_error(c, CPU_MF);
 	}
 	/* MMX registers are the physical ones; those in memory stand by the top of the stack. */
-	unsigned top = x[FSW + 1] >> 3 & 7;
+	unsigned top = soft_x87_top(c);
 
 	memcpy(data, x + ST + 16 * ((i->reg - top) & 7u), 8);
 	memcpy(mask, x + ST + 16 * ((i->rm - top) & 7u), 8);
 	mask_bytes(c, i, data, mask, 8);
+	x[FSW + 1] &= 0xc7;
+	x[FTW] = 0xff;
+	soft_x87_turn(c, top);
 }
 
 /* --- VMASKMOVPS, VMASKMOVPD, VPMASKMOVD, VPMASKMOVQ --- */
@@ -158,6 +161,20 @@ static void vector_put(struct soft_cpu *c, unsigned reg, unsigned off, const voi
 	memcpy(p, data, n);
 }
 
+/* Alignment is not checked here. */
+static uint64_t element(struct soft_cpu *c, uint64_t linear, unsigned bytes)
+{
+	uint64_t v = 0;
+
+	if (!c->check_access) {
+		return soft_load(c, linear, bytes);
+	}
+	for (unsigned k = 0; k < bytes; k++) {
+		v |= soft_load(c, linear + k, 1) << (8 * k);
+	}
+	return v;
+}
+
 void op_vgather(struct soft_cpu *c, const struct insn *i)
 {
 	/* 90 and 92: 32-bit indices, 91 and 93: 64-bit ones. */
@@ -192,7 +209,7 @@ void op_vgather(struct soft_cpu *c, const struct insn *i)
 		uint64_t ea = soft_cut(base + ((uint64_t)off << i->scale) + (uint64_t)(int64_t)i->disp,
 				       i->ad_bytes);
 
-		v = soft_load(c, soft_linear(c, i->seg, ea, step, SOFT_READ), step);
+		v = element(c, soft_linear(c, i->seg, ea, step, SOFT_READ), step);
 		vector_put(c, i->reg, step * k, &v, step);
 		vector_put(c, i->vvvv, step * k, zero, step);
 	}

@@ -47,6 +47,22 @@ static void need_fpu(struct soft_cpu *c, bool em)
 	native_fpu_save(c);
 }
 
+/* Of the control word one bit is always set, others never. */
+static void load_x87(uint8_t *x, const uint8_t *image)
+{
+	memcpy(x, image, X87_HEAD);
+	x[FCW] = (uint8_t)((x[FCW] & 0x7f) | 0x40);
+	x[FCW + 1] &= 0x1f;
+	/* The summary and busy bits follow from the exceptions and their masks. */
+	x[FSW] &= 0x7f;
+	x[FSW + 1] &= 0x7f;
+	if (x[FSW] & ~x[FCW] & 0x3f) {
+		x[FSW] |= 0x80;
+		x[FSW + 1] |= 0x80;
+	}
+	memcpy(x + ST, image + ST, X87_REGS);
+}
+
 static void check_mxcsr(struct soft_cpu *c, uint32_t v)
 {
 	if (v & ~get32(c->s.xsave + MXCSR_MASK)) {
@@ -80,8 +96,9 @@ void op_fxrstor(struct soft_cpu *c, const struct insn *i)
 	}
 	soft_load_bytes(c, linear, image, sizeof(image));
 	check_mxcsr(c, get32(image + MXCSR));
-	memcpy(c->s.xsave, image, MXCSR_MASK);
-	memcpy(c->s.xsave + ST, image + ST, X87_REGS + xmm_bytes(c));
+	load_x87(c->s.xsave, image);
+	memcpy(c->s.xsave + MXCSR, image + MXCSR, 4);
+	memcpy(c->s.xsave + XMM, image + XMM, xmm_bytes(c));
 }
 
 /* --- XSAVE and its kin --- */
@@ -181,13 +198,18 @@ static bool check_header(struct soft_cpu *c, const uint8_t *image)
 	return compact;
 }
 
-static void init_x87(uint8_t *x)
+static void init_control(uint8_t *x)
 {
 	uint16_t fcw = 0x37f;
 
 	memset(x, 0, X87_HEAD);
-	memset(x + ST, 0, X87_REGS);
 	memcpy(x + FCW, &fcw, 2);
+}
+
+static void init_x87(uint8_t *x)
+{
+	init_control(x);
+	memset(x + ST, 0, X87_REGS);
 }
 
 static void restore_sse(struct soft_cpu *c, const uint8_t *image, uint64_t bv, uint64_t parts,
@@ -230,8 +252,7 @@ void op_xrstor(struct soft_cpu *c, const struct insn *i)
 	}
 	if (parts & CPU_XCR0_X87) {
 		if (bv & CPU_XCR0_X87) {
-			memcpy(x, image, X87_HEAD);
-			memcpy(x + ST, image + ST, X87_REGS);
+			load_x87(x, image);
 		} else {
 			init_x87(x);
 		}
@@ -379,6 +400,18 @@ static void need_x87(struct soft_cpu *c, bool waits)
 	}
 }
 
+/* Registers stand in the order of the stack: it changes with its top, what they hold does not. */
+void soft_x87_turn(struct soft_cpu *c, unsigned old_top)
+{
+	uint8_t *st = c->s.xsave + ST, was[X87_REGS];
+	unsigned top = soft_x87_top(c);
+
+	memcpy(was, st, sizeof(was));
+	for (unsigned k = 0; k < 8; k++) {
+		memcpy(st + 16 * k, was + 16 * ((k + top - old_top) & 7), 16);
+	}
+}
+
 void op_fnstenv(struct soft_cpu *c, const struct insn *i)
 {
 	unsigned n = env_bytes(i);
@@ -401,7 +434,10 @@ void op_fldenv(struct soft_cpu *c, const struct insn *i)
 
 	need_x87(c, true);
 	soft_load_bytes(c, soft_linear(c, i->seg, soft_ea(c, i), n, SOFT_READ), env, n);
+	unsigned top = soft_x87_top(c);
+
 	env_load(c, i, env);
+	soft_x87_turn(c, top);
 }
 
 void op_fnsave(struct soft_cpu *c, const struct insn *i)
@@ -417,7 +453,11 @@ void op_fnsave(struct soft_cpu *c, const struct insn *i)
 		memcpy(image + n + 10 * k, c->s.xsave + ST + 16 * k, 10);
 	}
 	soft_store_bytes(c, linear, image, n + 80);
-	init_x87(c->s.xsave);
+	unsigned top = soft_x87_top(c);
+
+	/* As FNINIT: what the registers hold stays. */
+	init_control(c->s.xsave);
+	soft_x87_turn(c, top);
 }
 
 void op_frstor(struct soft_cpu *c, const struct insn *i)
