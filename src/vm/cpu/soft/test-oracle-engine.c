@@ -581,6 +581,10 @@ int main(int argc, char **argv)
 	random_state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 	only = argc > 3 ? argv[3] : NULL;
 	printf("seed 0x%llx\n", (unsigned long long)random_state);
+#if defined(__SANITIZE_ADDRESS__)
+	printf("skipped: the sanitizer maps what must be absent\n");
+	return 77;
+#endif
 	if (!__builtin_cpu_supports("avx2") || !step_setup()) {
 		printf("skipped: the host lacks AVX2 or LDT entries\n");
 		return 77;

@@ -392,7 +392,7 @@ static void test_segments(void **state)
 {
 	(void)state;
 	EXPECT(segments, 0x100d, 0x28, 0x100d, 8, 0x100d, 0x18, 0x100b, 0x40, 0x100c, 0x40,
-	       0xc09300, UINT32_MAX, 0x55, 0x100);
+	       0xcf9300, UINT32_MAX, 0x55, 0x100);
 }
 
 /* Two processors; the second starts at AP. */
