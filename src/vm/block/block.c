@@ -151,6 +151,14 @@ void block__returned(struct block *b, struct block_req *r, int result)
 		zero_returned(b, r, result);
 		return;
 	}
+	if (r == b->bouncing) {
+		result = block__bounced(b, result);
+		if (result != 0) {
+			block__bounce_next(b);
+			finish(b, r, MIN(result, 0));
+		}
+		return;
+	}
 	if (r->op == BLOCK_DISCARD && result == -EOPNOTSUPP) {
 		result = 0;   /* a wish; what is there may stay */
 	}
@@ -208,6 +216,10 @@ void block_submit(struct block *b, struct block_req *r)
 	    (r->op != BLOCK_FLUSH && r->bytes == 0)) {
 		list_add_tail(&b->refused, &r->link);
 		loop_post(b->loop, &b->tell_refused);
+		return;
+	}
+	if (block__must_bounce(b, r)) {
+		block__bounce(b, r);
 		return;
 	}
 	prepare(b, r);
@@ -332,6 +344,14 @@ static int open_way(struct block *b, enum block_way way, unsigned depth)
 	return r;
 }
 
+/* Whole pages; NULL: no memory. */
+static uint8_t *anonymous(size_t bytes, int prot)
+{
+	void *p = mmap(NULL, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 int block_open(struct loop *loop, struct block_conf *conf, struct block **ret, struct err *e)
 {
 	auto_(block_closep) struct block *b = mem_new(struct block);
@@ -344,10 +364,10 @@ int block_open(struct loop *loop, struct block_conf *conf, struct block **ret, s
 	b->info.read_only = conf->read_only;
 	b->in_worker = conf->in_worker;
 	list_init(&b->refused);
+	list_init(&b->bounce_waits);
 	loop_post_init(&b->tell_refused, on_refused, b);
-	b->zeroes = mmap(NULL, ZEROES_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (b->zeroes == MAP_FAILED) {
-		b->zeroes = NULL;
+	b->zeroes = anonymous(ZEROES_BYTES, PROT_READ);
+	if (!b->zeroes) {
 		return err_nomem(e);
 	}
 
@@ -359,6 +379,10 @@ int block_open(struct loop *loop, struct block_conf *conf, struct block **ret, s
 	}
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "cannot learn the disk's size");
+	}
+	b->bounce = b->info.direct ? anonymous(BLOCK__BOUNCE_BYTES, PROT_READ | PROT_WRITE) : NULL;
+	if (b->info.direct && !b->bounce) {
+		return err_nomem(e);
 	}
 	r = open_way(b, conf->way, conf->depth ? conf->depth : DEPTH);
 	if (r < 0) {
@@ -381,6 +405,9 @@ struct block *block_close(struct block *b)
 	}
 	if (b->zeroes) {
 		(void)munmap(b->zeroes, ZEROES_BYTES); /* ours */
+	}
+	if (b->bounce) {
+		(void)munmap(b->bounce, BLOCK__BOUNCE_BYTES); /* as above */
 	}
 	fd_close(&b->fd);
 	free(b);

@@ -76,6 +76,7 @@ struct block_req {
 	struct block_io io;
 	unsigned        step;
 	int             result;
+	uint64_t        bounced;       /* bytes of it that have passed through our own buffer */
 	struct iovec    zero_iov[BLOCK_ZERO_IOVS];
 };
 
@@ -90,7 +91,7 @@ struct block_conf {
 /* What the disk is. */
 struct block_info {
 	uint64_t    bytes;            /* a multiple of `logical`; a file's odd tail is not shown */
-	uint32_t    logical;          /* offsets, lengths and buffers are multiples of this */
+	uint32_t    logical;          /* offsets and lengths are multiples of this */
 	uint32_t    physical;
 	bool        read_only, direct;
 	const char *way;

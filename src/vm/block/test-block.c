@@ -206,6 +206,53 @@ static void test_hangs(void **state unused_arg)
 	end(&t);
 }
 
+/* O_DIRECT, and a driver whose buffers lie as they like: several at a time, larger than ours. */
+static void test_not_aligned(void **state unused_arg)
+{
+	enum { N = 3, FIRST = 700, SIZE = 600 << 10 };
+	struct err e = ERR_INIT;
+	struct block_conf conf = { .fd = sys_openat(AT_FDCWD, ".", O_TMPFILE | O_RDWR | O_DIRECT, 0600),
+				   .way = way };
+	static struct block_req reqs[N];
+	static struct iovec v[N][2];
+	static uint8_t data[N][SIZE + 1], got[N][SIZE + 1], plain[SIZE];
+	struct disk t = { .fd = -1 };
+
+	if (conf.fd < 0 || sys_ftruncate(conf.fd, (uint64_t)N * SIZE) < 0) {
+		fd_close(&conf.fd);
+		skip();   /* the file system here knows no O_DIRECT */
+	}
+	t.fd = sys_dup(conf.fd);
+	assert_int_equal(loop_new(&t.loop), 0);
+	assert_int_equal(block_open(t.loop, &conf, &t.block, &e), 0);
+	assert_true(block_info(t.block)->direct);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		uint8_t (*at)[SIZE + 1] = pass == 0 ? data : got;
+
+		for (unsigned i = 0; i < N; i++) {
+			for (size_t k = 0; k < SIZE && pass == 0; k++) {
+				data[i][k + 1] = (uint8_t)(k * 7 + k / 509 + i);
+			}
+			v[i][0] = (struct iovec){ at[i] + 1, FIRST };
+			v[i][1] = (struct iovec){ at[i] + 1 + FIRST, SIZE - FIRST };
+			reqs[i] = (struct block_req){ .op = pass == 0 ? BLOCK_WRITE : BLOCK_READ,
+						      .offset = (uint64_t)i * SIZE, .bytes = SIZE,
+						      .iov = v[i], .n_iov = 2, .done = on_done, .ud = &t };
+			block_submit(t.block, &reqs[i]);
+		}
+		assert_int_equal(block_drain(t.block, 0), 0);
+		assert_int_equal(t.done, N * (pass + 1));
+		assert_int_equal(t.result, 0);
+	}
+	assert_int_equal(sys_fcntl(t.fd, F_SETFL, O_RDWR), 0);
+	for (unsigned i = 0; i < N; i++) {
+		assert_memory_equal(got[i] + 1, data[i] + 1, SIZE);
+		assert_int_equal(sys_pread(t.fd, plain, SIZE, (int64_t)i * SIZE), SIZE);
+		assert_memory_equal(plain, data[i] + 1, SIZE);
+	}
+	end(&t);
+}
+
 static void test_not_a_disk(void **state unused_arg)
 {
 	struct err e = ERR_INIT;
@@ -280,11 +327,13 @@ int main(void)
 {
 	const struct CMUnitTest all[] = {
 		BOTH(test_scattered), BOTH(test_refused), BOTH(test_shrunk), BOTH(test_many),
-		BOTH(test_not_a_disk), cmocka_unit_test(test_restricted), THREADS(test_hangs),
+		BOTH(test_not_a_disk), BOTH(test_not_aligned), cmocka_unit_test(test_restricted),
+		THREADS(test_hangs),
 	};
 	const struct CMUnitTest without[] = {
 		THREADS(test_scattered), THREADS(test_refused), THREADS(test_shrunk),
-		THREADS(test_many), THREADS(test_not_a_disk), THREADS(test_hangs),
+		THREADS(test_many), THREADS(test_not_a_disk), THREADS(test_not_aligned),
+		THREADS(test_hangs),
 	};
 	struct io_uring probe;
 

@@ -5,6 +5,8 @@
 
 #include "vm/block/block.h"
 
+enum { BLOCK__BOUNCE_BYTES = 256 << 10 };
+
 struct block_way_ops {
 	const char *name;
 	int  (*open)(struct block *b, unsigned depth, void **ret);
@@ -31,6 +33,9 @@ struct block {
 	struct loop_post            tell_refused;
 	void                      (*in_worker)(void);
 	uint8_t                    *zeroes;        /* ZEROES_BYTES, never written */
+	uint8_t                    *bounce;        /* BLOCK__BOUNCE_BYTES; NULL: not O_DIRECT */
+	struct block_req           *bouncing;      /* whose data passes there now */
+	struct list                 bounce_waits;
 };
 
 /*
@@ -39,6 +44,17 @@ struct block {
  */
 struct io_uring;
 int block__ring_make(struct io_uring *ring, unsigned depth, int fd) must_check;
+
+/*
+ * The kernel moves data past its cache only from and to memory that is aligned. A driver's
+ * buffers need not be: such a request passes through a buffer of ours, in pieces, one request at a
+ * time. Of bounce.c.
+ */
+bool block__must_bounce(const struct block *b, const struct block_req *r);
+void block__bounce(struct block *b, struct block_req *r);   /* takes its place in the queue */
+/* A piece of b->bouncing came back. 1: all is done; 0: the next one was started; or -errno */
+int  block__bounced(struct block *b, int result) must_check;
+void block__bounce_next(struct block *b);                   /* b->bouncing has ended */
 
 /* The call of r->io returned `result`: bytes, 0 or -errno. On the loop's thread. */
 void block__returned(struct block *b, struct block_req *r, int result);
