@@ -80,7 +80,10 @@ cat /tmp/1 /tmp/2 /tmp/3 /tmp/4 /tmp/5 /tmp/6 /tmp/7 /tmp/8 | md5sum
 seq 1 3000 | sort -r | md5sum
 seq 1 2000 | awk '{ s += $1 * 1.5 } END { printf "%.3f\\n", s }'
 dd if=/dev/zero bs=64k count=16 2>/dev/null | sha256sum
-nc -l -p 7000 > /tmp/got & sleep 0.2; seq 1 2000 | nc 127.0.0.1 7000; wait; md5sum < /tmp/got
+mkfifo /tmp/quiet; sleep 100000 > /tmp/quiet &
+nc -l -p 7000 < /tmp/quiet > /tmp/got & server=$!
+until seq 1 2000 | nc 127.0.0.1 7000 2>/dev/null; do :; done
+wait $server; md5sum < /tmp/got
 echo "end"
 poweroff -f
 """

@@ -17,7 +17,7 @@ enum {
 	SEG_MAX      = BLK_QUEUE_MAX - 2,
 	/* Most that one discard or write-zeroes may cover: 1 GiB, so that each ends in time. */
 	RANGE_SECTORS_MAX = 1 << 21,
-	RANGES_MAX   = 1,
+	RANGES_MAX   = 16,          /* and so many may be in one request */
 	BLK_PCI_CLASS = 0x010000,   /* mass storage, SCSI: what others say for it, too */
 };
 
@@ -29,6 +29,10 @@ struct blk_req {
 	struct iovec     data[VQ_CHAIN_MAX];
 	struct vq_chain  chain;
 	size_t           written;      /* bytes of data that the driver gets if it goes well */
+	/* Of a discard or write-zeroes: one after the other. */
+	struct virtio_blk_discard_write_zeroes ranges[RANGES_MAX];
+	unsigned         n_ranges, range;
+	bool             zero;
 };
 
 struct blk {
@@ -81,12 +85,20 @@ static uint8_t status_of(int result)
 	return result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
 }
 
+static void submit_range(struct blk *s, struct blk_req *r);
+
 static void on_done(struct block_req *io, int result)
 {
 	struct blk_req *r = io->ud;
 	struct blk *s = r->blk;
 
 	vdev_lock(&s->base);
+	if (result == 0 && r->range < r->n_ranges) {
+		submit_range(s, r);
+		block_kick(s->disk);
+		vdev_unlock(&s->base);
+		return;
+	}
 	if (result < 0) {
 		r->written = 0;
 	}
@@ -157,40 +169,53 @@ static void flush(struct blk *s, struct blk_req *r)
 	submit(s, r);
 }
 
-/* Spec: 5.2.6: which flags each of the two may have. */
-static void discard_or_zero(struct blk *s, struct blk_req *r, const struct blk_header *h)
+static void submit_range(struct blk *s, struct blk_req *r)
 {
-	struct virtio_blk_discard_write_zeroes seg;
-	bool zero = h->type == VIRTIO_BLK_T_WRITE_ZEROES;
-	uint32_t flags = 0;
+	const struct virtio_blk_discard_write_zeroes *seg = &r->ranges[r->range++];
+	bool zero = r->zero;
 
-	if (block_info(s->disk)->read_only) {
-		complete(s, r, VIRTIO_BLK_S_IOERR);
-		return;
-	}
-	if (r->chain.out_bytes != HEADER_BYTES + sizeof(seg) ||
-	    iov_read(r->chain.iov, r->chain.n_out, HEADER_BYTES, &seg, sizeof(seg)) !=
-		    sizeof(seg)) {
-		complete(s, r, VIRTIO_BLK_S_IOERR);
-		return;
-	}
-	flags = seg.flags;
-	if ((flags & ~(uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) || (!zero && flags)) {
-		complete(s, r, VIRTIO_BLK_S_UNSUPP);
-		return;
-	}
-
-	uint64_t bytes = (uint64_t)seg.num_sectors * BLK_SECTOR;
-
-	if (seg.num_sectors > RANGE_SECTORS_MAX || range(s, seg.sector, bytes) < 0) {
-		complete(s, r, VIRTIO_BLK_S_IOERR);
-		return;
-	}
 	r->io = (struct block_req){ .op = zero ? BLOCK_ZERO : BLOCK_DISCARD,
-				    .offset = seg.sector * BLK_SECTOR, .bytes = bytes,
-				    .unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+				    .offset = seg->sector * BLK_SECTOR,
+				    .bytes = (uint64_t)seg->num_sectors * BLK_SECTOR,
+				    .unmap = seg->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 				    .durable = zero && write_through(s) };
 	submit(s, r);
+}
+
+/* Spec: 5.2.6: which flags each of the two may have. All are checked before the first begins. */
+static uint8_t check_ranges(const struct blk *s, const struct blk_req *r)
+{
+	for (unsigned i = 0; i < r->n_ranges; i++) {
+		uint32_t flags = r->ranges[i].flags, n = r->ranges[i].num_sectors;
+
+		if ((flags & ~(uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) || (!r->zero && flags)) {
+			return VIRTIO_BLK_S_UNSUPP;
+		}
+		if (n > RANGE_SECTORS_MAX ||
+		    range(s, r->ranges[i].sector, (uint64_t)n * BLK_SECTOR) < 0) {
+			return VIRTIO_BLK_S_IOERR;
+		}
+	}
+	return VIRTIO_BLK_S_OK;
+}
+
+static void discard_or_zero(struct blk *s, struct blk_req *r, const struct blk_header *h)
+{
+	size_t bytes = r->chain.out_bytes - HEADER_BYTES;
+	uint8_t status = VIRTIO_BLK_S_IOERR;
+
+	if (!block_info(s->disk)->read_only && bytes > 0 && bytes <= sizeof(r->ranges) &&
+	    bytes % sizeof(r->ranges[0]) == 0 &&
+	    iov_read(r->chain.iov, r->chain.n_out, HEADER_BYTES, r->ranges, bytes) == bytes) {
+		r->zero = h->type == VIRTIO_BLK_T_WRITE_ZEROES;
+		r->n_ranges = (unsigned)(bytes / sizeof(r->ranges[0]));
+		status = check_ranges(s, r);
+	}
+	if (status != VIRTIO_BLK_S_OK) {
+		complete(s, r, status);
+		return;
+	}
+	submit_range(s, r);
 }
 
 static void get_id(struct blk *s, struct blk_req *r)
@@ -225,6 +250,7 @@ static void begin(struct blk *s, struct blk_req *r)
 	struct blk_header h;
 
 	r->written = 0;
+	r->n_ranges = r->range = 0;
 	/* Framing is the driver's choice, but there must be a header and a place for the status. */
 	if (r->chain.in_bytes < STATUS_BYTES ||
 	    iov_read(r->chain.iov, r->chain.n_out, 0, &h, sizeof(h)) != sizeof(h)) {

@@ -251,6 +251,48 @@ static void test_discard_zero(void **state unused_arg)
 	end(&t);
 }
 
+/* Several ranges in one request: all of them, or none. */
+static void test_several_ranges(void **state unused_arg)
+{
+	struct virtio_blk_discard_write_zeroes segs[17] = {
+		{ .sector = 0, .num_sectors = 8 }, { .sector = 16, .num_sectors = 8 },
+		{ .sector = 24, .num_sectors = 0 }, { .sector = 32, .num_sectors = 8 },
+	};
+	struct disk t;
+	char block[4096], zero[4096] = "";
+
+	start(&t, 0);
+	uint64_t at = rig_alloc(&t.r, sizeof(segs));
+
+	memset(block, 'z', sizeof(block));
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(sys_pwrite(t.fd, block, 4096, i * 4096), 4096);
+	}
+	segs[3].sector = UINT64_MAX;
+	rig_put(&t.r, at, segs, sizeof(segs));
+	assert_int_equal(request(&t, VIRTIO_BLK_T_WRITE_ZEROES, 0, at, 4 * sizeof(segs[0])),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(&t, VIRTIO_BLK_T_WRITE_ZEROES, 0, at, sizeof(segs)), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(&t, VIRTIO_BLK_T_WRITE_ZEROES, 0, at, 20), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(sys_pread(t.fd, block, 4096, 0), 4096);
+	assert_int_equal(block[0], 'z');
+	segs[3].sector = 32;
+	rig_put(&t.r, at, segs, sizeof(segs));
+	assert_int_equal(request(&t, VIRTIO_BLK_T_WRITE_ZEROES, 0, at, 4 * sizeof(segs[0])),
+			 VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < 6; i++) {
+		assert_int_equal(sys_pread(t.fd, block, 4096, i * 4096), 4096);
+		if (i == 0 || i == 2 || i == 4) {
+			assert_memory_equal(block, zero, 4096);
+		} else {
+			assert_int_equal(block[0], 'z');
+		}
+	}
+	assert_int_equal(request(&t, VIRTIO_BLK_T_DISCARD, 0, at, 4 * sizeof(segs[0])),
+			 VIRTIO_BLK_S_OK);
+	end(&t);
+}
+
 /* Where the file system has neither of the calls, zeroes are written. */
 static void test_zero_without_fallocate(void **state unused_arg)
 {
@@ -438,7 +480,7 @@ int main(void)
 		BOTH(test_bounds),
 		BOTH(test_id),
 		BOTH(test_flush),
-		BOTH(test_discard_zero),
+		BOTH(test_discard_zero), BOTH(test_several_ranges),
 		BOTH(test_zero_without_fallocate),
 		BOTH(test_read_only),
 		BOTH(test_config),
