@@ -178,7 +178,8 @@ class Terminal:
         """What it printed; it must end with that status."""
         self.number += 1
         mark = f"[end {self.number} "
-        self.type(f"{text}\necho \"[end\" {self.number} $? ]\n")
+        # On one line: apt reads what is typed while it works.
+        self.type(f"{text}; echo \"[end\" {self.number} $? ]\n")
         start = self.seen
         self.expect(mark)
         printed = self.text[start:self.seen - len(mark)]
