@@ -65,9 +65,19 @@ static struct cpu_msrs without_pv(struct cpu_msrs m)
 	return m;
 }
 
+static void keep_pv(struct cpu_msrs *m, const struct cpu_msrs *was)
+{
+	m->pv_wall_clock = was->pv_wall_clock;
+	m->pv_system_time = was->pv_system_time;
+	m->pv_eoi = was->pv_eoi;
+	m->pv_steal_time = was->pv_steal_time;
+	m->pv_async_pf = was->pv_async_pf;
+	m->pv_poll_control = was->pv_poll_control;
+}
+
 int kvm__gap(struct kvm_vcpu *v, struct err *e)
 {
-	struct cpu_state s;
+	struct cpu_state s, was;
 	enum vcpu_stop stop = VCPU_STOP_FAILED;
 	int r = v->helper ? 0 : make_helper(v, e);
 
@@ -75,9 +85,8 @@ int kvm__gap(struct kvm_vcpu *v, struct err *e)
 	if (r < 0) {
 		return err_wrap(e, "vCPU %u: an instruction that KVM does not know", v->vcpu.id);
 	}
-	struct cpu_msrs msr = s.msr;
-
-	s.msr = without_pv(msr);
+	was = s;
+	s.msr = without_pv(s.msr);
 	forget_code(v, &s);
 	r = engine_soft.vcpu_set(v->helper, &s, e);
 	r = r < 0 ? r : engine_soft.vcpu_run(v->helper, &stop, e);
@@ -93,11 +102,6 @@ int kvm__gap(struct kvm_vcpu *v, struct err *e)
 		return err_set(e, EIO, ERR_HOST, "vCPU %u: the interpreter did not step",
 			       v->vcpu.id);
 	}
-	s.msr.pv_wall_clock = msr.pv_wall_clock;
-	s.msr.pv_system_time = msr.pv_system_time;
-	s.msr.pv_eoi = msr.pv_eoi;
-	s.msr.pv_steal_time = msr.pv_steal_time;
-	s.msr.pv_async_pf = msr.pv_async_pf;
-	s.msr.pv_poll_control = msr.pv_poll_control;
-	return kvm__set_stepped(v, &s, e);
+	keep_pv(&s.msr, &was.msr);
+	return kvm__set_stepped(v, &s, &was, e);
 }

@@ -87,8 +87,9 @@ struct kvm_cpuid2 *kvm__supported(int kvm_fd) must_check;
 /* regs.c */
 int  kvm__get(struct vcpu *v, struct cpu_state *ret, struct err *e) must_check;
 int  kvm__set(struct vcpu *v, const struct cpu_state *s, struct err *e) must_check;
-/* As kvm__set(), but time goes on: the TSC is left alone. */
-int  kvm__set_stepped(struct kvm_vcpu *v, const struct cpu_state *s, struct err *e) must_check;
+/* What differs from `was`; time goes on: the TSC is left alone. */
+int  kvm__set_stepped(struct kvm_vcpu *v, const struct cpu_state *s, const struct cpu_state *was,
+		      struct err *e) must_check;
 void kvm__msrs_find(struct kvm_vcpu *v);
 int  kvm__msr_get(struct kvm_vcpu *v, uint32_t index, uint64_t *ret) must_check;
 int  kvm__msr_set(struct kvm_vcpu *v, uint32_t index, uint64_t value) must_check;

@@ -374,9 +374,9 @@ void kvm__msrs_find(struct kvm_vcpu *v)
 	}
 }
 
-static uint64_t *msr_in(struct cpu_state *s, size_t i)
+static const uint64_t *msr_in(const struct cpu_state *s, size_t i)
 {
-	return (uint64_t *)(void *)((char *)&s->msr + cpu_msr_table[i].off);
+	return (const uint64_t *)(const void *)((const char *)&s->msr + cpu_msr_table[i].off);
 }
 
 static int get_msrs(struct kvm_vcpu *v, struct cpu_state *s)
@@ -397,36 +397,45 @@ static int get_msrs(struct kvm_vcpu *v, struct cpu_state *s)
 	}
 	for (size_t i = 0; i < cpu_msr_table_len; i++) {
 		if (v->msr_known >> i & 1) {
-			*msr_in(s, i) = m.head.entries[n++].data;
+			memcpy((char *)&s->msr + cpu_msr_table[i].off, &m.head.entries[n++].data,
+			       sizeof(uint64_t));
 		}
 	}
 	s->tsc = m.head.entries[n].data;
 	return 0;
 }
 
-static int set_msrs(struct kvm_vcpu *v, const struct cpu_state *s, bool with_tsc, struct err *e)
+static int write_msrs(struct kvm_vcpu *v, union msrs *m, struct err *e)
 {
-	struct cpu_state copy = *s;
+	int r = m->head.nmsrs ? sys_ioctl(v->fd, KVM_SET_MSRS, m) : 0;
+
+	if (r < 0 || r == (int)m->head.nmsrs) {
+		return r < 0 ? kvm__fail(e, r, "set MSRs") : 0;
+	}
+	return err_set(e, EINVAL, ERR_UNSUPPORTED, "KVM refuses 0x%llx for MSR 0x%x",
+		       (unsigned long long)m->head.entries[r].data, m->head.entries[r].index);
+}
+
+/* was: only what differs from it; NULL: all, and the TSC. */
+static int set_msrs(struct kvm_vcpu *v, const struct cpu_state *s, const struct cpu_state *was,
+		    struct err *e)
+{
 	union msrs m = { 0 };
 
-	if (with_tsc) {
+	if (!was) {
 		m.head.entries[m.head.nmsrs++] =
 			(struct kvm_msr_entry){ .index = MSR_TSC, .data = s->tsc };
 	}
 	for (size_t i = 0; i < cpu_msr_table_len; i++) {
-		if (v->msr_known >> i & 1) {
+		uint64_t value = *msr_in(s, i);
+
+		if ((v->msr_known >> i & 1) && (!was || *msr_in(was, i) != value)) {
 			m.head.entries[m.head.nmsrs++] = (struct kvm_msr_entry){
-				.index = cpu_msr_table[i].index, .data = *msr_in(&copy, i),
+				.index = cpu_msr_table[i].index, .data = value,
 			};
 		}
 	}
-	int r = sys_ioctl(v->fd, KVM_SET_MSRS, &m);
-
-	if (r < 0 || r == (int)m.head.nmsrs) {
-		return r < 0 ? kvm__fail(e, r, "set MSRs") : 0;
-	}
-	return err_set(e, EINVAL, ERR_UNSUPPORTED, "KVM refuses 0x%llx for MSR 0x%x",
-		       (unsigned long long)m.head.entries[r].data, m.head.entries[r].index);
+	return write_msrs(v, &m, e);
 }
 
 /* --- All of it --- */
@@ -454,29 +463,40 @@ int kvm__get(struct vcpu *vcpu, struct cpu_state *ret, struct err *e)
 	return 0;
 }
 
-static int set_all(struct kvm_vcpu *v, const struct cpu_state *s, bool with_tsc, struct err *e)
+static int set_xsave_all(struct kvm_vcpu *v, const struct cpu_state *s)
 {
-	static const struct {
-		int (*set)(struct kvm_vcpu *v, const struct cpu_state *s);
-		const char *what;
-	} parts[] = {
-		{ set_sregs, "control registers" }, { set_regs, "registers" },
-		{ set_debug, "debug registers" },
+	return set_xsave(v, s, false);
+}
+
+static int set_xsave_kept(struct kvm_vcpu *v, const struct cpu_state *s)
+{
+	return set_xsave(v, s, true);
+}
+
+struct part {
+	int (*set)(struct kvm_vcpu *v, const struct cpu_state *s);
+	const char *what;
+	size_t first, end;   /* its members in struct cpu_state */
+};
+
+#define MEMBERS(from, to) offsetof(struct cpu_state, from), offsetof(struct cpu_state, to)
+
+int kvm__set(struct vcpu *vcpu, const struct cpu_state *s, struct err *e)
+{
+	static const struct part parts[] = {
+		{ set_sregs, "control registers", 0, 0 }, { set_regs, "registers", 0, 0 },
+		{ set_debug, "debug registers", 0, 0 }, { set_xsave_all, "the XSAVE area", 0, 0 },
 	};
+	struct kvm_vcpu *v = kvm_vcpu(vcpu);
+	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-		int r = parts[i].set(v, s);
-
+		r = parts[i].set(v, s);
 		if (r < 0) {
 			return kvm__fail(e, r, parts[i].what);
 		}
 	}
-	int r = set_xsave(v, s, !with_tsc);
-
-	if (r < 0) {
-		return kvm__fail(e, r, "the XSAVE area");
-	}
-	r = set_msrs(v, s, with_tsc, e);
+	r = set_msrs(v, s, NULL, e);
 	if (r < 0) {
 		return r;
 	}
@@ -488,12 +508,39 @@ static int set_all(struct kvm_vcpu *v, const struct cpu_state *s, bool with_tsc,
 	return r < 0 ? kvm__fail(e, r, "events") : 0;
 }
 
-int kvm__set(struct vcpu *vcpu, const struct cpu_state *s, struct err *e)
+/*
+ * Only what the step changed: setting some of it has effects of its own, such as a new version of
+ * the paravirtual clock, for which a guest that reads it would begin again, and again.
+ */
+int kvm__set_stepped(struct kvm_vcpu *v, const struct cpu_state *s, const struct cpu_state *was,
+		     struct err *e)
 {
-	return set_all(kvm_vcpu(vcpu), s, true, e);
-}
+	static const struct part parts[] = {
+		{ set_sregs, "control registers", MEMBERS(seg, xcr0) },
+		{ set_regs, "registers", MEMBERS(gpr, seg) },
+		{ set_debug, "debug registers", MEMBERS(dr, msr) },
+		{ set_xsave_kept, "the XSAVE area", MEMBERS(xcr0, dr) },
+		{ set_xsave_kept, "the XSAVE area", offsetof(struct cpu_state, xsave),
+		  sizeof(struct cpu_state) },
+		{ set_mp, "the processor's state", MEMBERS(mp_state, tsc) },
+		{ set_events, "events", MEMBERS(events, mp_state) },
+	};
+	int r = set_msrs(v, s, was, e);
 
-int kvm__set_stepped(struct kvm_vcpu *v, const struct cpu_state *s, struct err *e)
-{
-	return set_all(v, s, false, e);
+	if (r < 0) {
+		return r;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		const struct part *p = &parts[i];
+
+		if (memcmp((const char *)s + p->first, (const char *)was + p->first,
+			   p->end - p->first) == 0) {
+			continue;
+		}
+		r = p->set(v, s);
+		if (r < 0) {
+			return kvm__fail(e, r, p->what);
+		}
+	}
+	return 0;
 }
