@@ -22,7 +22,7 @@ enum {
 	GDT = 0x1000, TSS = 0x1100, IDT = 0x2000, STUBS = 0x3000, HANDLER = 0x4000,
 	STACK = 0x20000, DATA = 0x30000, WINDOW_PAGES = 0x50000,
 	PML4 = 0x100000, PDPT = 0x101000, PD0 = 0x102000, PD3 = 0x103000, PD1 = 0x104000,
-	PT1 = 0x105000, PAE_PDPT = 0x107000, PD_4M = 0x108000,
+	PT1 = 0x105000, PAE_PDPT = 0x107000, PD_4M = 0x108000, PDPT_HIGH = 0x10a000,
 	PORT_DONE = 0xf4, PORT_HALF = 0xf5, PORT_LINE = 0xe0, PORT_MSI = 0xe1, PORT_DIRTY = 0xe2,
 	PORT_ACK = 0xe3, PORT_WIDE = 0xe8,
 	LINE = 5, HANG_SECONDS = 60, CPUS_MAX = 2,
@@ -127,6 +127,9 @@ static void map(struct box *b)
 	static const uint64_t window[5] = { 7, 5, 0, 3, 7 };
 
 	put(b, PML4, PDPT | 7, 8);
+	/* The first GiB again, for the kernel alone, where Linux has its own. */
+	put(b, PML4 + 511 * 8, PDPT_HIGH | 3, 8);
+	put(b, PDPT_HIGH + 510 * 8, PD0 | 3, 8);
 	put(b, PDPT, PD0 | 7, 8);
 	put(b, PDPT + 8, PD1 | 7, 8);
 	put(b, PDPT + 24, PD3 | 7, 8);
@@ -555,13 +558,13 @@ static bool emulates(const struct engine_ops *ops)
 	return known == 1;
 }
 
-/* There it has no paging but that of long mode, and no SYSRET but of guests that know it. */
+/* There it has no paging but that of long mode. */
 static bool can(const struct engine_ops *ops, size_t guest)
 {
 	if (guest == GUEST_xsave) {
 		return has_xsave(ops);
 	}
-	return (guest != GUEST_paging && guest != GUEST_sysret) || !emulates(ops);
+	return guest != GUEST_paging || !emulates(ops);
 }
 
 /* Run it to its end, over the places where it stops on the way. */
@@ -652,12 +655,13 @@ static void test_kvm_against_soft(void **state)
 		struct result *soft = run_guest(&engine_soft, &guests[i], false);
 		struct result *kvm = run_guest(&engine_kvm, &guests[i], false);
 
-		if (i == GUEST_user && emulates(&engine_kvm)) {
-			/* There SYSCALL does not change the selectors, nor does IRET take away
-			 * those of the kernel. */
-			memcpy(kvm->cpu.seg, soft->cpu.seg, sizeof(kvm->cpu.seg));
-			kvm->cpu.gpr[CPU_R10] = soft->cpu.gpr[CPU_R10];
-			kvm->cpu.gpr[CPU_R11] = soft->cpu.gpr[CPU_R11];
+		if ((i == GUEST_user || i == GUEST_sysret) && emulates(&engine_kvm)) {
+			/* SYSCALL comes as a page fault there, and IRET to user mode does not
+			 * take away the kernel's data segments. */
+			kvm->cpu.cr2 = soft->cpu.cr2;
+			kvm->cpu.seg[CPU_ES] = soft->cpu.seg[CPU_ES];
+			memcpy(&kvm->cpu.seg[CPU_DS], &soft->cpu.seg[CPU_DS],
+			       3 * sizeof(struct cpu_seg));
 		}
 		if (i == GUEST_ioapic && emulates(&engine_kvm)) {
 			kvm->cpu.gpr[CPU_R10] = soft->cpu.gpr[CPU_R10];   /* it tells of EOIs late */

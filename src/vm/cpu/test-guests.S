@@ -230,9 +230,10 @@ GUEST user
 	mov $0x00230010, %edx
 	wrmsr
 	mov $0xc0000082, %ecx
-	mov $AT(8f), %eax
-	xor %edx, %edx
+	mov $AT(8f) + 0x80000000, %eax   /* as user mode cannot reach it */
+	mov $0xffffffff, %edx
 	wrmsr
+	xor %edx, %edx
 	mov $0xc0000084, %ecx
 	mov $0x700, %eax
 	wrmsr
@@ -298,9 +299,10 @@ GUEST sysret
 	mov $0x00230010, %edx
 	wrmsr
 	mov $0xc0000082, %ecx
-	mov $AT(8f), %eax
-	xor %edx, %edx
+	mov $AT(8f) + 0x80000000, %eax   /* as user mode cannot reach it */
+	mov $0xffffffff, %edx
 	wrmsr
+	xor %edx, %edx
 	mov $0xc0000084, %ecx
 	mov $0x700, %eax
 	wrmsr

@@ -12,7 +12,10 @@
 #include "base/mem.h"
 #include "sys/file.h"
 
-enum { ENTRIES_MAX = 256 };
+enum {
+	ENTRIES_MAX = 256,
+	LIST_BYTES = sizeof(struct kvm_cpuid2) + ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2),
+};
 
 enum reg { EAX = 1, EBX = 2, ECX = 4, EDX = 8 };
 
@@ -39,8 +42,7 @@ enum { ECX_FMA = 1u << 12, ECX_XSAVE = 1u << 26, ECX_OSXSAVE = 1u << 27, ECX_AVX
 
 static struct kvm_cpuid2 *list_new(void)
 {
-	return mem_calloc(1, sizeof(struct kvm_cpuid2) +
-				     ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
+	return mem_calloc(1, LIST_BYTES);
 }
 
 struct kvm_cpuid2 *kvm__supported(int kvm_fd)
@@ -189,10 +191,19 @@ static int show(struct kvm_vcpu *v, struct kvm_cpuid2 *c)
 	return r < 0 ? r : sys_ioctl(v->fd, KVM_GET_CPUID2, c);
 }
 
+/* Is there in leaf 7 what it was not given? */
+static bool shows_more(struct kvm_cpuid2 *given, struct kvm_cpuid2 *shown)
+{
+	const struct kvm_cpuid_entry2 *a = find(given, 7, 0), *b = find(shown, 7, 0);
+
+	return b && (b->ebx & ~(a ? a->ebx : 0));
+}
+
 int kvm__cpuid(struct vcpu *vcpu, const struct cpu_cpuid *entries, size_t n, struct err *e)
 {
 	struct kvm_vcpu *v = kvm_vcpu(vcpu);
-	auto_free struct kvm_cpuid2 *c = make(v, entries, n);
+	auto_free struct kvm_cpuid2 *given = make(v, entries, n);
+	auto_free struct kvm_cpuid2 *c = given ? mem_dup(given, LIST_BYTES) : NULL;
 	int r = c ? show(v, c) : -ENOMEM;
 
 	if (r == 0 && add_components(v->eng->supported, c)) {
@@ -200,6 +211,10 @@ int kvm__cpuid(struct vcpu *vcpu, const struct cpu_cpuid *entries, size_t n, str
 	}
 	if (r < 0) {
 		return kvm__fail(e, r, "set CPUID");
+	}
+	r = shows_more(given, c) ? kvm__syscall_watch(v->eng, e) : 0;
+	if (r < 0) {
+		return r;
 	}
 	struct cpu_cpuid *copy = mem_calloc(c->nent, sizeof(*copy));
 	const struct kvm_cpuid_entry2 *one = find(c, 1, 0);

@@ -9,6 +9,7 @@
  *	lapic.c   interrupt controllers' state likewise
  *	cpuid.c   the model, filtered by what KVM has
  *	gap.c     instructions that KVM's own emulator does not know
+ *	syscall.c entering the guest's kernel, where KVM itself does not do it right
  *	probe.c   does it work, and is it fast?
  *
  * Spec: Linux, Documentation/virt/kvm/api.rst.
@@ -35,6 +36,7 @@ struct kvm_engine {
 	bool          x2apic_ids;       /* APIC ids have 32 bits in KVM_GET_LAPIC */
 	bool          sregs2;
 	bool          log;
+	bool          own_user;         /* user mode is the processor's own: syscall.c */
 	uint32_t      level_pins;       /* of the I/O APIC, that have a route for their EOI */
 	size_t        run_bytes;
 	uint64_t      tsc_hz;           /* of the vCPUs; known with the first one */
@@ -58,6 +60,7 @@ struct kvm_vcpu {
 	uint64_t        skip_rip;       /* breakpoint that was reported: pass it once */
 	bool            skip;
 	bool            over;           /* this step passes it */
+	uint64_t        lstar, fault_handler; /* syscall.c; no breakpoint at 0 */
 	struct vcpu    *helper;         /* gap.c; made at the first one */
 	uint64_t        gaps;           /* instructions that were stepped there */
 	struct cpu_cpuid *cpuid;        /* as it was given: for the helper */
@@ -106,6 +109,16 @@ void kvm__vcpu_kick(struct vcpu *v);
 int  kvm__vcpu_debug(struct vcpu *v, const struct vcpu_debug *d, struct err *e) must_check;
 int  kvm__vcpu_translate(struct vcpu *v, uint64_t va, gpa_t *ret) must_check;
 int  kvm__kick_setup(void) must_check;
+
+/* Set the breakpoints that are wanted now. */
+int  kvm__debug_apply(struct kvm_vcpu *v, struct err *e) must_check;
+
+/* syscall.c */
+int  kvm__syscall_watch(struct kvm_engine *eng, struct err *e) must_check;
+int  kvm__syscall_wrmsr(struct kvm_vcpu *v, struct err *e) must_check;
+int  kvm__syscall_set(struct kvm_vcpu *v, uint64_t lstar, struct err *e) must_check;
+/* At the first instruction of the fault's handler; *ret_entered: it was a SYSCALL. */
+int  kvm__syscall_fault(struct kvm_vcpu *v, bool *ret_entered, struct err *e) must_check;
 
 /*
  * gap.c: run the instruction at RIP with the software engine's interpreter. 0, or 1 if it was a

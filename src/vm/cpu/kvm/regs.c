@@ -497,6 +497,7 @@ int kvm__set(struct vcpu *vcpu, const struct cpu_state *s, struct err *e)
 		}
 	}
 	r = set_msrs(v, s, NULL, e);
+	r = r < 0 ? r : kvm__syscall_set(v, s->msr.lstar, e);
 	if (r < 0) {
 		return r;
 	}

@@ -227,8 +227,6 @@ static int failed(const struct kvm_vcpu *v, struct err *e, const char *what, uin
 
 enum { GO_ON = 0, STOP = 1 };
 
-static int apply_debug(struct kvm_vcpu *v, struct err *e);
-
 static bool at_breakpoint(const struct kvm_vcpu *v, uint64_t pc)
 {
 	for (unsigned i = 0; i < v->debug.n_breakpoints; i++) {
@@ -255,16 +253,12 @@ static int came_to(struct kvm_vcpu *v, uint64_t pc, enum vcpu_stop *ret, struct 
 		*ret = VCPU_STOP_STEPPED;
 		return STOP;
 	}
-	return over ? apply_debug(v, e) : GO_ON;
+	return over ? kvm__debug_apply(v, e) : GO_ON;
 }
 
-static int exit_internal(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
+static int step_in_interpreter(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 {
 	struct kvm_regs regs;
-
-	if (v->run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
-		return failed(v, e, "internal error", v->run->internal.suberror);
-	}
 	int r = kvm__gap(v, e);
 
 	if (r == 1) {
@@ -276,6 +270,34 @@ static int exit_internal(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 	}
 	r = sys_ioctl(v->fd, KVM_GET_REGS, &regs);
 	return r < 0 ? kvm__fail(e, r, "read registers") : came_to(v, regs.rip, ret, e);
+}
+
+/* The breakpoint at the handler of page faults is ours, but where it is the debugger's, too. */
+static int exit_debug(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
+{
+	uint64_t pc = v->run->debug.arch.pc;
+	bool entered = false;
+	int r = 0;
+
+	if (v->fault_handler && pc == v->fault_handler) {
+		r = kvm__syscall_fault(v, &entered, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	if (entered) {
+		return came_to(v, v->lstar, ret, e);
+	}
+	return pc == v->fault_handler && !v->debug.step && !at_breakpoint(v, pc) ?
+		       step_in_interpreter(v, ret, e) : came_to(v, pc, ret, e);
+}
+
+static int exit_internal(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
+{
+	if (v->run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
+		return failed(v, e, "internal error", v->run->internal.suberror);
+	}
+	return step_in_interpreter(v, ret, e);
 }
 
 /* GO_ON, STOP with *ret, or -errno. */
@@ -292,7 +314,9 @@ static int handle(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 		ioapic_eoi(v->eng->ioapic, v->run->eoi.vector);
 		return GO_ON;
 	case KVM_EXIT_DEBUG:
-		return came_to(v, v->run->debug.arch.pc, ret, e);
+		return exit_debug(v, ret, e);
+	case KVM_EXIT_X86_WRMSR:
+		return kvm__syscall_wrmsr(v, e);
 	case KVM_EXIT_SHUTDOWN:
 	case KVM_EXIT_SYSTEM_EVENT:
 		*ret = VCPU_STOP_SHUTDOWN;
@@ -376,7 +400,7 @@ static int begin_debug(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 	if (!v->skip && at_breakpoint(v, regs.rip)) {
 		return came_to(v, regs.rip, ret, e);
 	}
-	return apply_debug(v, e);
+	return kvm__debug_apply(v, e);
 }
 
 int kvm__vcpu_run(struct vcpu *vcpu, enum vcpu_stop *ret, struct err *e)
@@ -402,20 +426,25 @@ int kvm__vcpu_run(struct vcpu *vcpu, enum vcpu_stop *ret, struct err *e)
  * A breakpoint that was reported is passed by one step with no breakpoints set; then they are
  * set again. With more of them than the processor has registers, every instruction is a step.
  */
-static int apply_debug(struct kvm_vcpu *v, struct err *e)
+int kvm__debug_apply(struct kvm_vcpu *v, struct err *e)
 {
 	struct kvm_guest_debug dbg = { 0 };
 	const struct vcpu_debug *d = &v->debug;
+	unsigned n = 0;
 
 	v->over = v->skip;
-	if (d->step || v->over || d->n_breakpoints > HW_BREAKPOINTS) {
+	if (d->step || v->over || d->n_breakpoints + (v->fault_handler != 0) > HW_BREAKPOINTS) {
 		dbg.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
-	} else if (d->n_breakpoints) {
+	} else if (d->n_breakpoints || v->fault_handler) {
 		dbg.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
 		dbg.arch.debugreg[7] = 0x400;
-		for (unsigned i = 0; i < d->n_breakpoints; i++) {
-			dbg.arch.debugreg[i] = d->breakpoints[i];
-			dbg.arch.debugreg[7] |= UINT64_C(2) << i * 2;
+		for (; n < d->n_breakpoints; n++) {
+			dbg.arch.debugreg[n] = d->breakpoints[n];
+			dbg.arch.debugreg[7] |= UINT64_C(2) << n * 2;
+		}
+		if (v->fault_handler) {
+			dbg.arch.debugreg[n] = v->fault_handler;
+			dbg.arch.debugreg[7] |= UINT64_C(2) << n * 2;
 		}
 	}
 	int r = sys_ioctl(v->fd, KVM_SET_GUEST_DEBUG, &dbg);
@@ -433,7 +462,7 @@ int kvm__vcpu_debug(struct vcpu *vcpu, const struct vcpu_debug *d, struct err *e
 	}
 	v->debug = *d;
 	v->skip = v->skip && at_breakpoint(v, v->skip_rip);
-	return apply_debug(v, e);
+	return kvm__debug_apply(v, e);
 }
 
 int kvm__vcpu_translate(struct vcpu *vcpu, uint64_t va, gpa_t *ret)
