@@ -156,63 +156,6 @@ static struct target reach(struct soft_cpu *c, uint64_t linear, enum soft_access
 	return t;
 }
 
-static uint64_t load_host(const void *host, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	/* Whole, so that another vCPU's store is seen whole. */
-	switch (bytes) {
-	case 1: {
-		return *(const volatile uint8_t *)host;
-	}
-	case 2: {
-		typedef volatile uint16_t __attribute__((aligned(1), may_alias)) u16;
-		return *(const u16 *)host;
-	}
-	case 4: {
-		typedef volatile uint32_t __attribute__((aligned(1), may_alias)) u32;
-		return *(const u32 *)host;
-	}
-	case 8: {
-		typedef volatile uint64_t __attribute__((aligned(1), may_alias)) u64;
-		return *(const u64 *)host;
-	}
-	default: {
-		memcpy(&v, host, bytes);
-		return v;
-	}
-	}
-}
-
-static void store_host(void *host, unsigned bytes, uint64_t v)
-{
-	switch (bytes) {
-	case 1: {
-		*(volatile uint8_t *)host = (uint8_t)v;
-		return;
-	}
-	case 2: {
-		typedef volatile uint16_t __attribute__((aligned(1), may_alias)) u16;
-		*(u16 *)host = (uint16_t)v;
-		return;
-	}
-	case 4: {
-		typedef volatile uint32_t __attribute__((aligned(1), may_alias)) u32;
-		*(u32 *)host = (uint32_t)v;
-		return;
-	}
-	case 8: {
-		typedef volatile uint64_t __attribute__((aligned(1), may_alias)) u64;
-		*(u64 *)host = v;
-		return;
-	}
-	default: {
-		memcpy(host, &v, bytes);
-		return;
-	}
-	}
-}
-
 static uint64_t wrap(const struct soft_cpu *c, uint64_t linear)
 {
 	return c->mode == INSN_MODE_64 ? linear : linear & UINT32_MAX;
@@ -227,7 +170,7 @@ static unsigned first_part(uint64_t linear, size_t n)
 
 static uint64_t load_target(struct soft_cpu *c, const struct target *t, unsigned bytes)
 {
-	return t->host ? load_host(t->host, bytes) : soft_mmio_load(c, t->gpa, bytes);
+	return t->host ? soft_host_load(t->host, bytes) : soft_mmio_load(c, t->gpa, bytes);
 }
 
 static void store_target(struct soft_cpu *c, const struct target *t, unsigned bytes, uint64_t v)
@@ -236,7 +179,7 @@ static void store_target(struct soft_cpu *c, const struct target *t, unsigned by
 		soft_mmio_store(c, t->gpa, bytes, v);
 		return;
 	}
-	store_host(t->host, bytes, v);
+	soft_host_store(t->host, bytes, v);
 	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&t->page->code, memory_order_relaxed)) {
 		soft_code_written(c, t->page, t->gpa, bytes);

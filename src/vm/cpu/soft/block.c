@@ -9,8 +9,11 @@
  * bytes; and who makes a tag says so first, then looks for code (access.c). The words are
  * sequentially consistent: one of the two sees the other.
  *
- * An instruction on two pages is decoded anew each time it runs, for either page may be mapped
- * anew or written to in between.
+ * An instruction on two pages is looked for by its bytes each time it runs, for either page may
+ * be mapped anew or written to in between.
+ *
+ * Blocks lie one behind another in the segments of an arena. When the last one is full the blocks
+ * of the oldest go: what runs often is soon decoded again.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -22,16 +25,18 @@ enum {
 	/* As many as the arena holds blocks: each step of a chain is a miss of the host's cache. */
 	HASH_BITS = 17, PAGE_HASH_BITS = 14,
 	PAGE_MASK = GMEM_PAGE_BYTES - 1,
+	SEGMENTS = 12, SEGMENT_BYTES = 4 << 20, ARENA_BYTES = SEGMENTS * SEGMENT_BYTES,
+	CROSS = 64,
 };
-
-#define ARENA_BYTES ((size_t)48 << 20)
 
 struct soft_blocks {
 	struct soft_block *hash[1 << HASH_BITS];
 	struct soft_block *pages[1 << PAGE_HASH_BITS];   /* valid blocks by page */
 	uint8_t *arena;
-	size_t   used;
-	struct soft_block *cross;      /* room for one instruction on two pages */
+	unsigned segment;              /* the one that is filled */
+	size_t   used[SEGMENTS];
+	uint8_t *cross;                /* blocks of one instruction on two pages */
+	uint8_t  cross_bytes[CROSS][INSN_BYTES_MAX];   /* what they were decoded from */
 };
 
 static size_t block_bytes(unsigned n)
@@ -47,7 +52,7 @@ int soft_blocks_init(struct soft_cpu *c)
 	if (!c->blocks) {
 		return -ENOMEM;
 	}
-	c->blocks->cross = mem_calloc(1, block_bytes(1));
+	c->blocks->cross = mem_calloc(CROSS, block_bytes(1));
 	c->blocks->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (c->blocks->arena == MAP_FAILED) {
@@ -114,6 +119,18 @@ static void hash_remove(struct soft_cpu *c, struct soft_block *b)
 	}
 }
 
+static void page_remove(struct soft_cpu *c, struct soft_block *b)
+{
+	struct soft_block **p = page_slot(c, b->gpa);
+
+	while (*p && *p != b) {
+		p = &(*p)->page_next;
+	}
+	if (*p) {
+		*p = b->page_next;
+	}
+}
+
 static void invalidate(struct soft_cpu *c, struct soft_block *b)
 {
 	hash_remove(c, b);
@@ -131,32 +148,42 @@ static struct soft_page *page_of(struct soft_cpu *c, uint64_t gpa)
 	return page;
 }
 
+static bool same_page(uint64_t a, uint64_t b)
+{
+	return (a ^ b) >> GMEM_PAGE_SHIFT == 0;
+}
+
+/* Without a block of the page left, this vCPU has no code there. */
+static void page_settle(struct soft_cpu *c, uint64_t gpa)
+{
+	struct soft_page *rec = NULL;
+
+	for (const struct soft_block *b = *page_slot(c, gpa); b; b = b->page_next) {
+		if (same_page(b->gpa, gpa)) {
+			return;
+		}
+	}
+	rec = page_of(c, gpa);
+	if (rec) {
+		atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
+	}
+}
+
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 {
-	uint64_t page = gpa & ~(uint64_t)PAGE_MASK;
 	struct soft_block **p = page_slot(c, gpa);
-	bool left = false;
 
 	while (*p) {
 		struct soft_block *b = *p;
 
-		if ((b->gpa & ~(uint64_t)PAGE_MASK) != page) {
-			p = &b->page_next;
-		} else if (gpa < b->gpa + b->bytes && b->gpa < gpa + n) {
+		if (same_page(b->gpa, gpa) && gpa < b->gpa + b->bytes && b->gpa < gpa + n) {
 			*p = b->page_next;
 			invalidate(c, b);
 		} else {
-			left = true;
 			p = &b->page_next;
 		}
 	}
-	if (!left) {
-		struct soft_page *rec = page_of(c, gpa);
-
-		if (rec) {
-			atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
-		}
-	}
+	page_settle(c, gpa);
 }
 
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page)
@@ -309,10 +336,32 @@ static int decode_fault(int error, struct insn *ret)
 	return 1;
 }
 
+static size_t cross_index(uint64_t gpa)
+{
+	return (gpa >> GMEM_PAGE_SHIFT) % CROSS;
+}
+
+static struct soft_block *cross_slot(struct soft_cpu *c, uint64_t gpa)
+{
+	return (struct soft_block *)(void *)(c->blocks->cross + cross_index(gpa) * block_bytes(1));
+}
+
+/* Do the last bytes of the page begin the instruction that is kept? It is a longer one, so they
+ * say that one of theirs goes on in the next page, whatever is there. */
+static bool known_cross(struct soft_cpu *c, uint64_t gpa, const uint8_t *host)
+{
+	size_t first = GMEM_PAGE_BYTES - (gpa & PAGE_MASK);
+	const struct soft_block *b = cross_slot(c, gpa);
+
+	return first < INSN_BYTES_MAX && b->cross && b->mode == c->mode && b->bytes > first &&
+	       memcmp(host, c->blocks->cross_bytes[cross_index(gpa)], first) == 0;
+}
+
 /* One instruction that begins in this page and ends in the next. */
 static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint64_t gpa)
 {
-	struct soft_block *b = c->blocks->cross;
+	struct soft_block *b = cross_slot(c, gpa);
+	uint8_t *known = c->blocks->cross_bytes[cross_index(gpa)];
 	uint8_t bytes[INSN_BYTES_MAX] = { 0 };
 	size_t first = GMEM_PAGE_BYTES - (gpa & PAGE_MASK);
 	uint64_t next = linear + first;
@@ -331,6 +380,10 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 		soft_fault(c, CPU_GP, 0);
 	}
 	memcpy(bytes + first, host, INSN_BYTES_MAX - first);
+	if (b->cross && b->mode == c->mode && memcmp(bytes, known, INSN_BYTES_MAX) == 0) {
+		return b;
+	}
+	memcpy(known, bytes, INSN_BYTES_MAX);
 	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true };
 	n = insn_decode(bytes, INSN_BYTES_MAX, c->mode, &b->insns[0]);
 	if (n <= 0) {
@@ -341,6 +394,71 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 	return b;
 }
 
+static struct soft_block *at_segment(const struct soft_blocks *bs, unsigned segment, size_t off)
+{
+	return (struct soft_block *)(void *)(bs->arena + (size_t)segment * SEGMENT_BYTES + off);
+}
+
+static bool in_segment(const struct soft_blocks *bs, unsigned segment, const struct soft_block *b)
+{
+	uintptr_t first = (uintptr_t)(bs->arena + (size_t)segment * SEGMENT_BYTES);
+
+	return (uintptr_t)b - first < SEGMENT_BYTES;
+}
+
+/* Nothing of the other segments leads to blocks of this one any more. */
+static void unlink_segment(struct soft_blocks *bs, unsigned segment)
+{
+	for (unsigned s = 0; s < SEGMENTS; s++) {
+		for (size_t off = 0; off < bs->used[s]; ) {
+			struct soft_block *b = at_segment(bs, s, off);
+
+			off += block_bytes(b->n);
+			for (unsigned way = 0; way < SOFT_WAY__COUNT; way++) {
+				if (in_segment(bs, segment, b->link[way])) {
+					b->link[way] = NULL;
+				}
+			}
+		}
+	}
+}
+
+static void empty_segment(struct soft_cpu *c, unsigned segment)
+{
+	struct soft_blocks *bs = c->blocks;
+
+	for (size_t off = 0; off < bs->used[segment]; ) {
+		struct soft_block *b = at_segment(bs, segment, off);
+
+		off += block_bytes(b->n);
+		if (b->mode != SOFT_BLOCK_INVALID) {
+			hash_remove(c, b);
+			page_remove(c, b);
+			page_settle(c, b->gpa);
+		}
+	}
+	bs->used[segment] = 0;
+	unlink_segment(bs, segment);
+	memset(c->jump, 0, sizeof(c->jump));
+	c->link = NULL;
+}
+
+/* Room for a block of any length. false: others had to go for it. */
+static bool make_room(struct soft_cpu *c)
+{
+	struct soft_blocks *bs = c->blocks;
+
+	if (bs->used[bs->segment] + block_bytes(SOFT_BLOCK_INSNS) <= SEGMENT_BYTES) {
+		return true;
+	}
+	bs->segment = (bs->segment + 1) % SEGMENTS;
+	if (bs->used[bs->segment] == 0) {
+		return true;
+	}
+	empty_segment(c, bs->segment);
+	return false;
+}
+
 /* Decode up to the end of the page, or of the block. NULL: not even one is in the page. */
 static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t *host)
 {
@@ -349,16 +467,13 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 	struct soft_block *b = NULL;
 	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
 
-	if (bs->used + block_bytes(SOFT_BLOCK_INSNS) > ARENA_BYTES) {
-		soft_blocks_drop_all(c);
-		bs->used = 0;
-		/* The bit of this very page went, too. */
-		struct soft_page *page = page_of(c, gpa);
-		protect(c, page, gpa);
+	if (!make_room(c)) {
+		/* The bit of this very page may have gone, too. */
+		protect(c, page_of(c, gpa), gpa);
 	}
 	left = MIN(left, sizeof(bytes));
 	memcpy(bytes, host, left);
-	b = (struct soft_block *)(void *)(bs->arena + bs->used);
+	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
 	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode };
 	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {
 		struct insn *i = &b->insns[b->n];
@@ -388,7 +503,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 		return NULL;
 	}
 	finish(b);
-	bs->used += block_bytes(b->n);
+	bs->used[bs->segment] += block_bytes(b->n);
 	return b;
 }
 
@@ -409,6 +524,9 @@ struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear)
 	if (!host) {
 		/* Nothing runs from a device's registers. */
 		soft_fault(c, CPU_GP, 0);
+	}
+	if (known_cross(c, gpa, host)) {
+		return decode_cross(c, linear, gpa);
 	}
 	protect(c, page, gpa);
 	b = decode(c, gpa, host);

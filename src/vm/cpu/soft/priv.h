@@ -108,8 +108,8 @@ enum { SOFT_BLOCK_INSNS = 32, SOFT_BLOCK_INVALID = UINT8_MAX, SOFT_LEFT = UINT8_
 enum soft_way { SOFT_ON, SOFT_TAKEN, SOFT_WAY__COUNT };
 
 /*
- * Decoded instructions that follow each other, and one more `fn` which ends them. Lives until the
- * arena is emptied; what is invalid runs block_left() in place of its instructions.
+ * Decoded instructions that follow each other, and one more `fn` which ends them. Lives until its
+ * segment of the arena is emptied; what is invalid runs block_left() in place of its instructions.
  *
  * A link names a block of the same page, which therefore is right whatever the page tables say by
  * now: as long as this block runs at an address, that one is the same distance away. A linked
@@ -122,7 +122,7 @@ struct soft_block {
 	uint16_t bytes;
 	uint8_t  n;
 	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
-	bool     cross;        /* one instruction on two pages: for this time only */
+	bool     cross;        /* one instruction on two pages, for this time only: no links */
 	struct insn insns[];
 };
 

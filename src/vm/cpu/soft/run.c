@@ -142,7 +142,7 @@ static bool same_page(uint64_t a, uint64_t b)
 static inline struct soft_block *next_block(struct soft_cpu *c)
 {
 	struct soft_block **link = c->link, *b = NULL;
-	uint64_t from = c->running_rip, gpa = link ? c->running->gpa : 0;
+	uint64_t from = c->running_rip, gpa = link && !c->running->cross ? c->running->gpa : UINT64_MAX;
 
 	if (link && *link && (*link)->mode == INSN_MODE_64) {
 		return *link;

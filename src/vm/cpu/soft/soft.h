@@ -308,15 +308,12 @@ static inline struct soft_tlb_entry *soft__tlb(struct soft_cpu *c, uint64_t line
 	return &c->tlb[linear >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1)];
 }
 
-/* Checked accesses at linear addresses with the current privilege; 1, 2, 4 or 8 bytes. */
-static inline uint64_t soft_load(struct soft_cpu *c, uint64_t linear, unsigned bytes)
+/* Guest memory at a host address: whole, so that another vCPU's store is seen whole. Parts of
+ * accesses on two pages may have other sizes than 1, 2, 4 and 8. */
+static inline uint64_t soft_host_load(const void *host, unsigned bytes)
 {
-	const struct soft_tlb_entry *e = soft__tlb(c, linear);
-	const void *host = (const void *)(linear + e->addend);
+	uint64_t v = 0;
 
-	if (__builtin_expect(linear - e->tag_read > GMEM_PAGE_BYTES - bytes, 0)) {
-		return soft__load_slow(c, linear, bytes);
-	}
 	switch (bytes) {
 	case 1: {
 		return *(const volatile uint8_t *)host;
@@ -329,22 +326,19 @@ static inline uint64_t soft_load(struct soft_cpu *c, uint64_t linear, unsigned b
 		typedef volatile uint32_t __attribute__((aligned(1), may_alias)) u32;
 		return *(const u32 *)host;
 	}
-	default: {
+	case 8: {
 		typedef volatile uint64_t __attribute__((aligned(1), may_alias)) u64;
 		return *(const u64 *)host;
+	}
+	default: {
+		memcpy(&v, host, bytes);
+		return v;
 	}
 	}
 }
 
-static inline void soft_store(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v)
+static inline void soft_host_store(void *host, unsigned bytes, uint64_t v)
 {
-	const struct soft_tlb_entry *e = soft__tlb(c, linear);
-	void *host = (void *)(linear + e->addend);
-
-	if (__builtin_expect(linear - e->tag_write > GMEM_PAGE_BYTES - bytes, 0)) {
-		soft__store_slow(c, linear, bytes, v);
-		return;
-	}
 	switch (bytes) {
 	case 1: {
 		*(volatile uint8_t *)host = (uint8_t)v;
@@ -360,12 +354,38 @@ static inline void soft_store(struct soft_cpu *c, uint64_t linear, unsigned byte
 		*(u32 *)host = (uint32_t)v;
 		return;
 	}
-	default: {
+	case 8: {
 		typedef volatile uint64_t __attribute__((aligned(1), may_alias)) u64;
 		*(u64 *)host = v;
 		return;
 	}
+	default: {
+		memcpy(host, &v, bytes);
+		return;
 	}
+	}
+}
+
+/* Checked accesses at linear addresses with the current privilege; 1, 2, 4 or 8 bytes. */
+static inline uint64_t soft_load(struct soft_cpu *c, uint64_t linear, unsigned bytes)
+{
+	const struct soft_tlb_entry *e = soft__tlb(c, linear);
+
+	if (__builtin_expect(linear - e->tag_read > GMEM_PAGE_BYTES - bytes, 0)) {
+		return soft__load_slow(c, linear, bytes);
+	}
+	return soft_host_load((const void *)(linear + e->addend), bytes);
+}
+
+static inline void soft_store(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v)
+{
+	const struct soft_tlb_entry *e = soft__tlb(c, linear);
+
+	if (__builtin_expect(linear - e->tag_write > GMEM_PAGE_BYTES - bytes, 0)) {
+		soft__store_slow(c, linear, bytes, v);
+		return;
+	}
+	soft_host_store((void *)(linear + e->addend), bytes, v);
 }
 
 /* Larger ones: both pages are checked before anything is written. */

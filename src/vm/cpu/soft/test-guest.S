@@ -229,6 +229,35 @@ stub_common:
 	stop
 	done smc
 
+	/* More blocks than are kept, twice around; and one of two that lead to each other changes. */
+	prog many
+	lea 2f(%rip), %rbp
+	mov $2, %ecx
+1:	mov $0x400000, %eax
+	jmp *%rax
+2:	dec %ecx
+	jnz 1b
+	mov %esi, %eax
+	out %eax, $0xe9
+	mov $4, %ecx
+	lea 4f(%rip), %rbx
+	add $0x40000000, %rbx
+3:	jmp 4f
+	nop
+4:	mov $0x33, %al
+	test %eax, %eax
+	jnz 5f
+	nop
+5:	movzbl %al, %eax
+	out %eax, $0xe9
+	cmp $2, %ecx
+	jne 6f
+	movb $0x44, 1(%rbx)
+6:	dec %ecx
+	jnz 3b
+	stop
+	done many
+
 	/* An interrupt waits for the instruction after STI; a second STI changes nothing. */
 	prog sti
 	mov $0x80b, %ecx

@@ -23,7 +23,7 @@ enum {
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
 	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(litmus) X(litmus_ap) X(cross) \
-	X(cross_ap) X(stubs32) X(legacy)
+	X(cross_ap) X(many) X(stubs32) X(legacy)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
 extern const uint32_t guest_legacy_gate, guest_legacy_task;
@@ -305,6 +305,25 @@ static void test_smc(void **state)
 {
 	(void)state;
 	EXPECT(smc, 3, 2, 1, 0x66, 0x77);
+}
+
+static void test_many(void **state)
+{
+	enum { FIRST = 0x400000, PAIRS = 0x60000 };
+	static const uint8_t inc_and_jump[] = { 0xff, 0xc6, 0xeb, 0x00 }, back[] = { 0xff, 0xe5 };
+	static const uint32_t want[] = { 2 * PAIRS, 0x33, 0x33, 0x33, 0x44 };
+	struct vm *vm = vm_new(1, false);
+
+	(void)state;
+	long_mode(vm);
+	for (unsigned i = 0; i < PAIRS; i++) {
+		put(vm, FIRST + 4 * i, inc_and_jump, sizeof(inc_and_jump));
+	}
+	put(vm, FIRST + 4 * PAIRS, back, sizeof(back));
+	put(vm, BASE, guest_many, (size_t)(guest_many_end - guest_many));
+	vm_run(vm);
+	expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
 }
 
 static void test_sti(void **state)
@@ -646,7 +665,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hello), cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_invlpg),
-		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_sti),
+		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_many),
+		cmocka_unit_test(test_sti),
 		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_split), cmocka_unit_test(test_shutdown),
