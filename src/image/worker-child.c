@@ -65,11 +65,11 @@ static int get_reply(struct worker *w, struct worker__head *ret, void *out, size
 	return in.head.status;
 }
 
-int worker_blob_begin(struct worker *w, const char *digest, uint64_t size, const char *what,
-		      uint32_t *ret_blob, uint64_t *ret_offset, struct err *e)
+static int begin(struct worker *w, const char *digest, uint64_t size, const char *what,
+		 bool at_hand, uint32_t *ret_blob, uint64_t *ret_offset, struct err *e)
 {
 	struct worker__head head = { .type = W_BEGIN }, reply;
-	struct worker__begin b = { .size = size };
+	struct worker__begin b = { .size = size, .at_hand = at_hand };
 
 	snprintf(b.digest, sizeof(b.digest), "%s", digest ? digest : "");
 	snprintf(b.what, sizeof(b.what), "%s", what);
@@ -82,6 +82,12 @@ int worker_blob_begin(struct worker *w, const char *digest, uint64_t size, const
 		*ret_offset = reply.value;
 	}
 	return r;
+}
+
+int worker_blob_begin(struct worker *w, const char *digest, uint64_t size, const char *what,
+		      uint32_t *ret_blob, uint64_t *ret_offset, struct err *e)
+{
+	return begin(w, digest, size, what, false, ret_blob, ret_offset, e);
 }
 
 int worker_blob_data(struct worker *w, uint32_t blob, const void *data, size_t n, struct err *e)
@@ -136,14 +142,11 @@ int worker_blob_put(struct worker *w, const char *digest, const char *what, cons
 	struct blob_info info = { .size = n };
 	uint64_t offset;
 	uint32_t blob;
-	int r = worker_blob_begin(w, digest, n, what, &blob, &offset, e);
+	int r = begin(w, digest, n, what, true, &blob, &offset, e);
 
 	if (r == 1) {
 		snprintf(info.digest, sizeof(info.digest), "%s", digest);
 	} else {
-		if (r == 0 && offset > 0) {
-			r = worker_blob_restart(w, blob, e);
-		}
 		r = r < 0 ? r : worker_blob_data(w, blob, data, n, e);
 		r = r < 0 ? r : worker_blob_end(w, blob, &info, e);
 	}

@@ -38,6 +38,7 @@ struct worker__begin {
 	char     digest[OCI_DIGEST_MAX];   /* "" not known */
 	char     what[24];
 	uint64_t size;
+	uint8_t  at_hand;                  /* all its bytes are: nothing is resumed, nobody waited for */
 };
 
 enum { WORKER__DATA_MAX = 64 * 1024, WORKER__BLOBS_MAX = 64, WORKER__ITEMS_MAX = 20000,

@@ -136,7 +136,7 @@ static int on_begin(struct host *h, const struct message *m, size_t n, struct er
 		return broken(h, "too many blobs at once", e);
 	}
 	r = blob_writer_open(h->run->store, b.digest[0] ? b.digest : NULL, b.size,
-			     b.digest[0] ? BLOB_RESUME : 0, &i->writer, &why);
+			     b.digest[0] && !b.at_hand ? BLOB_RESUME : 0, &i->writer, &why);
 	if (r < 0) {
 		i->writer = NULL;
 		return reply_err(h, &why, e);

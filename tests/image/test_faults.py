@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks and registries that fail, and registries that lie."""
+import fcntl
 import json
 import os
 import pathlib
@@ -555,3 +556,16 @@ def test_two_pulls_of_one_image(registry, image, store, proxies):
         assert one.returncode == 0, err
     store.whole()
     assert p.served <= sizes(image) + len(image.blobs[image.config])
+
+
+def test_manifest_that_another_one_writes(registry, image, store):
+    """A document that is at hand waits for nobody who is just writing the same one."""
+    partial = store.path / "partial"
+    store.run("pull", *QUICK, f"{registry.host}/faulty:1")
+    store.run("rm", f"{registry.host}/faulty:1")
+    store.run("gc")
+    other = partial / image.manifest.replace(":", "-")
+    with open(other, "wb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        store.run("pull", *QUICK, f"{registry.host}/faulty:1")
+    store.whole()
