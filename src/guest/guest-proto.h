@@ -36,6 +36,12 @@ enum {
 
 #define GUEST_INIT "init"           /* the session of the container's own process */
 
+/* The user network of holm-vmm: the guest's address, its way out, and the name server. */
+#define GUEST_USER_ADDRESS "10.0.2.15"
+#define GUEST_USER_PREFIX  "24"
+#define GUEST_USER_GATEWAY "10.0.2.2"
+#define GUEST_USER_DNS     "169.254.1.1"
+
 /* Where the guest puts a file that the host sends, by its number. */
 #define GUEST_FILE_PATH "/run/holm/files/%u"
 

@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "guest/guest-proto.h"
 #include "main/vmm.h"
 #include "sys/file.h"
 #include "sys/proc.h"
@@ -223,6 +224,19 @@ static int open_tap(const char *name, int *ret, struct err *e)
 	return 0;
 }
 
+static noreturn_fn void exec_passt(const char *number)
+{
+	/* Outgoing only, as an instance's: no port comes in, the host's loopback is not reached. */
+	const char *const args[] = {
+		"passt", "--quiet", "--fd", number, "--ipv4-only", "--no-map-gw", "-t", "none", "-u",
+		"none", "--address", GUEST_USER_ADDRESS, "--netmask", GUEST_USER_PREFIX, "--gateway",
+		GUEST_USER_GATEWAY, "--dns-forward", GUEST_USER_DNS, NULL,
+	};
+
+	execv("/usr/bin/passt", (char *const *)(uintptr_t)args);
+	_exit(127);
+}
+
 /* passt serves one end of a socket pair, in the background, until that closes. */
 static int start_passt(int *ret, struct err *e)
 {
@@ -238,18 +252,20 @@ static int start_passt(int *ret, struct err *e)
 	pid_t pid = sys_fork();
 
 	if (pid == 0) {
-		char *const args[] = { (char *)"passt", (char *)"--quiet", (char *)"--fd", number, NULL };
-
-		if (sys_fcntl(fds[1], F_SETFD, 0) == 0) {
-			execv("/usr/bin/passt", args);
+		if (sys_fcntl(fds[1], F_SETFD, 0) < 0) {
+			_exit(126);
 		}
-		_exit(127);
+		exec_passt(number);
 	}
 	fd_close(&fds[1]);
 	r = pid < 0 ? pid : sys_waitid(P_PID, (id_t)pid, &si, WEXITED);
 	if (r < 0 || proc_exit_status(&si) != 0) {
 		fd_close(&fds[0]);
-		return err_set(e, r < 0 ? -r : EIO, ERR_HOST, "passt does not start (is it installed?)");
+		return r < 0 ? err_set(e, -r, ERR_HOST, "start passt") : proc_exit_status(&si) == 127 ?
+		       err_set(e, ENOENT, ERR_HOST, "/usr/bin/passt is not installed: install passt, "
+			       "or run without a network") :
+		       err_set(e, EIO, ERR_HOST, "passt failed (status %d): the host may have no "
+			       "network; run without one", proc_exit_status(&si));
 	}
 	*ret = fds[0];
 	return 0;

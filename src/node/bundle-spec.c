@@ -540,6 +540,27 @@ static int fill_rest(const struct bundle_in *in, struct arena *a, struct oci_spe
 	return spec->hostname ? 0 : -ENOMEM;
 }
 
+/* A machine's network is its monitor's, so its runtime is told. */
+static int fill_vm(const struct instance *i, struct arena *a, struct oci_spec *spec)
+{
+	const struct jmap *given = &i->spec.annotations;
+
+	if (i->spec.isolation != ISOLATION_VM || i->spec.network != NETWORK_USER) {
+		return 0;
+	}
+	struct jpair *v = arena_alloc(a, given->n + 1, sizeof(*v));
+
+	if (!v) {
+		return -ENOMEM;
+	}
+	if (given->n > 0) {
+		memcpy(v, given->v, given->n * sizeof(*v));
+	}
+	v[given->n] = (struct jpair){ "org.holm.vm.network", "user" };
+	spec->annotations = (struct jmap){ v, given->n + 1 };
+	return 0;
+}
+
 int bundle_spec(const struct bundle_in *in, struct arena *a, struct oci_spec *ret, struct err *e)
 {
 	const struct instance *i = in->instance;
@@ -550,7 +571,7 @@ int bundle_spec(const struct bundle_in *in, struct arena *a, struct oci_spec *re
 	}
 	if (fill_rest(in, a, ret) < 0 || fill_env(in, a, ret->process) < 0 ||
 	    fill_mounts(in, a, ret) < 0 || fill_namespaces(i, a, ret->linux) < 0 ||
-	    fill_cgroup(in, a, ret->linux) < 0) {
+	    fill_cgroup(in, a, ret->linux) < 0 || fill_vm(i, a, ret) < 0) {
 		return err_nomem(e);
 	}
 	r = fill_args(in, a, ret->process, e);

@@ -445,8 +445,7 @@ static int send_start(struct instance *i, struct err *e)
 
 	if (i->spec.isolation == ISOLATION_VM) {
 		m.timeout_ms = VM_START_MS;
-	}
-	if (i->spec.network == NETWORK_USER) {
+	} else if (i->spec.network == NETWORK_USER) {
 		r = pasta_helper_args(&m.network, i->node->conf.net, i->node->conf.pasta);
 	}
 	r = r < 0 ? err_nomem(e) : shim_request(i, SHIM_START, &m, on_started, NULL, e);

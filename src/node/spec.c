@@ -285,8 +285,8 @@ static int check_vm(const struct instance_spec *s, struct err *e)
 		bool        asked;
 		const char *field, *what;
 	} refused[] = {
-		{ s->network != NETWORK_NONE, "/network", "virtual machines have no network yet: give "
-		  "\"none\"" },
+		{ s->network == NETWORK_HOST, "/network", "a virtual machine has a network of its own: "
+		  "give \"user\" or \"none\"" },
 		{ s->userns == USERNS_HOST, "/userns", "a virtual machine has its own users" },
 	};
 

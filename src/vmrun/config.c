@@ -231,6 +231,19 @@ static int take_root(struct vm_config *c, const char *bundle, json_t *doc,
 	return json_put(root, "path", json_string(GUEST_ROOT)) < 0 ? err_nomem(e) : 0;
 }
 
+static int take_network(struct vm_config *c, const json_t *doc, struct err *e)
+{
+	const json_t *notes = json_object_get(doc, "annotations");
+	const char *kind = json_string_value(json_object_get(notes, VM_ANNOTATION_NETWORK));
+
+	c->network = kind && str_eq(kind, "user");
+	if (kind && !c->network && !str_eq(kind, "none")) {
+		return err_set(e, EINVAL, ERR_UNSUPPORTED, "/annotations/" VM_ANNOTATION_NETWORK
+			       ": \"user\" or \"none\"");
+	}
+	return 0;
+}
+
 int vm_config_read(const char *bundle, struct vm_config *ret, struct err *e)
 {
 	auto_arena struct arena a = ARENA_INIT;
@@ -253,6 +266,7 @@ int vm_config_read(const char *bundle, struct vm_config *ret, struct err *e)
 	drop(doc, "hooks");
 	r = r < 0 ? r : take_root(ret, bundle, doc, &spec, e);
 	r = r < 0 ? r : take_process(ret, doc, &spec, e);
+	r = r < 0 ? r : take_network(ret, doc, e);
 	r = r < 0 ? r : take_linux(ret, doc, &spec, e);
 	r = r < 0 ? r : take_mounts(ret, bundle, doc, e);
 	if (r == 0) {

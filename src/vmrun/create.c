@@ -122,6 +122,7 @@ static int vmm_args(const struct vm_create *c, const struct vm_config *conf, con
 	r = r < 0 ? r : strv_addf(v, "--cpus=%u", conf->cpus);
 	r = r < 0 ? r : conf->root_image ? strv_addf(v, "--disk=path=%s,ro", conf->root_image) :
 					   strv_addf(v, "--disk=path=%s/" VM_ROOT_FILE ",ro", dir);
+	r = r < 0 || !conf->network ? r : strv_add(v, "--net=user");
 	return r < 0 ? r : strv_addf(v, "--vsock=path=%s/" VM_VSOCK_FILE, dir);
 }
 
@@ -304,10 +305,13 @@ static int wait_agent(const struct vm_record *rec, pid_t vmm, struct guest_link 
 
 static int set_up(struct guest_link *l, const struct vm_config *conf, struct err *e)
 {
-	char root[] = "/dev/vda";
+	char root[] = "/dev/vda", address[] = GUEST_USER_ADDRESS "/" GUEST_USER_PREFIX;
+	char gateway[] = GUEST_USER_GATEWAY;
 	uint8_t seed[GUEST_SEED_MIN];
 	struct guest_setup m = { .hostname = conf->hostname, .wall_ns = clock_wall_ns(),
-				 .seed = { seed, sizeof(seed) }, .root = root };
+				 .seed = { seed, sizeof(seed) }, .root = root,
+				 .address = conf->network ? address : NULL,
+				 .gateway = conf->network ? gateway : NULL };
 
 	if (getrandom(seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
 		return err_set(e, EIO, ERR_HOST, "no random bytes");

@@ -36,6 +36,9 @@ enum {
 /* Annotation: path of an EROFS image with the root's files, instead of one made of root.path. */
 #define VM_ANNOTATION_ROOT "org.holm.vm.root"
 
+/* Annotation: "user" gives the machine the user network; without it there is loopback only. */
+#define VM_ANNOTATION_NETWORK "org.holm.vm.network"
+
 /* In a machine's folder. */
 #define VM_STATE_FILE  "state.json"
 #define VM_VSOCK_FILE  "vsock"
@@ -65,6 +68,7 @@ struct vm_config {
 	uint64_t memory_mib;
 	unsigned cpus;
 	uid_t    uid;                /* of proxy and monitor */
+	bool     network;            /* the user network */
 	bool     terminal;
 	uint32_t rows, cols;
 	struct vm_file files[VM_FILES_MAX];

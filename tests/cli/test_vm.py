@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instances behind the wall of a virtual machine: the same commands, another kernel. The
 machine runs Debian's stock kernel on the software engine, whatever the host has."""
+import http.server
 import os
+import socket
 import subprocess
+import threading
 
 import pytest
 
-from lib.daemon import BIN, Daemon, make_rootfs
+from lib.daemon import BIN, Daemon, has_route, make_rootfs
 from lib.jail import check_monitor, status_of
 from lib.vmm import stock_package
 from lib.wait import wait_for
@@ -101,10 +104,42 @@ def test_terminal(daemon, box):
     assert term.wait() == 3
 
 
+class Hello(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"from the host\n")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(not has_route(), reason="the host has no default route")
+def test_the_usual_network(daemon, box):
+    """Without an option: outgoing only, as a container has it, and rule 22 holds."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.connect(("10.255.255.255", 9))  # nothing is sent: it tells the host's own address
+        ours = probe.getsockname()[0]
+    server = http.server.HTTPServer(("0.0.0.0", 0), Hello)
+    port = server.server_port
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        said = daemon.holm(
+            "run", "--rm", "--isolation", "vm", "bb", "sh", "-c",
+            f"wget -q -O - http://{ours}:{port}/; cat /etc/resolv.conf; "
+            "nc -w 1 169.254.169.254 80 </dev/null || echo metadata is denied; "
+            f"nc -w 1 10.0.2.2 {port} </dev/null || echo loopback is denied", timeout=LONG).stdout
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "from the host\n" in said and "nameserver 169.254.1.1" in said, said
+    assert "metadata is denied\n" in said and "loopback is denied\n" in said, said
+
+
 def test_what_it_cannot_do_yet_is_refused_by_name(daemon, box):
     for args, text in [(("pause", "box"), "pause"), (("top", "box"), "top"),
                        (("cp", "box:/etc", "-"), "cp"),
-                       (("run", "--isolation", "vm", "bb", "true"), "network"),
+                       (("run", "--isolation", "vm", "--network", "host", "bb", "true"), "network"),
                        (("run", *VM, "--userns", "host", "bb", "true"), "userns")]:
         r = daemon.holm(*args, check=False)
         assert r.returncode != 0 and text in r.stderr and "yet" in r.stderr + "yet", r.stderr

@@ -24,6 +24,12 @@ TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("HOLM_BUILD", TOP / "build")).resolve() / "bin"
 
 
+def has_route():
+    """The host has a way out, which the user network needs."""
+    routes = pathlib.Path("/proc/net/route").read_text().splitlines()[1:]
+    return any(line.split()[1] == "00000000" for line in routes)
+
+
 def make_rootfs(folder):
     """A root file system of one static program."""
     root = pathlib.Path(folder)

@@ -5,12 +5,8 @@ import pathlib
 
 import pytest
 from lib.api import alive, kill
+from lib.daemon import has_route
 from lib.wait import wait_for
-
-
-def has_route():
-    routes = pathlib.Path("/proc/net/route").read_text().splitlines()[1:]
-    return any(line.split()[1] == "00000000" for line in routes)
 
 
 needs_pasta = pytest.mark.skipif(

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vm/dev/net.h"
+#include "vm/dev/net-filter.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -106,8 +107,9 @@ static void keep_rest(struct net *s, const struct iovec *iov, unsigned n, size_t
 
 static void send_packet(struct net *s)
 {
-	struct iovec out[VQ_CHAIN_MAX + 1];
+	struct iovec out[VQ_CHAIN_MAX + 2];
 	uint32_t len = htonl((uint32_t)(s->tx.out_bytes - HDR_BYTES));
+	uint8_t head[NET_FILTER_BYTES];
 	unsigned n = 0;
 
 	if (s->ended || s->tx.out_bytes - HDR_BYTES > FRAME_MAX || s->tx.out_bytes == HDR_BYTES) {
@@ -115,9 +117,17 @@ static void send_packet(struct net *s)
 		return;
 	}
 	if (s->stream) {
+		/* What was looked at is what is sent, whatever the guest does to its memory. */
+		size_t n_head = iov_read(s->tx.iov, s->tx.n_out, HDR_BYTES, head, sizeof(head));
+
+		if (net_filter_denies(head, n_head)) {
+			s->counts.tx_dropped++;
+			return;
+		}
 		out[0] = (struct iovec){ &len, LEN_BYTES };
-		n = 1 + iov_slice(s->tx.iov, s->tx.n_out, HDR_BYTES, s->tx.out_bytes, out + 1,
-				  VQ_CHAIN_MAX);
+		out[1] = (struct iovec){ head, n_head };
+		n = 2 + iov_slice(s->tx.iov, s->tx.n_out, HDR_BYTES + n_head, s->tx.out_bytes,
+				  out + 2, VQ_CHAIN_MAX);
 	} else {
 		n = iov_slice(s->tx.iov, s->tx.n_out, 0, s->tx.out_bytes, out, VQ_CHAIN_MAX);
 	}

@@ -5,7 +5,8 @@
  * - a tap device of the host, with checksums and segmentation left to whoever does them best
  *   (the tap must be made with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR);
  * - a stream socket on which each frame stands behind its length in four bytes, most
- *   significant first: what passt serves, in a process of its own.
+ *   significant first: what passt serves, in a process of its own. What net-filter.h denies is
+ *   dropped.
  *
  * A packet that does not fit where the driver wants it is dropped, as a network may.
  *

@@ -82,6 +82,52 @@ static void test_send(void **state unused_arg)
 	end(&t);
 }
 
+/* Rule 22: no frame to a metadata service leaves, whatever it is wrapped in. */
+static void test_denied(void **state unused_arg)
+{
+	static const struct {
+		uint8_t type[2];
+		size_t  at;
+		uint8_t to[16];
+		size_t  n;
+		bool    passes;
+	} cases[] = {
+		{ { 0x08, 0x00 }, 30, { 169, 254, 169, 254 }, 4, false },
+		{ { 0x08, 0x00 }, 30, { 169, 254, 169, 253 }, 4, true },
+		{ { 0x08, 0x06 }, 38, { 169, 254, 169, 254 }, 4, true },
+		{ { 0x86, 0xdd }, 38, { 0xfd, 0x00, 0x0e, 0xc2, [14] = 2, [15] = 0x54 }, 16, false },
+		{ { 0x86, 0xdd }, 38, { 0xfd, 0x00, 0x0e, 0xc2, [15] = 1 }, 16, true },
+		{ { 0x81, 0x00 }, 34, { 169, 254, 169, 254 }, 4, false },
+		{ { 0x88, 0xa8 }, 38, { 169, 254, 169, 254 }, 4, false },
+	};
+	struct wire t;
+
+	start(&t, 0);
+	uint64_t p = rig_alloc(&t.r, 4096);
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		uint8_t frame[FRAME] = { 0 }, got[4 + FRAME];
+		uint64_t dropped = net_counts(t.r.dev).tx_dropped;
+
+		memcpy(frame + 12, cases[i].type, 2);
+		memcpy(frame + cases[i].at, cases[i].to, cases[i].n);
+		rig_put(&t.r, p + HDR, frame, FRAME);
+		/* Cut in the middle of the address. */
+		rig_add(&t.r, NET_TX, (struct rig_buf[]){ { p, HDR + 32, false },
+							  { p + HDR + 32, FRAME - 32, false } }, 2);
+		rig_kick(&t.r, NET_TX);
+		assert_int_equal(rig_take(&t.r, NET_TX), 0);
+		assert_int_equal(net_counts(t.r.dev).tx_dropped - dropped, !cases[i].passes);
+		if (cases[i].passes) {
+			assert_int_equal(sys_read_full(t.host, got, sizeof(got)), (int)sizeof(got));
+			assert_memory_equal(got + 4, frame, FRAME);
+		} else {
+			assert_int_equal(recv(t.host, got, 1, MSG_DONTWAIT), -1);
+		}
+	}
+	end(&t);
+}
+
 /* A peer that does not read: frames wait, none is cut, none is lost but those not taken. */
 static void test_slow_peer(void **state unused_arg)
 {
@@ -298,6 +344,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_config),    cmocka_unit_test(test_send),
+		cmocka_unit_test(test_denied),
 		cmocka_unit_test(test_slow_peer), cmocka_unit_test(test_receive),
 		cmocka_unit_test(test_mergeable), cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_parts),     cmocka_unit_test(test_link_down),
