@@ -44,7 +44,8 @@ static const struct cmd_opt opts[] = {
 	{ 'd', "disk", CMD_STRV, IN(disks), "path=FILE[,ro][,serial=NAME]",
 	  "a raw disk: a file or a block device" },
 	{ 'n', "net", CMD_STR, IN(net), "tap=NAME[,mac=MAC]|user",
-	  "a network interface: on a tap device that is there, or passt's user network" },
+	  "a network interface: on a tap device that is there, or the user network: outgoing only, by "
+	  "passt; the guest is 10.0.2.15/24, its way out 10.0.2.2" },
 	{ 0, "vsock", CMD_STR, IN(vsock), "path=SOCKET[,cid=N]",
 	  "a vsock device; host programs connect to SOCKET and write \"CONNECT PORT\"; the guest's "
 	  "connections to port P go to the unix socket SOCKET_P" },

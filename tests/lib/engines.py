@@ -48,8 +48,9 @@ class Engine:
     env: dict
 
     def run(self, *args, **kw):
+        # conmon writes a file "oom" where it stands.
         return subprocess.run(self.base + [str(a) for a in args], env=self.env, text=True,
-                              capture_output=True, timeout=120,
+                              capture_output=True, timeout=120, cwd=self.folder,
                               **{"stdin": subprocess.DEVNULL, **kw})
 
     def call(self, *args, **kw):
