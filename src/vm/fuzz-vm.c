@@ -64,7 +64,7 @@ static void must(int r, const struct err *e)
 static void add_devices(struct vm *vm, int *ret_wire)
 {
 	int fds[2] = { -1, -1 };
-	struct blk_conf blk = { .disk = { .fd = sys_memfd_create("disk", 0), .way = BLOCK_THREADS } };
+	struct blk_conf blk = { .disk = { .fd = sys_memfd_create("disk", 0), .way = BLOCK_AUTO } };
 	struct rng_conf rng = { .fd = sys_openat(AT_FDCWD, "/dev/urandom", O_RDONLY, 0) };
 	struct console_conf console = { .in_fd = -1, .out_fd = -1 };
 	struct vsock_conf vsock = { .guest_cid = 3, .listen_fd = -1 };
@@ -82,6 +82,7 @@ static void add_devices(struct vm *vm, int *ret_wire)
 	*ret_wire = fds[1];
 }
 
+/* Not started: its devices work all the same. */
 static struct vm *machine(int *ret_wire)
 {
 	const struct vm_conf conf = { .engine = &engine_fake, .memory_bytes = MEMORY, .n_vcpus = 1,
@@ -95,7 +96,6 @@ static struct vm *machine(int *ret_wire)
 	add_devices(vm, ret_wire);
 	cpu_state_reset(&s, true);
 	must(vm_vcpu(vm, 0)->ops->vcpu_set(vm_vcpu(vm, 0), &s, &e), &e);
-	must(vm_start_paused(vm, &e), &e);
 	return vm;
 }
 
@@ -145,7 +145,7 @@ static const struct buf *good_stream(int *ret_memory_fd)
 	memory = sys_memfd_create("memory", 0);
 	struct vm *vm = machine(&wire);
 
-	must(vm_resume(vm, &e), &e);
+	must(vm_start(vm, &e), &e);
 	for (unsigned slot = 1; slot <= 5; slot++) {
 		bring_up(vm, slot);
 	}
@@ -206,6 +206,7 @@ static bool load_changed(struct vm *vm, struct in *in)
 	mend(bytes, good->len);
 	must(sys_write_full(fd, bytes, good->len), &e);
 	must((int)lseek(fd, 0, SEEK_SET), &e);
+	must(vm_start_paused(vm, &e), &e);
 	vm_expect_load(vm);
 	int r = vm_load(vm, fd, memory_fd, &e);
 
@@ -292,10 +293,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct in in = { data, size };
 	struct err e = ERR_INIT;
 	int wire = -1;
+	bool saved = size > 0 && (data[0] & 1), begin = size > 0 && (data[0] & 2);
 	struct vm *vm = machine(&wire);
 
-	if (!(take(&in, 1) & 1) || load_changed(vm, &in)) {
-		must(vm_resume(vm, &e), &e);
+	(void)take(&in, 1); /* looked at above */
+	bool goes = !saved || load_changed(vm, &in);
+
+	if (goes) {
+		/* Threads cost most of the time, so only some inputs have them. */
+		must(saved ? vm_resume(vm, &e) : begin ? vm_start(vm, &e) : 0, &e);
 		for (unsigned i = 0; i < STEPS_MAX && in.len > 0; i++) {
 			one_step(vm, &in, wire);
 		}
