@@ -8,6 +8,7 @@ import time
 import pytest
 
 from lib.guest import Guest
+from lib.wait import PATIENCE
 
 
 class Agent:
@@ -17,7 +18,7 @@ class Agent:
         self.process = subprocess.Popen(
             [os.path.join(programs, "holm-init"), "--listen", self.socket, "--oci", self.oci,
              "--dir", str(self.dir)], stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         self.guests = []
         while True:
             try:

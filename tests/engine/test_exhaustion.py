@@ -11,6 +11,7 @@ import pytest
 
 from lib import leftovers
 from lib.daemon import BIN, Daemon
+from lib.wait import PATIENCE
 
 IMAGE = "small:1"
 DISK_MIB = 64
@@ -158,7 +159,7 @@ def test_output_on_a_full_disk(small):
                "touch /x/wrote; while [ ! -e /x/go ]; do sleep 0.1; done; echo last; exit 5")
     small.fill()
     (shared / "full").touch()
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not (shared / "wrote").exists():
         assert time.monotonic() < end, "the container was held up"
         time.sleep(0.1)
@@ -207,7 +208,7 @@ def test_no_more_processes(daemon, pids_group):
         now = int((pids_group / "pids.current").read_text())
         (pids_group / "pids.max").write_text(str(now + room))
         done = daemon.holm("run", "--rm", "--network", "none", IMAGE, "true", check=False,
-                           timeout=30)
+                           timeout=PATIENCE)
         (pids_group / "pids.max").write_text("max")
         assert daemon.proc.poll() is None
         if done.returncode:
@@ -249,7 +250,7 @@ def test_no_more_descriptors(daemon):
             assert "open files" in done.stderr or "descriptors" in done.stderr, \
                 f"{room}: {done.stderr}"
         leftovers.none_left(daemon)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while text := daemon.holm("ps", "-aq").stdout:
             assert time.monotonic() < end, f"{room}: {text} {done}"
             time.sleep(0.1)

@@ -14,6 +14,7 @@ import pytest
 from lib import images
 from lib.holm_image import DENIED, HOST, INVALID, LIMIT, NOT_FOUND, UNAVAILABLE
 from lib.registry import PASSWORD, USER, Authority, Issuer, Proxy, Registry, Server
+from lib.shim import alive
 from lib.wait import wait_for
 
 QUICK = ["--plain-http", "--retry-delay", "10ms"]
@@ -172,7 +173,7 @@ def test_a_signal_stops_it(registry, image, store, proxies):
         assert pull.wait(60) == status   # long before the server says anything
         stop.set()
         for child in children:
-            assert not os.path.exists(f"/proc/{child}")
+            wait_for("its children's end", lambda child=child: not alive(int(child)))
         assert store.ls() == {}
     store.run("gc", "--partials")
     assert not [f for f in (store.path / "partial").rglob("*") if f.is_file()]

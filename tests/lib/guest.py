@@ -6,6 +6,8 @@ import socket
 import struct
 import time
 
+from lib.wait import PATIENCE
+
 U32, U64, STR, BYTES, BOOL = range(5)
 
 MESSAGES = {
@@ -69,7 +71,7 @@ class Guest:
         self.sock.sendall(head + body)
         return self.serial
 
-    def receive(self, timeout=20):
+    def receive(self, timeout=PATIENCE):
         end = time.monotonic() + timeout
         while True:
             if len(self.buffer) >= 16:
@@ -101,7 +103,7 @@ class Guest:
                 return out
             self.events.append((got, out))
 
-    def exited(self, session, timeout=20):
+    def exited(self, session, timeout=PATIENCE):
         """How a session ended."""
         while True:
             for event in self.events:

@@ -13,6 +13,7 @@ import lib
 import pytest
 from lib.api import Api, ApiError, alive, read_session
 from lib.daemon import BIN, Daemon, make_rootfs
+from lib.wait import PATIENCE
 
 OLD_SHIM = pathlib.Path(lib.__path__[0]) / "shim_v1.py"
 BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -73,7 +74,7 @@ class Old(Daemon):
         shim = subprocess.Popen([sys.executable, OLD_SHIM, *(["--idle"] if idle else []), run,
                                  keep / "output.log", ident, *command])
         self.shims.append(shim)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while not (run / "shim.sock").exists():
             assert time.monotonic() < end and shim.poll() is None
             time.sleep(0.01)

@@ -1,4 +1,5 @@
 """The life of a container: every command of holm-oci, and what must be gone afterwards."""
+import contextlib
 import json
 import os
 import pathlib
@@ -345,16 +346,22 @@ def test_two_at_work_on_one_container(box):
 
 
 def test_a_create_that_was_killed_can_be_deleted(box):
-    box.hook("createRuntime", "sleep 3")
+    hook = box.dir / "hook.pid"
+    box.hook("createRuntime", f"echo $$ > {hook}.new; mv {hook}.new {hook}; exec sleep 1000")
     box.config["process"]["args"] = ["/bin/sleep", "1000"]
     box.write()
     with open(os.devnull, "w") as null:
         create = subprocess.Popen([box.runtime, "--root", str(box.state), "create", "--bundle",
                                    str(box.dir), box.id], stdout=null, stderr=null)
-        wait_for("the process", lambda: (box.state / box.id / "state.json").exists() and
-                 box.status() == "creating" and box.pid() > 0)
-        create.kill()
-        create.wait()
+        try:
+            wait_for("the process", lambda: (box.state / box.id / "state.json").exists() and
+                     box.status() == "creating" and box.pid() > 0)
+            wait_for("the hook", hook.exists)
+        finally:
+            create.kill()
+            create.wait()
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                os.kill(int(hook.read_text()), signal.SIGKILL)
     wait_for("its end", lambda: box.status() == "stopped")
     box.ok("delete", "--force", box.id)
     assert leftovers(box) == []

@@ -358,10 +358,16 @@ def test_exec(make):
     later = shim.connect(epoch=2)
     assert later.wait_event("exec-status")["exit_code"] == 9
     later.call("ack", exec="one")
-    time.sleep(0.1)
-    with pytest.raises(ShimError) as error:
-        later.call("ack", exec="one")
-    assert error.value.errnum == errno.ENOENT
+    client.close()
+
+    def forgotten():
+        try:
+            later.call("ack", exec="one")
+        except ShimError as error:
+            return error.errnum == errno.ENOENT
+        return False
+
+    wait_for("the session's end", forgotten)
     # What is said in a session is not in the container's log.
     assert not os.path.exists(shim.log) or "problem" not in shim.log_text()
     later.call("signal", signal=9)
@@ -447,7 +453,9 @@ def test_pause_resume_update_stats(make):
     with pytest.raises(ShimError) as error:
         conn.call("exec", exec="no", process=shim.process(["true"]))
     assert error.value.errnum == errno.EINVAL
-    time.sleep(0.2)
+    # What stood in its pipe comes before the answers to these.
+    for _ in range(20):
+        conn.status()
     client.buffer = b""
     client.sock.setblocking(False)
     try:
@@ -692,7 +700,7 @@ def test_network_helper(make, tmp_path):
     assert alive(helper)
     conn.call("signal", signal=9)
     finish(shim, conn)
-    assert not alive(helper)
+    wait_for("the helper's end", lambda: not alive(helper))
 
 
 def test_network_helper_fails(make, tmp_path):
@@ -713,9 +721,12 @@ def test_out_of_memory_is_told(make):
         config["linux"].setdefault("resources", {})["memory"] = {"limit": 16 << 20,
                                                                  "swap": 16 << 20}
 
-    shim = make(["sh", "-c", "sleep 0.2; head -c 200000000 /dev/zero | tail"], change=limit)
+    shim = make(["sh", "-c", "read go; head -c 200000000 /dev/zero | tail"], change=limit,
+                interactive=True)
     conn = shim.connect()
+    client = conn.attach()
     conn.call("start")
+    client.stdin(b"go\n")
     exited = conn.wait_state("exited")
     assert exited["oom"] and shim.record()["oom"]
     finish(shim, conn)
