@@ -51,8 +51,9 @@ static const struct cmd_opt opts[] = {
 	  "connections to port P go to the unix socket SOCKET_P" },
 	{ 0, "control", CMD_STR, IN(control), "SOCKET", "the control socket is made there",
 	  .complete = CMD_COMPLETE_FILE },
-	{ 0, "gdb", CMD_STR, IN(gdb), "SOCKET",
-	  "a debugger can connect there: gdb -ex 'target remote SOCKET'",
+	{ 0, "gdb", CMD_STR, IN(gdb), "SOCKET|tcp:HOST:PORT",
+	  "a debugger can connect there: gdb -ex 'target remote SOCKET'; HOST is one of the loopback "
+	  "interface, and may be left out (:1234); with --paused the guest waits for it",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "serial-file", CMD_STR, IN(serial_file), "FILE",
 	  "the serial port writes there (appending, until the file has 4 MiB) and reads nothing",

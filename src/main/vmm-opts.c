@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the command line of holm-vmm names, opened. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 
@@ -153,6 +155,57 @@ static int listen_at(const char *path, int *ret, struct err *e)
 	}
 	*ret = fd;
 	return 0;
+}
+
+/* "tcp:HOST:PORT", "HOST:PORT" or ":PORT"; only the loopback interface, as nobody is asked who he
+ * is. False: it is a path. */
+static bool is_tcp(const char *text, const char **ret_host, const char **ret_port)
+{
+	const char *tcp = str_after(text, "tcp:"), *at = tcp ? tcp : text;
+	const char *colon = strrchr(at, ':');
+
+	*ret_host = at;
+	*ret_port = colon ? colon + 1 : at;
+	return tcp || (colon && !strchr(text, '/'));
+}
+
+static int listen_tcp(const char *host, const char *port_text, int *ret, struct err *e)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	auto_free char *name = str_ndup(host, port_text > host ? (size_t)(port_text - 1 - host) : 0);
+	uint64_t port = 0;
+	int on = 1;
+
+	if (!name) {
+		return err_nomem(e);
+	}
+	if (port_text == host || parse_u64(port_text, UINT16_MAX, &port) < 0 ||
+	    inet_pton(AF_INET, name[0] == 0 || str_eq(name, "localhost") ? "127.0.0.1" : name,
+		      &a.sin_addr) != 1 || ntohl(a.sin_addr.s_addr) >> 24 != 127) {
+		return err_set(e, EINVAL, ERR_INVALID, "--gdb: a path, or tcp:HOST:PORT with a HOST of "
+			       "the loopback interface");
+	}
+	a.sin_port = htons((uint16_t)port);
+	auto_close int fd = sys_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int r = fd < 0 ? fd : sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+
+	/* What is accepted inherits it. */
+	r = r < 0 ? r : sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	r = r < 0 ? r : sys_bind(fd, (const struct sockaddr *)&a, sizeof(a));
+	r = r < 0 ? r : sys_listen(fd, 1);
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "--gdb: cannot listen at port %s: %s", port_text,
+			       strerror(-r));
+	}
+	*ret = take_fd(&fd);
+	return 0;
+}
+
+static int open_gdb(const char *text, int *ret, struct err *e)
+{
+	const char *host = NULL, *port = NULL;
+
+	return is_tcp(text, &host, &port) ? listen_tcp(host, port, ret, e) : listen_at(text, ret, e);
 }
 
 static int open_vsock(const char *text, struct vmm_files *f, struct err *e)
@@ -401,7 +454,7 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 ? r : open_net(o->net, f, e);
 	r = r < 0 ? r : pick_engine(o, f, e);
 	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
-	r = r < 0 || !o->gdb ? r : listen_at(o->gdb, &f->gdb_fd, e);
+	r = r < 0 || !o->gdb ? r : open_gdb(o->gdb, &f->gdb_fd, e);
 	open_console(o, f);
 	if (r < 0 || o->serial_file) {
 		return r < 0 ? r : open_file(o->serial_file, O_WRONLY | O_CREAT | O_APPEND,

@@ -25,6 +25,7 @@ struct vm_gdb {
 	bool            running;          /* the guest goes, and gdb waits */
 	unsigned        cpu;              /* that registers and memory are of */
 	struct vcpu_debug debug;          /* breakpoints of all; step is set for one run */
+	char            watch_kind[VCPU_WATCHES_MAX];   /* 2 write, 3 read, 4 both, as gdb has it */
 };
 
 /* --- The registers, in the order of gdb's 64-bit i386 description --- */
@@ -77,20 +78,26 @@ static void reg_set(struct cpu_state *s, const struct reg *r, uint64_t v)
 static void gdb_close(struct vm_gdb *g)
 {
 	struct err e = ERR_INIT;
+	bool was_there = g->fd >= 0;
 
 	g->source = loop_fd_free(g->source);
 	fd_close(&g->fd);
 	buf_reset(&g->in);
-	if (vm_state(g->vm) == VM_RUNNING) {
-		/* Nothing of the debugger stays. */
-		vm_hold(g->vm);
-		g->debug = (struct vcpu_debug){ 0 };
-		for (unsigned i = 0; i < vm_n_vcpus(g->vm); i++) {
-			struct vcpu *v = vm_vcpu(g->vm, i);
+	if (!was_there || vm_state(g->vm) == VM_ENDED) {
+		return;
+	}
+	/* Nothing of the debugger stays, but a machine that is paused stays so. */
+	vm_debug_hold(g->vm);
+	g->debug = (struct vcpu_debug){ 0 };
+	for (unsigned i = 0; i < vm_n_vcpus(g->vm); i++) {
+		struct vcpu *v = vm_vcpu(g->vm, i);
 
-			ignore_result(v->ops->vcpu_debug(v, &g->debug, &e)); /* at the end */
-		}
-		vm_let_go(g->vm, -1);
+		ignore_result(v->ops->vcpu_debug(v, &g->debug, &e)); /* at the end */
+	}
+	if (vm_state(g->vm) == VM_PAUSED) {
+		g->vm->debugger_holds = false;
+	} else {
+		ignore_result(vm_debug_go(g->vm, -1, &e)); /* it runs */
 	}
 }
 
@@ -110,9 +117,19 @@ static void send_packet(struct vm_gdb *g, const char *text)
 
 static void send_stop(struct vm_gdb *g, int signo)
 {
-	char text[32];
+	char text[64];
 
 	snprintf(text, sizeof(text), "T%02xthread:%x;", signo, g->cpu + 1);
+	send_packet(g, text);
+}
+
+static void send_watched(struct vm_gdb *g, unsigned k)
+{
+	static const char *const names[] = { [2] = "watch", [3] = "rwatch", [4] = "awatch" };
+	char text[64];
+
+	snprintf(text, sizeof(text), "T%02x%s:%llx;thread:%x;", SIG_TRAP, names[(unsigned char)g->watch_kind[k]],
+		 (unsigned long long)g->debug.watches[k].va, g->cpu + 1);
 	send_packet(g, text);
 }
 
@@ -276,14 +293,50 @@ static int tell_debug(struct vm_gdb *g, int step_cpu)
 	return r;
 }
 
+/* Z2 (write), Z3 (read), Z4 (both): kind is the length. */
+static void watchpoint(struct vm_gdb *g, const char *args, bool add)
+{
+	struct vcpu_debug *d = &g->debug;
+	char *end = NULL;
+	char kind = (char)(args[0] - '0');
+	uint64_t va = strtoull(args + 2, &end, 16);
+	uint64_t bytes = *end == ',' ? strtoull(end + 1, NULL, 16) : 0;
+	unsigned at = 0;
+
+	if (bytes == 0 || bytes > 8 || (bytes & (bytes - 1)) || va % bytes) {
+		send_packet(g, "E22");
+		return;
+	}
+	while (at < d->n_watches && !(d->watches[at].va == va && d->watches[at].bytes == bytes &&
+				      g->watch_kind[at] == kind)) {
+		at++;
+	}
+	if (add && at == VCPU_WATCHES_MAX) {
+		send_packet(g, "E28");
+		return;
+	}
+	if (add && at == d->n_watches) {
+		g->watch_kind[at] = kind;
+		d->watches[d->n_watches++] = (struct vcpu_watch){ va, (uint32_t)bytes, kind != 2 };
+	} else if (!add && at < d->n_watches) {
+		d->watches[at] = d->watches[--d->n_watches];
+		g->watch_kind[at] = g->watch_kind[d->n_watches];
+	}
+	send_result(g, tell_debug(g, -1));
+}
+
 /* Z0,addr,kind and z0: software and hardware breakpoints are one thing here. */
 static void breakpoint(struct vm_gdb *g, const char *args, bool add)
 {
 	struct vcpu_debug *d = &g->debug;
 	unsigned at = 0;
 
+	if (args[0] >= '2' && args[0] <= '4' && args[1] == ',') {
+		watchpoint(g, args, add);
+		return;
+	}
 	if ((args[0] != '0' && args[0] != '1') || args[1] != ',') {
-		send_packet(g, ""); /* watchpoints are not done */
+		send_packet(g, "");
 		return;
 	}
 	uint64_t va = strtoull(args + 2, NULL, 16);
@@ -309,21 +362,29 @@ static void go(struct vm_gdb *g, bool step)
 		send_packet(g, "W00");
 		return;
 	}
+	struct err e = ERR_INIT;
+
 	g->running = true;
 	/* A step is of one vCPU; the others wait, so that nothing else happens. */
-	vm_let_go(g->vm, step ? (int)g->cpu : -1);
+	if (vm_debug_go(g->vm, step ? (int)g->cpu : -1, &e) < 0) {
+		g->running = false;
+		send_stop(g, SIG_INT); /* it is empty, and cannot */
+	}
 }
 
 static void on_stop(void *ctx, unsigned vcpu, enum vcpu_stop stop)
 {
 	struct vm_gdb *g = ctx;
 
-	(void)stop;
 	if (g->fd >= 0 && g->running) {
 		g->running = false;
 		g->cpu = vcpu;
 		ignore_result(tell_debug(g, -1)); /* the step is over; told again before the next */
-		send_stop(g, SIG_TRAP);
+		if (stop == VCPU_STOP_WATCHED) {
+			send_watched(g, vm_vcpu(g->vm, vcpu)->watch_hit);
+		} else {
+			send_stop(g, SIG_TRAP);
+		}
 	}
 }
 
@@ -460,7 +521,7 @@ static void command(struct vm_gdb *g, const char *c)
 static void interrupted(struct vm_gdb *g)
 {
 	if (g->running) {
-		vm_hold(g->vm);
+		vm_debug_hold(g->vm);
 		g->running = false;
 		send_stop(g, SIG_INT);
 	}
@@ -538,7 +599,7 @@ static void on_accept(struct loop_fd *src, unsigned events, void *ud)
 	g->no_ack = g->running = false;
 	g->cpu = 0;
 	g->debug = (struct vcpu_debug){ 0 };
-	vm_hold(g->vm);
+	vm_debug_hold(g->vm);
 }
 
 int vm_gdb_new(struct vm *vm, int listen_fd, struct vm_gdb **ret, struct err *e)

@@ -5,9 +5,13 @@
  *
  *	gdb vmlinux -ex 'target remote SOCKET'
  *
+ * SOCKET is a unix socket, or HOST:PORT of the loopback interface.
+ *
  * One debugger at a time; while one is there the machine is stopped by it alone (requests of
  * the control socket to pause still work). Addresses are virtual, by the paging of the vCPU that
- * is looked at.
+ * is looked at. Watchpoints are the processor's: four, of 1, 2, 4 or 8 bytes. A debugger that leaves
+ * takes its breakpoints along, and the guest goes on; one that comes to a machine that is paused
+ * (--paused) starts it with "continue".
  *
  * Spec: GDB manual, appendix E, The GDB Remote Serial Protocol.
  *

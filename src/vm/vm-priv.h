@@ -64,9 +64,13 @@ struct vm {
 	bool            quit;
 
 	vm_debug_fn    *debugger;
+	bool            debugger_holds;
 	void           *debugger_ctx;
 };
 
+/* Park all vCPUs, and let them, or one of them (-1: all), go. */
+void vm_hold(struct vm *vm);
+void vm_let_go(struct vm *vm, int only);
 int  vm__start_threads(struct vm *vm, struct err *e) must_check;
 void vm__end_threads(struct vm *vm);
 void vm__post(struct vm *vm, unsigned event);

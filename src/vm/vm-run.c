@@ -85,6 +85,7 @@ static void after_run(struct vm_cpu *c, int r, enum vcpu_stop stop)
 		break;
 	case VCPU_STOP_BREAKPOINT:
 	case VCPU_STOP_STEPPED:
+	case VCPU_STOP_WATCHED:
 		stopped_for_debugger(c, stop);
 		break;
 	case VCPU_STOP_FAILED:

@@ -119,12 +119,13 @@ static void ended(struct vm *vm)
 
 static void tell_debugger(struct vm *vm)
 {
-	vm_hold(vm);
+	vm_debug_hold(vm);
 	for (unsigned i = 0; i < vm->n_cpus; i++) {
 		struct vm_cpu *c = &vm->cpus[i];
 
 		if (!c->stop_told && (c->stop == VCPU_STOP_BREAKPOINT ||
-				      c->stop == VCPU_STOP_STEPPED)) {
+				      c->stop == VCPU_STOP_STEPPED ||
+				      c->stop == VCPU_STOP_WATCHED)) {
 			c->stop_told = true;
 			if (vm->debugger) {
 				vm->debugger(vm->debugger_ctx, i, c->stop);
@@ -392,7 +393,9 @@ int vm_pause(struct vm *vm, struct err *e)
 	int r = vm__pause_devices(vm, e);
 
 	if (r < 0) {
-		vm_let_go(vm, -1);
+		if (!vm->debugger_holds) {
+			vm_let_go(vm, -1);
+		}
 		return r;
 	}
 	vm->state = VM_PAUSED;
@@ -410,7 +413,9 @@ int vm_resume(struct vm *vm, struct err *e)
 	}
 	vm->state = VM_RUNNING;
 	vm__resume_devices(vm);
-	vm_let_go(vm, -1);
+	if (!vm->debugger_holds) {
+		vm_let_go(vm, -1);
+	}
 	return 0;
 }
 
@@ -420,6 +425,31 @@ int vm_power_button(struct vm *vm, struct err *e)
 		return wrong_state(vm, e);
 	}
 	power_button(vm->power);
+	return 0;
+}
+
+void vm_debug_hold(struct vm *vm)
+{
+	vm->debugger_holds = true;
+	vm_hold(vm);
+}
+
+int vm_debug_go(struct vm *vm, int only, struct err *e)
+{
+	vm->debugger_holds = false;
+	if (vm->state == VM_PAUSED) {
+		vm->debugger_holds = true; /* the vCPUs below, not there */
+		int r = vm_resume(vm, e);
+
+		vm->debugger_holds = false;
+		if (r < 0) {
+			return r;
+		}
+	}
+	if (vm->state != VM_RUNNING) {
+		return wrong_state(vm, e);
+	}
+	vm_let_go(vm, only);
 	return 0;
 }
 

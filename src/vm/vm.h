@@ -126,8 +126,11 @@ typedef void vm_debug_fn(void *ctx, unsigned vcpu, enum vcpu_stop stop);
 
 void vm_set_debugger(struct vm *vm, vm_debug_fn *fn, void *ctx);
 
-/* Park all vCPUs (as vm_pause() does, the state stays), and let them, or one of them, go. */
-void vm_hold(struct vm *vm);
-void vm_let_go(struct vm *vm, int only);    /* -1: all */
+/*
+ * Park all vCPUs: the state stays, and they stay parked also if the machine is paused and resumed
+ * meanwhile. Let them, or one of them (-1: all), go; a machine that is paused is resumed.
+ */
+void vm_debug_hold(struct vm *vm);
+int  vm_debug_go(struct vm *vm, int only, struct err *e) must_check;
 
 #endif

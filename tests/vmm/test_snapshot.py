@@ -2,6 +2,7 @@
 """Snapshots: of guests under load, by hand, and when something goes wrong on the way."""
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -243,7 +244,8 @@ def test_connections_are_reset(tmp_path):
     finally:
         h.close()
     text = h.serial.read_text(errors="replace")
-    assert "tool: stream ended Connection reset by peer" in text, text[-2000:]
+    # As the guest's kernel says it, depending on what the program was doing.
+    assert re.search("tool: stream ended (Connection reset by peer|Broken pipe)", text), text[-2000:]
 
 
 # --- By hand, without an operating system ---

@@ -58,17 +58,27 @@ enum vcpu_stop {
 	VCPU_STOP_SHUTDOWN,    /* triple fault */
 	VCPU_STOP_BREAKPOINT,  /* of the debugger, before the instruction */
 	VCPU_STOP_STEPPED,     /* of the debugger, after one instruction */
+	VCPU_STOP_WATCHED,     /* of the debugger, after an access that it watches: v->watch_hit */
 	VCPU_STOP_FAILED,      /* the engine cannot go on; the message is in the error */
 	VCPU_STOP__COUNT,
 };
 
-enum { VCPU_BREAKPOINTS_MAX = 64 };
+enum { VCPU_BREAKPOINTS_MAX = 64, VCPU_WATCHES_MAX = 4 };
+
+/* An access to memory that stops the vCPU behind the instruction. */
+struct vcpu_watch {
+	uint64_t va;
+	uint32_t bytes;      /* 1, 2, 4 or 8; va is a multiple */
+	bool     on_read;    /* reads too, not only writes */
+};
 
 /* What the debugger wants of a vCPU. */
 struct vcpu_debug {
 	bool     step;
 	unsigned n_breakpoints;
 	uint64_t breakpoints[VCPU_BREAKPOINTS_MAX];   /* virtual addresses */
+	unsigned n_watches;
+	struct vcpu_watch watches[VCPU_WATCHES_MAX];
 };
 
 /* The VM's clocks, saved and restored as one; see vm/irq for the timers of local APICs. */
@@ -130,6 +140,7 @@ struct vcpu {
 	const struct engine_ops *ops;
 	struct engine           *eng;
 	unsigned                 id;
+	unsigned                 watch_hit;    /* VCPU_STOP_WATCHED: index of the watch */
 };
 
 extern const struct engine_ops engine_kvm, engine_soft;

@@ -57,6 +57,7 @@ struct kvm_vcpu {
 	bool            has_xsave;
 	uint64_t        msr_known;      /* bits by the index in cpu_msr_table */
 	struct vcpu_debug debug;
+	unsigned        first_watch;    /* debug register of the first one */
 	uint64_t        skip_rip;       /* breakpoint that was reported: pass it once */
 	bool            skip;
 	bool            over;           /* this step passes it */

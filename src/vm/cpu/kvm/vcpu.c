@@ -272,6 +272,19 @@ static int step_in_interpreter(struct kvm_vcpu *v, enum vcpu_stop *ret, struct e
 	return r < 0 ? kvm__fail(e, r, "read registers") : came_to(v, regs.rip, ret, e);
 }
 
+/* One of the debugger's watches, by the register that it has. */
+static bool watched(struct kvm_vcpu *v)
+{
+	for (unsigned k = 0; k < v->debug.n_watches; k++) {
+		if (v->run->debug.arch.dr6 >> v->first_watch & BIT(k)) {
+			v->vcpu.watch_hit = k;
+			v->over = v->skip = false;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* The breakpoint at the handler of page faults is ours, but where it is the debugger's, too. */
 static int exit_debug(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 {
@@ -279,6 +292,10 @@ static int exit_debug(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 	bool entered = false;
 	int r = 0;
 
+	if (watched(v)) {
+		*ret = VCPU_STOP_WATCHED;
+		return STOP;
+	}
 	if (v->fault_handler && pc == v->fault_handler) {
 		r = kvm__syscall_fault(v, &entered, e);
 	}
@@ -388,7 +405,7 @@ static int begin_debug(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 {
 	struct kvm_regs regs;
 
-	if (!v->debug.step && !v->debug.n_breakpoints) {
+	if (!v->debug.step && !v->debug.n_breakpoints && !v->debug.n_watches) {
 		return GO_ON;
 	}
 	int r = sys_ioctl(v->fd, KVM_GET_REGS, &regs);
@@ -422,7 +439,20 @@ int kvm__vcpu_run(struct vcpu *vcpu, enum vcpu_stop *ret, struct err *e)
 
 /* --- Debugging --- */
 
+/* Kind as in DR7: 0 an instruction, 1 a write, 3 a read or a write. */
+static void add_debugreg(struct kvm_guest_debug *dbg, unsigned k, uint64_t va, unsigned kind,
+			 unsigned bytes)
+{
+	uint64_t len = bytes == 8 ? 2 : bytes - 1;
+
+	dbg->control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+	dbg->arch.debugreg[k] = va;
+	dbg->arch.debugreg[7] |= 0x400 | UINT64_C(2) << k * 2 | (kind | len << 2) << (16 + 4 * k);
+}
+
 /*
+ * Watches have registers of their own, behind those of breakpoints.
+ *
  * A breakpoint that was reported is passed by one step with no breakpoints set; then they are
  * set again. With more of them than the processor has registers, every instruction is a step.
  */
@@ -433,19 +463,21 @@ int kvm__debug_apply(struct kvm_vcpu *v, struct err *e)
 	unsigned n = 0;
 
 	v->over = v->skip;
-	if (d->step || v->over || d->n_breakpoints + (v->fault_handler != 0) > HW_BREAKPOINTS) {
+	if (d->step || v->over ||
+	    d->n_breakpoints + d->n_watches + (v->fault_handler != 0) > HW_BREAKPOINTS) {
 		dbg.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
-	} else if (d->n_breakpoints || v->fault_handler) {
-		dbg.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
-		dbg.arch.debugreg[7] = 0x400;
-		for (; n < d->n_breakpoints; n++) {
-			dbg.arch.debugreg[n] = d->breakpoints[n];
-			dbg.arch.debugreg[7] |= UINT64_C(2) << n * 2;
+	} else {
+		for (unsigned i = 0; i < d->n_breakpoints; i++) {
+			add_debugreg(&dbg, n++, d->breakpoints[i], 0, 1);
 		}
 		if (v->fault_handler) {
-			dbg.arch.debugreg[n] = v->fault_handler;
-			dbg.arch.debugreg[7] |= UINT64_C(2) << n * 2;
+			add_debugreg(&dbg, n++, v->fault_handler, 0, 1);
 		}
+	}
+	v->first_watch = n;
+	for (unsigned i = 0; i < d->n_watches; i++) {
+		add_debugreg(&dbg, n++, d->watches[i].va, d->watches[i].on_read ? 3 : 1,
+			     d->watches[i].bytes);
 	}
 	int r = sys_ioctl(v->fd, KVM_SET_GUEST_DEBUG, &dbg);
 

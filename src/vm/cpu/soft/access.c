@@ -93,6 +93,20 @@ static noreturn_fn void page_fault(struct soft_cpu *c, uint64_t va, uint32_t err
 	soft_fault(c, CPU_PF, error);
 }
 
+/* The debugger's. */
+static void debug_watch(struct soft_cpu *c, uint64_t linear, size_t n, enum soft_access access)
+{
+	for (unsigned k = 0; k < c->debug.n_watches; k++) {
+		const struct vcpu_watch *w = &c->debug.watches[k];
+
+		if ((access == SOFT_WRITE || w->on_read) && linear < w->va + w->bytes &&
+		    w->va < linear + n) {
+			c->debug_hit = true;
+			c->vcpu.watch_hit = k;
+		}
+	}
+}
+
 /* Data breakpoints: those that the access hits are told after the instruction. */
 static void watch(struct soft_cpu *c, uint64_t linear, size_t n, enum soft_access access)
 {
@@ -112,6 +126,7 @@ static void watch(struct soft_cpu *c, uint64_t linear, size_t n, enum soft_acces
 			c->slow |= SOFT_SLOW_DR;
 		}
 	}
+	debug_watch(c, linear, n, access);
 }
 
 static bool aligned_only(const struct soft_cpu *c)

@@ -78,7 +78,7 @@ static unsigned slow_of(const struct soft_cpu *c)
 	if ((s->dr7 & 0xff) || c->dr6_pending) {
 		slow |= SOFT_SLOW_DR;
 	}
-	if (c->debug.step || c->debug.n_breakpoints) {
+	if (c->debug.step || c->debug.n_breakpoints || c->debug.n_watches) {
 		slow |= SOFT_SLOW_DEBUG;
 	}
 	if (s->mp_state != CPU_MP_RUNNABLE) {
@@ -95,7 +95,7 @@ void soft_mode_update(struct soft_cpu *c)
 	c->mode = mode_of(s);
 	c->stack_bytes = c->mode == INSN_MODE_64 ? 8 : s->seg[CPU_SS].ar & CPU_AR_DB ? 4 : 2;
 	c->check_access = (c->cpl == 3 && (s->cr0 & CPU_CR0_AM) && (s->rflags & CPU_FLAG_AC)) ||
-			  data_breakpoints(s);
+			  data_breakpoints(s) || c->debug.n_watches;
 	c->tlb = tlb_of(c);
 	c->slow = (c->slow & (SOFT_SLOW_EVENT | SOFT_SLOW_STOP)) | slow_of(c);
 }
@@ -454,6 +454,11 @@ static bool step(struct soft_cpu *c)
 		soft_deliver_debug(c, bits);
 		soft_mode_update(c);
 	}
+	if (c->debug_hit) {
+		c->debug_hit = false;
+		c->stop = VCPU_STOP_WATCHED;
+		return false;
+	}
 	if (c->debug.step) {
 		c->stop = VCPU_STOP_STEPPED;
 		return false;
@@ -474,6 +479,7 @@ static bool faulted(struct soft_cpu *c)
 		c->s.rflags |= CPU_FLAG_RF;
 	}
 	c->resume_was = c->shadow_was = false;
+	c->debug_hit = false;
 	c->running = NULL;
 	soft_mode_update(c);
 	if (c->fault_vector == SOFT_LEFT) {

@@ -278,6 +278,7 @@ static int vcpu_debug(struct vcpu *v, const struct vcpu_debug *d, struct err *e)
 		return err_set(e, EINVAL, ERR_LIMIT, "more than %d breakpoints", VCPU_BREAKPOINTS_MAX);
 	}
 	c->debug = *d;
+	c->debug_hit = false;
 	soft_mode_update(c);
 	return 0;
 }

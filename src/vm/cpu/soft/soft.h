@@ -177,6 +177,7 @@ struct soft_cpu {
 	struct vcpu_debug debug;
 	uint64_t         debug_skip;      /* breakpoint that was reported: pass it once */
 	bool             debug_skip_valid;
+	bool             debug_hit;       /* this instruction did what the debugger watches */
 
 	atomic_bool      in_guest;        /* false: it holds no translation in its hands */
 	atomic_uint      parked;          /* a futex word */
