@@ -100,7 +100,7 @@ static void terminal_restore(struct terminal *t)
 	}
 }
 
-static void terminal_raw(struct terminal *t, const struct vmm_opts *o)
+static void terminal_raw(struct terminal *t, const struct vmm_opts *o, bool escape_key)
 {
 	struct termios raw;
 
@@ -110,7 +110,7 @@ static void terminal_raw(struct terminal *t, const struct vmm_opts *o)
 	raw = t->before;
 	cfmakeraw(&raw);
 	t->changed = tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
-	if (t->changed) {
+	if (t->changed && escape_key) {
 		fprintf(stderr, "holm-vmm: Ctrl-A x ends the machine, Ctrl-A b presses its button\r\n");
 	}
 }
@@ -261,7 +261,7 @@ static int run(const struct cmd_call *call, struct err *e)
 	signal(SIGPIPE, SIG_IGN);
 	r = r < 0 ? r : watch_open(&w, &signals, o->die_with_parent, parent, e);
 	if (r == 0) {
-		terminal_raw(&t, o);
+		terminal_raw(&t, o, f.escape_key);
 		do {
 			/* Each boot reads them from their start. */
 			(void)lseek(f.kernel_fd, 0, SEEK_SET); /* a pipe is found out later */

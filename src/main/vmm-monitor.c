@@ -18,6 +18,7 @@
 #include "vm/dev/net.h"
 #include "vm/dev/rng.h"
 #include "vm/dev/vsock.h"
+#include "vm/escape.h"
 #include "vm/gdb.h"
 #include "vm/jail.h"
 #include "vm/snapshot.h"
@@ -29,6 +30,7 @@ struct monitor {
 	struct vm_ctl      *ctl;
 	struct vm_gdb      *gdb;
 	struct loop_signal *term;
+	struct escape       escape;   /* of the virtio console */
 };
 
 static void on_ended(void *ctx, enum vm_end end)
@@ -126,11 +128,17 @@ static int add_vsock(struct monitor *m, const struct vmm_files *f, struct err *e
 	return r;
 }
 
-static int add_console(struct vm *vm, const struct vmm_files *f, struct err *e)
+static int add_console(struct monitor *m, const struct vmm_files *f, struct err *e)
 {
 	struct console_conf conf = { .in_fd = f->console_in_fd < 0 ? -1 : sys_dup(f->console_in_fd),
 				     .out_fd = f->console_out_fd < 0 ? -1 : sys_dup(f->console_out_fd) };
-	int r = vm_add_device(vm, &vdev_console, "console0", &conf, e);
+
+	escape_init(&m->escape, m->vm, f->escape_key);
+	if (f->escape_key && conf.in_fd >= 0) {
+		conf.filter = escape_filter;
+		conf.filter_ctx = &m->escape;
+	}
+	int r = vm_add_device(m->vm, &vdev_console, "console0", &conf, e);
 
 	fd_close(&conf.in_fd);
 	fd_close(&conf.out_fd);
@@ -194,7 +202,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 	};
 	int r = vm_new(&conf, &m->vm, e);
 
-	r = r < 0 ? r : add_console(m->vm, f, e);
+	r = r < 0 ? r : add_console(m, f, e);
 	r = r < 0 ? r : add_disks(m->vm, o, f, e);
 	r = r < 0 ? r : add_net(m->vm, f, e);
 	r = r < 0 ? r : add_vsock(m, f, e);
@@ -277,6 +285,9 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	vm_gdb_free(m.gdb);
 	vm_ctl_free(m.ctl);
 	loop_signal_free(m.term);
+	if (m.vm) {
+		escape_fini(&m.escape);
+	}
 	vm_free(m.vm);
 	return r;
 }

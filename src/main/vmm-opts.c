@@ -456,6 +456,8 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
 	r = r < 0 || !o->gdb ? r : open_gdb(o->gdb, &f->gdb_fd, e);
 	open_console(o, f);
+	f->escape_key = (o->console == VMM_CONSOLE_VIRTIO ||
+			 (o->console == VMM_CONSOLE_SERIAL && !o->serial_file)) && isatty(STDIN_FILENO);
 	if (r < 0 || o->serial_file) {
 		return r < 0 ? r : open_file(o->serial_file, O_WRONLY | O_CREAT | O_APPEND,
 					     "serial port's file", &f->serial_out_fd, e);
@@ -463,7 +465,6 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	if (o->console == VMM_CONSOLE_SERIAL) {
 		f->serial_in_fd = sys_dup(STDIN_FILENO);
 		f->serial_out_fd = sys_dup(STDOUT_FILENO);
-		f->escape_key = isatty(STDIN_FILENO);
 	}
 	return 0;
 }

@@ -32,7 +32,7 @@ struct vmm_files {
 	int    kernel_fd, initrd_fd, cache_fd, random_fd;
 	int    state_fd, memory_fd;     /* of a snapshot */
 	int    serial_in_fd, serial_out_fd;
-	bool   escape_key;
+	bool   escape_key;              /* of the console on standard input */
 	int    console_in_fd, console_out_fd;
 	struct vmm_disk disks[VM_DEVICES_MAX];
 	unsigned n_disks;

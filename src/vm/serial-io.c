@@ -11,6 +11,7 @@
 #include "sys/file.h"
 #include "sys/socket.h"
 #include "vm/dev/serial.h"
+#include "vm/escape.h"
 #include "vm/vm.h"
 
 enum {
@@ -18,7 +19,6 @@ enum {
 	WRITE_MAX = 4096,       /* a pipe that is ready takes that much without blocking */
 	FLUSH_WAIT_MS = 200,
 	FILE_MAX = SERIAL_IO_FILE_MAX,
-	ESCAPE = 1,             /* Ctrl-A */
 };
 
 struct serial_io {
@@ -26,7 +26,7 @@ struct serial_io {
 	struct serial  *port;
 	int             in_fd, out_fd, wake_fd;
 	bool            owned;               /* both descriptors are ours */
-	bool            escape_key, escaped;
+	struct escape   escape;
 	struct loop_fd *in, *out, *wake;
 	bool            out_always_ready;    /* a file */
 	size_t          file_left;           /* that it may still grow */
@@ -164,38 +164,6 @@ void serial_io_flush(struct serial_io *s)
 
 /* --- Input --- */
 
-static void command(struct serial_io *s, uint8_t c)
-{
-	struct err e = ERR_INIT;
-
-	if (c == 'x') {
-		vm_stop(s->vm, VM_END_STOPPED);
-	} else if (c == 'b') {
-		ignore_result(vm_power_button(s->vm, &e)); /* not while it is paused */
-	}
-}
-
-/* Take the commands out of what was typed. */
-static size_t filter(struct serial_io *s, uint8_t *data, size_t n)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		if (s->escape_key && s->escaped) {
-			s->escaped = false;
-			if (data[i] != ESCAPE) {
-				command(s, data[i]);
-				continue;
-			}
-		} else if (s->escape_key && data[i] == ESCAPE) {
-			s->escaped = true;
-			continue;
-		}
-		data[kept++] = data[i];
-	}
-	return kept;
-}
-
 /* Give the port what it takes, and read on only when all was taken. */
 static void pass_input(struct serial_io *s)
 {
@@ -241,7 +209,7 @@ static void on_in(struct loop_fd *src, unsigned events, void *ud)
 		}
 		return;
 	}
-	s->n_input = filter(s, s->input, (size_t)n);
+	s->n_input = escape_filter(&s->escape, s->input, (size_t)n);
 	pass_input(s);
 }
 
@@ -268,8 +236,8 @@ int serial_io_new(struct vm *vm, int in_fd, int out_fd, bool escape_key, struct 
 	if (!s) {
 		return err_nomem(e);
 	}
-	*s = (struct serial_io){ .vm = vm, .in_fd = in_fd, .out_fd = out_fd, .wake_fd = -1,
-				 .escape_key = escape_key };
+	*s = (struct serial_io){ .vm = vm, .in_fd = in_fd, .out_fd = out_fd, .wake_fd = -1 };
+	escape_init(&s->escape, vm, escape_key);
 	pthread_mutex_init(&s->lock, NULL);
 	*ret = s;
 	return 0;
@@ -318,7 +286,7 @@ int serial_io_attach(struct serial_io *s, int own_fd, struct err *e)
 	}
 	detach(s);
 	s->owned = true;
-	s->escape_key = false;
+	s->escape.on = false;
 	s->in_fd = take_fd(&in_fd);
 	pthread_mutex_lock(&s->lock);
 	s->out_fd = take_fd(&out_fd);
@@ -347,6 +315,7 @@ int serial_io_start(struct serial_io *s, struct serial *port, struct err *e)
 struct serial_io *serial_io_free(struct serial_io *s)
 {
 	if (s) {
+		escape_fini(&s->escape);
 		detach(s);
 		loop_fd_free(s->wake);
 		fd_close(&s->wake_fd);

@@ -7,8 +7,7 @@
  * A regular file is written until it has SERIAL_IO_FILE_MAX bytes, counting what it had before;
  * what comes then is dropped.
  *
- * With the escape key, Ctrl-A in the input begins a command: x ends the VM, b presses the power
- * button, Ctrl-A itself is sent on.
+ * With the escape key, some of the input is commands: escape.h.
  */
 #ifndef VM_SERIAL_IO_H
 #define VM_SERIAL_IO_H

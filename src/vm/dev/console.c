@@ -23,6 +23,10 @@ struct console {
 	struct vq_chain  tx;
 	struct vq_chain  rx;
 	struct virtio_console_config config;
+	size_t         (*filter)(void *ctx, uint8_t *data, size_t n);
+	void            *filter_ctx;
+	size_t           n_typed;        /* with a filter: input that the driver had no room for */
+	uint8_t          typed[1024];
 };
 
 static struct console *console_of(struct vdev *d)
@@ -38,6 +42,7 @@ static bool would_block(ssize_t r)
 /* What each source waits for now. */
 static void watch(struct console *s, bool in, bool out)
 {
+	in = s->filter ? s->n_typed < sizeof(s->typed) : in;
 	if (s->in) {
 		ignore_result(loop_fd_set(s->in, in && !s->in_end ? LOOP_IN : 0)); /* epoll_ctl */
 	}
@@ -111,9 +116,42 @@ static void on_out(struct loop_fd *src unused_arg, unsigned events, void *ud)
 
 /* --- Input --- */
 
+/* Read what is typed, also when the guest does not: some of it may not be for the guest. */
+static void read_typed(struct console *s)
+{
+	uint8_t *to = s->typed + s->n_typed;
+	ssize_t r = sys_read(s->in_fd, to, sizeof(s->typed) - s->n_typed);
+
+	if (r > 0) {
+		s->n_typed += s->filter(s->filter_ctx, to, (size_t)r);
+	} else if (!would_block(r)) {
+		s->in_end = true;
+	}
+}
+
+static void pass_typed(struct console *s)
+{
+	while (s->n_typed > 0 && vdev_pop(&s->base, CONSOLE_RX, &s->rx)) {
+		size_t n = iov_write(vq_in(&s->rx), s->rx.n_in, 0, s->typed, s->n_typed);
+
+		if (n == 0) {
+			vq_unpop(&s->base.queues[CONSOLE_RX], 1);
+			vdev_fault(&s->base, "nowhere to put input");
+			return;
+		}
+		vdev_push(&s->base, CONSOLE_RX, &s->rx, n);
+		s->n_typed -= n;
+		memmove(s->typed, s->typed + n, s->n_typed);
+	}
+}
+
 /* Read into the driver's buffers, straight from the descriptor. */
 static void fill_rx(struct console *s)
 {
+	if (s->filter) {
+		pass_typed(s);
+		return;
+	}
 	while (!s->in_end && s->in_fd >= 0 && vdev_pop(&s->base, CONSOLE_RX, &s->rx)) {
 		struct iovec part[VQ_CHAIN_MAX];
 		unsigned n = iov_slice(vq_in(&s->rx), s->rx.n_in, 0, READ_MAX, part, VQ_CHAIN_MAX);
@@ -140,6 +178,9 @@ static void on_in(struct loop_fd *src unused_arg, unsigned events unused_arg, vo
 
 	vdev_lock(&s->base);
 	s->base.budget = CONSOLE_QUEUE_MAX;
+	if (s->filter) {
+		read_typed(s);
+	}
 	fill_rx(s);
 	watch(s, wants_input(s), s->tx_held);
 	vdev_flush(&s->base);
@@ -237,6 +278,8 @@ static int console_realize(struct vdev *d, void *conf, struct err *e)
 	s->config.cols = c->cols;
 	s->config.rows = c->rows;
 	s->config.max_nr_ports = 1;
+	s->filter = c->filter;
+	s->filter_ctx = c->filter_ctx;
 	d->offered |= BIT(VIRTIO_CONSOLE_F_SIZE) | BIT(VIRTIO_CONSOLE_F_EMERG_WRITE);
 	d->config = &s->config;
 	d->config_bytes = sizeof(s->config);
@@ -246,6 +289,7 @@ static int console_realize(struct vdev *d, void *conf, struct err *e)
 	if (r >= 0) {
 		r = source(s, s->out_fd, on_out, &s->out);
 	}
+	watch(s, false, false);
 	return r < 0 ? err_set(e, -r, ERR_HOST, "%s: its descriptors cannot be watched", d->name) :
 		       0;
 }
@@ -273,13 +317,17 @@ static const struct state_field console_fields[] = {
 	STATE_U64(1, struct console, tx_skip, .max = UINT64_C(1) << 40),
 	STATE_HOST_ONLY(struct console, tx, "nothing is out"),
 	STATE_HOST_ONLY(struct console, rx, "nothing is out"),
+	STATE_HOST_ONLY(struct console, filter, "of the configuration"),
+	STATE_HOST_ONLY(struct console, filter_ctx, "of the configuration"),
+	STATE_HOST_ONLY(struct console, n_typed, "of the terminal"),
+	STATE_HOST_ONLY(struct console, typed, "of the terminal"),
 	STATE_HOST_ONLY(struct console, config, "the terminal's; a change is told after a load"),
 };
 
 static const struct state_desc console_state =
 	STATE_DESC("virtio-console", struct console, console_fields, .version = 1, .oldest = 1);
 
-static const int console_calls[] = { SYS_readv, SYS_writev };
+static const int console_calls[] = { SYS_read, SYS_readv, SYS_writev };
 
 static const struct vdev_sandbox console_sandbox = {
 	.syscalls = console_calls, .n_syscalls = ARRAY_LEN(console_calls),

@@ -18,6 +18,9 @@ enum { CONSOLE_RX = 0, CONSOLE_TX = 1 };
 struct console_conf {
 	int      in_fd, out_fd;    /* taken; not the same one; -1: no input, or nowhere */
 	uint16_t cols, rows;       /* 0: not known */
+	/* Sees the input first, and returns how much of it the guest gets; NULL: all. With the lock. */
+	size_t (*filter)(void *ctx, uint8_t *data, size_t n);
+	void    *filter_ctx;
 };
 
 extern const struct vdev_desc vdev_console;
