@@ -258,6 +258,71 @@ stub_common:
 	stop
 	done many
 
+	/* An instruction of each feature; what runs logs where CPUID shows it: the register's number
+	 * in test-soft.c, and the bit. */
+	.macro feature reg bit insn:vararg
+	lea 9f(%rip), %r15
+	\insn
+	mov $(0x2000 | (\reg << 5) | \bit), %eax
+	out %eax, $0xe9
+9:
+	.endm
+	prog features
+	feature 0 0 haddps %xmm0, %xmm0
+	feature 0 1 pclmulqdq $0, %xmm0, %xmm0
+	feature 0 9 pshufb %xmm0, %xmm0
+	feature 0 12 vfmadd132ps %xmm0, %xmm0, %xmm0
+	feature 0 13 cmpxchg16b (%rsp)
+	feature 0 19 pmulld %xmm0, %xmm0
+	feature 0 20 pcmpgtq %xmm0, %xmm0
+	feature 0 22 movbe (%rsp), %eax
+	feature 0 23 popcnt %eax, %eax
+	feature 0 25 aesenc %xmm0, %xmm0
+	xor %ecx, %ecx
+	feature 0 26 xgetbv
+	feature 0 28 vaddps %ymm0, %ymm0, %ymm0
+	feature 0 29 vcvtph2ps %xmm0, %xmm0
+	feature 0 30 rdrand %eax
+	feature 1 0 fnop
+	feature 1 4 rdtsc
+	mov $0x1b, %ecx
+	feature 1 5 rdmsr
+	feature 1 8 cmpxchg8b (%rsp)
+	feature 1 15 cmove %eax, %eax
+	feature 1 19 clflush (%rsp)
+	feature 1 23 emms
+	feature 1 24 fxsave (%rsp)
+	feature 1 25 addps %xmm0, %xmm0
+	feature 1 26 addpd %xmm0, %xmm0
+	feature 2 0 rdfsbase %rax
+	mov $0x3b, %ecx
+	feature 2 1 rdmsr
+	feature 2 3 andn %eax, %eax, %eax
+	feature 2 5 vpaddd %ymm0, %ymm0, %ymm0
+	feature 2 8 pdep %eax, %eax, %eax
+	xor %eax, %eax
+	feature 2 10 invpcid -4096(%rsp), %rax
+	feature 2 18 rdseed %eax
+	feature 2 19 adcx %eax, %eax
+	feature 2 20 clac
+	feature 2 23 clflushopt (%rsp)
+	feature 2 24 clwb (%rsp)
+	feature 2 29 sha1msg1 %xmm0, %xmm0
+	feature 3 22 rdpid %rax
+	feature 4 14 .byte 0x0f, 0x01, 0xe8   /* SERIALIZE */
+	mov $0x48, %ecx
+	feature 4 26 rdmsr
+	mov $0x10a, %ecx
+	feature 4 29 rdmsr
+	feature 5 0 xsaveopt (%rsp)
+	feature 5 1 xsavec (%rsp)
+	feature 6 0 lahf
+	feature 6 5 lzcnt %eax, %eax
+	feature 6 8 prefetchw (%rsp)
+	feature 7 27 rdtscp
+	stop
+	done features
+
 	/* An interrupt waits for the instruction after STI; a second STI changes nothing. */
 	prog sti
 	mov $0x80b, %ecx

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "base/test.h"
+#include "vm/cpu/model.h"
 #include "vm/cpu/soft/priv.h"
 
 enum {
@@ -23,7 +24,7 @@ enum {
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
 	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(litmus) X(litmus_ap) X(cross) \
-	X(cross_ap) X(many) X(stubs32) X(legacy)
+	X(cross_ap) X(many) X(features) X(stubs32) X(legacy)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
 extern const uint32_t guest_legacy_gate, guest_legacy_task;
@@ -323,6 +324,69 @@ static void test_many(void **state)
 	put(vm, BASE, guest_many, (size_t)(guest_many_end - guest_many));
 	vm_run(vm);
 	expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
+}
+
+static bool logged(const struct vm *vm, uint32_t v)
+{
+	for (unsigned i = 0; i < vm->log.n; i++) {
+		if (vm->log.v[i] == v) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Whatever CPUID shows is there: an instruction of it runs, or it is named here as none. */
+static void test_features(void **state)
+{
+	static const struct {
+		uint32_t leaf, subleaf, reg, no_instruction;
+	} regs[] = {
+		/* PCID, x2APIC, TSC deadline, OSXSAVE, hypervisor */
+		{ 1, 0, 2, 1u << 17 | 1u << 21 | 1u << 24 | 1u << 27 | 1u << 31 },
+		/* DE, PSE, PAE, MCE, APIC, SEP, MTRR, PGE, MCA, PAT, PSE-36, self snoop, HTT */
+		{ 1, 0, 3, 1u << 2 | 1u << 3 | 1u << 6 | 1u << 7 | 1u << 9 | 1u << 11 | 1u << 12 |
+			   1u << 13 | 1u << 14 | 1u << 16 | 1u << 17 | 1u << 27 | 1u << 28 },
+		/* FDP, SMEP, fast REP MOVSB, FCS */
+		{ 7, 0, 1, 1u << 6 | 1u << 7 | 1u << 9 | 1u << 13 },
+		{ 7, 0, 2, 1u << 2 },                             /* UMIP */
+		{ 7, 0, 3, 1u << 31 },                            /* SSBD */
+		{ 0xd, 1, 0, 0 },
+		{ 0x80000001, 0, 2, 0 },
+		{ 0x80000001, 0, 3, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 29 },   /* SYSCALL, NX, 1 GiB, LM */
+	};
+	struct cpu_model_conf conf = { .n_vcpus = 1, .tsc_hz = 1000000000 };
+	struct cpu_cpuid model[CPU_MODEL_ENTRIES_MAX];
+	size_t n = cpu_model(&conf, model);
+	struct err e = ERR_INIT;
+	struct cpu_state *s = mem_new(struct cpu_state);
+	struct vm *vm = vm_new(1, false);
+
+	(void)state;
+	assert_non_null(s);
+	long_mode(vm);
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	s->cr4 |= CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE | CPU_CR4_FSGSBASE;
+	s->xcr0 = cpu_model_find(model, n, 0xd, 0)->eax;
+	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
+	free(s);
+	put(vm, BASE, guest_features, (size_t)(guest_features_end - guest_features));
+	vm_run(vm);
+	for (unsigned r = 0; r < ARRAY_LEN(regs); r++) {
+		const struct cpu_cpuid *leaf = cpu_model_find(model, n, regs[r].leaf, regs[r].subleaf);
+
+		assert_non_null(leaf);
+		uint32_t words[] = { leaf->eax, leaf->ebx, leaf->ecx, leaf->edx };
+
+		for (unsigned bit = 0; bit < 32; bit++) {
+			if ((words[regs[r].reg] & ~regs[r].no_instruction & BIT(bit)) &&
+			    !logged(vm, 0x2000 | r << 5 | bit)) {
+				fail_msg("leaf 0x%x, register %u, bit %u: nothing of it runs",
+					 regs[r].leaf, regs[r].reg, bit);
+			}
+		}
+	}
 	vm_free(vm);
 }
 
@@ -666,6 +730,7 @@ int main(void)
 		cmocka_unit_test(test_hello), cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_invlpg),
 		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_many),
+		cmocka_unit_test(test_features),
 		cmocka_unit_test(test_sti),
 		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),
