@@ -37,6 +37,11 @@ def test_instructions_long(seed):
 
 
 @pytest.mark.long
+def test_litmus_long():
+    run("test-soft-litmus", 300)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_engine_long(seed):
     run("test-soft-oracle-engine", 10**6, seed * 0x1234567)

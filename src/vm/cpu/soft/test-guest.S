@@ -6,74 +6,32 @@
  * (long mode).
  */
 	.section .rodata
-	.equ BASE, 0x8000
+#include "vm/cpu/soft/test-guest-macros.h"
 
-	.macro prog name
-	.balign 16
-	.globl guest_\name
-guest_\name:
-	.endm
-	.macro done name
-	.globl guest_\name\()_end
-guest_\name\()_end:
-	.endm
-	.macro log value
-	mov $\value, %eax
-	out %eax, $0xe9
-	.endm
-	.macro stop
-	out %al, $0xf4
-	.endm
-
-/* --- Long mode: exception stubs, at their own place --- */
 	.code64
-	prog stubs
-	vector = 0
-	.rept 256
-	.balign 16
-	.if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
-	nop
-	nop
-	.else
-	push $0
-	.endif
-	push $vector
-	jmp stub_common
-	vector = vector + 1
-	.endr
-stub_common:
-	push %rax
-	mov 8(%rsp), %rax
-	add $0x1000, %eax
-	out %eax, $0xe9
-	cmpl $32, 8(%rsp)
-	jae 2f
-	mov 16(%rsp), %rax
-	out %eax, $0xe9
-	cmpl $14, 8(%rsp)
-	jne 1f
-	mov %cr2, %rax
-	out %eax, $0xe9
-1:	cmpl $1, 8(%rsp)
-	jne 3f
-	andl $~0x100, 40(%rsp)             /* no more single steps */
-3:	mov %r15, 24(%rsp)
-	pop %rax
-	add $16, %rsp
-	iretq
-2:	/* An interrupt: end of interrupt by MSR, back to where it was. */
-	push %rcx
-	push %rdx
-	mov $0x80b, %ecx
-	xor %eax, %eax
+	/* The local APIC as x2APIC, and on. */
+	.macro x2apic
+	mov $0x1b, %ecx
+	rdmsr
+	or $0xc00, %eax
+	wrmsr
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax                   /* spurious vector, enabled */
 	xor %edx, %edx
 	wrmsr
-	pop %rdx
-	pop %rcx
-	pop %rax
-	add $16, %rsp
-	iretq
-	done stubs
+	.endm
+	/* INIT and a SIPI to 0x9000 for processor 1, which says at 0x700 that it runs. */
+	.macro start_other
+	mov $0x830, %ecx
+	mov $1, %edx
+	mov $0x4500, %eax
+	wrmsr
+	mov $0x4609, %eax
+	wrmsr
+77:	pause
+	cmpl $0x1234, 0x700
+	jne 77b
+	.endm
 
 /* --- Long mode --- */
 	prog hello
@@ -532,14 +490,7 @@ stub_common:
 
 	/* An interrupt from outside through an absent gate: EXT. INT n through it: not. */
 	prog ext
-	mov $0x1b, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	mov $0x80f, %ecx
-	mov $0x1ff, %eax
-	xor %edx, %edx
-	wrmsr
+	x2apic
 	lea 1f(%rip), %r15
 	mov $0x83f, %ecx
 	mov $0x81, %eax
@@ -664,84 +615,13 @@ stub_common:
 	stop
 	done segments
 
-	/* Message passing: what the other wrote first is seen first. And a counter by XADD. */
-	prog litmus
-	movl $0, 0x700
-	mov $0x1b, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	mov $0x80f, %ecx
-	mov $0x1ff, %eax
-	xor %edx, %edx
-	wrmsr
-	mov $0x830, %ecx
-	mov $1, %edx
-	mov $0x4500, %eax
-	wrmsr
-	mov $0x4609, %eax
-	wrmsr
-1:	pause
-	cmpl $0x1234, 0x700
-	jne 1b
-	xor %ebx, %ebx                     /* out of order */
-	mov $300000, %ecx
-2:	mov 0x740, %eax                    /* the second is read first */
-	mov 0x780, %edx
-	cmp %eax, %edx
-	jae 3f
-	inc %ebx
-3:	dec %ecx
-	jnz 2b
-	mov %ebx, %eax
-	out %eax, $0xe9
-	movl $1, 0x7c0
-4:	pause
-	cmpl $1, 0x708
-	jne 4b
-	stop
-	done litmus
-
-	.code16
-	prog litmus_ap
-	cli
-	xor %ax, %ax
-	mov %ax, %ds
-	movl $0x1234, 0x700
-	xor %ecx, %ecx
-1:	inc %ecx
-	mov %ecx, 0x780                    /* first */
-	mov %ecx, 0x740                    /* then */
-	cmpl $1, 0x7c0
-	jne 1b
-	movl $1, 0x708
-2:	hlt
-	jmp 2b
-	done litmus_ap
-	.code64
-
 	/* Cross-modifying code: the other calls what this one writes, after a flag tells so. */
 	prog cross
 	movl $0, 0x700
 	movl $0, 0x720
 	movl $0, 0x724
-	mov $0x1b, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	mov $0x80f, %ecx
-	mov $0x1ff, %eax
-	xor %edx, %edx
-	wrmsr
-	mov $0x830, %ecx
-	mov $1, %edx
-	mov $0x4500, %eax
-	wrmsr
-	mov $0x4609, %eax
-	wrmsr
-1:	pause
-	cmpl $0x1234, 0x700
-	jne 1b
+	x2apic
+	start_other
 	xor %ebx, %ebx                     /* stale runs */
 	mov $1, %ecx
 2:	mov %cx, 0x9801                    /* the immediate of the other's MOV AX */
@@ -784,24 +664,9 @@ stub_common:
 
 /* --- SMP: the boot processor starts another in real mode --- */
 	prog smp
-	mov $0x1b, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	mov $0x80f, %ecx
-	mov $0x1ff, %eax
-	xor %edx, %edx
-	wrmsr
+	x2apic
 	movl $0, 0x700
-	mov $0x830, %ecx
-	mov $1, %edx
-	mov $0x4500, %eax                  /* INIT */
-	wrmsr
-	mov $0x4609, %eax                  /* SIPI to 0x9000 */
-	wrmsr
-1:	pause
-	cmpl $0x1234, 0x700
-	jne 1b
+	start_other
 	log 0x51
 	/* Both count with LOCK; the other ends first or second, the sum is the same. */
 	mov $200000, %ecx
@@ -882,14 +747,7 @@ real_gp:
 	.code64
 	/* Counts in counted time, with a timer that interrupts it: for the replay. */
 	prog replay
-	mov $0x1b, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	mov $0x80f, %ecx
-	mov $0x1ff, %eax
-	xor %edx, %edx
-	wrmsr
+	x2apic
 	mov $0x832, %ecx
 	mov $0x20050, %eax                 /* periodic, vector 0x50 */
 	wrmsr

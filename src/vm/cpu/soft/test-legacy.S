@@ -5,22 +5,8 @@
  * 0x1234, at the one in ESI in ring 0, after it has logged whether it came from VM86 mode.
  */
 	.section .rodata
-	.equ BASE, 0x8000
+#include "vm/cpu/soft/test-guest-macros.h"
 	.code32
-
-	.macro prog name
-	.balign 16
-	.globl guest_\name
-guest_\name:
-	.endm
-	.macro done name
-	.globl guest_\name\()_end
-guest_\name\()_end:
-	.endm
-	.macro log value
-	mov $\value, %eax
-	out %eax, $0xe9
-	.endm
 
 	prog stubs32
 	vector = 0

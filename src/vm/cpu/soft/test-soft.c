@@ -4,256 +4,31 @@
  * leaves a log of 32-bit values, which is compared with what a processor gives.
  */
 #include <errno.h>
-#include <pthread.h>
-#include <stdio.h>
 
 #include "base/mem.h"
 #include "base/test.h"
 #include "vm/cpu/model.h"
 #include "vm/cpu/soft/priv.h"
-
-enum {
-	MEM_BYTES = 8 << 20,
-	BASE = 0x8000, STUBS = 0x20000, AP = 0x9000,
-	PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x5000, GDT = 0x6000, IDT = 0x10000,
-	TSS = 0x6800, STACK = 0x80000, STACK0 = 0x90000,
-	LOG_MAX = 4096, DATA = 0x600000,
-};
+#include "vm/cpu/soft/test-vm.h"
 
 #define GUESTS(X) \
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
-	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(litmus) X(litmus_ap) X(cross) \
+	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(cross) \
 	X(cross_ap) X(many) X(features) X(stubs32) X(legacy)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
 extern const uint32_t guest_legacy_gate, guest_legacy_task;
-
-struct machine_log {
-	uint32_t v[LOG_MAX];
-	atomic_uint n;
-	atomic_bool stopped;
-};
-
-struct vm {
-	struct gmem mem;
-	struct engine *eng;
-	struct vcpu *cpu[4];
-	unsigned n_cpus;
-	struct machine_log log;
-	enum vcpu_stop stop;
-};
-
-static void mmio_read(void *ctx, gpa_t at, void *ret, unsigned bytes)
-{
-	(void)ctx;
-	(void)at;
-	memset(ret, 0xff, bytes);
-}
-
-static void mmio_write(void *ctx, gpa_t at, const void *data, unsigned bytes)
-{
-	(void)ctx;
-	(void)at;
-	(void)data;
-	(void)bytes;
-}
-
-static void pio_read(void *ctx, uint16_t port, void *ret, unsigned bytes)
-{
-	(void)ctx;
-	(void)port;
-	memset(ret, 0xff, bytes);
-}
-
-static void pio_write(void *ctx, uint16_t port, const void *data, unsigned bytes)
-{
-	struct vm *vm = ctx;
-
-	if (port == 0xe9 && vm->log.n < LOG_MAX) {
-		uint32_t v = 0;
-
-		memcpy(&v, data, bytes);
-		vm->log.v[vm->log.n++] = v;
-	} else if (port == 0xf4) {
-		vm->log.stopped = true;
-		for (unsigned i = 0; i < vm->n_cpus; i++) {
-			engine_soft.vcpu_kick(vm->cpu[i]);
-		}
-	}
-}
-
-static void put(struct vm *vm, uint64_t at, const void *data, size_t n)
-{
-	assert_int_equal(gmem_write(&vm->mem, GPA(at), data, n), 0);
-}
-
-static void put64(struct vm *vm, uint64_t at, uint64_t v)
-{
-	put(vm, at, &v, sizeof(v));
-}
-
-static uint64_t get64(struct vm *vm, uint64_t at)
-{
-	uint64_t v = 0;
-
-	assert_int_equal(gmem_read(&vm->mem, GPA(at), &v, sizeof(v)), 0);
-	return v;
-}
-
-static struct vm *vm_new(unsigned n_cpus, bool deterministic)
-{
-	static const struct engine_bus ops = { .mmio_read = mmio_read, .mmio_write = mmio_write,
-					       .pio_read = pio_read, .pio_write = pio_write };
-	struct err e = ERR_INIT;
-	struct vm *vm = mem_new(struct vm);
-	struct engine_bus bus = ops;
-
-	assert_non_null(vm);
-	bus.ctx = vm;
-	gmem_init(&vm->mem);
-	assert_int_equal(gmem_add(&vm->mem, GPA(0), MEM_BYTES, -1, 0, false, &e), 0);
-	struct engine_conf conf = { .mem = &vm->mem, .bus = &bus, .n_vcpus = n_cpus,
-				    .deterministic = deterministic };
-
-	assert_int_equal(engine_soft.new_(&conf, &vm->eng, &e), 0);
-	vm->n_cpus = n_cpus;
-	for (unsigned i = 0; i < n_cpus; i++) {
-		assert_int_equal(engine_soft.vcpu_new(vm->eng, i, &vm->cpu[i], &e), 0);
-	}
-	return vm;
-}
-
-static void vm_free(struct vm *vm)
-{
-	engine_soft.free_(vm->eng);
-	gmem_fini(&vm->mem);
-	free(vm);
-}
-
-/* 4 MiB by large pages; from 0x400000 on 4 KiB pages, of which those at DATA are special. The
- * same again at 0x40000000. */
-static void page_tables(struct vm *vm)
-{
-	put64(vm, PML4, PDPT | 7);
-	put64(vm, PDPT, PD | 7);
-	put64(vm, PDPT + 8, PD | 7);
-	put64(vm, PD, 0x87);
-	put64(vm, PD + 8, 0x200087);
-	put64(vm, PD + 16, 0x4000 | 7);
-	put64(vm, PD + 24, PT | 7);
-	for (unsigned i = 0; i < 512; i++) {
-		put64(vm, 0x4000 + 8 * i, (0x400000 + 4096 * (uint64_t)i) | 7);
-		put64(vm, PT + 8 * i, (DATA + 4096 * (uint64_t)i) | 7);
-	}
-	put64(vm, PT, 0);                                       /* absent */
-	put64(vm, PT + 8, 0x601005);                            /* read only */
-	put64(vm, PT + 16, UINT64_C(0x8000000000602007));       /* no execution */
-	put64(vm, PT + 24, UINT64_C(0x0008000000603007));       /* reserved bit */
-	put64(vm, PT + 32, 0x604003);                           /* supervisor */
-	put64(vm, PT + 40, 0x605003);
-	for (unsigned i = 7; i < 16; i++) {
-		put64(vm, PT + 8 * i, (DATA + 4096 * (uint64_t)i) | 3);
-	}
-}
-
-static void tables(struct vm *vm)
-{
-	/* Null, kernel code and data, user data and code, a TSS, 32-bit code, absent data. */
-	static const uint64_t gdt[] = {
-		0, UINT64_C(0x00af9b000000ffff), UINT64_C(0x00cf93000000ffff),
-		UINT64_C(0x00cff3000000ffff), UINT64_C(0x00affb000000ffff),
-		0, 0, UINT64_C(0x00cf9b000000ffff), UINT64_C(0x00cf13000000ffff),
-	};
-	uint64_t tss = 0;
-
-	put(vm, GDT, gdt, sizeof(gdt));
-	tss = 0x67 | (uint64_t)TSS << 16 | UINT64_C(0x89) << 40;
-	put64(vm, GDT + 40, tss);
-	put64(vm, TSS + 4, STACK0);
-	for (unsigned i = 0; i < 256; i++) {
-		uint64_t at = STUBS + 16 * (uint64_t)i;
-		uint64_t dpl = i == 3 || i == 0x80 ? 3 : 0, present = i != 0x81;
-
-		put64(vm, IDT + 16 * i, (at & 0xffff) | 8 << 16 |
-					(UINT64_C(0x0e) | dpl << 5 | present << 7) << 40 |
-					(at >> 16) << 48);
-		put64(vm, IDT + 16 * i + 8, 0);
-	}
-}
-
-static void long_mode(struct vm *vm)
-{
-	struct err e = ERR_INIT;
-	struct cpu_state *s = mem_new(struct cpu_state);
-
-	assert_non_null(s);
-	page_tables(vm);
-	tables(vm);
-	put(vm, STUBS, guest_stubs, (size_t)(guest_stubs_end - guest_stubs));
-	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
-	s->cr0 = CPU_CR0_PG | CPU_CR0_PE | CPU_CR0_WP | CPU_CR0_ET | CPU_CR0_NE;
-	s->cr3 = PML4;
-	s->cr4 = CPU_CR4_PAE | CPU_CR4_PGE;
-	s->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
-	s->gdt = (struct cpu_table){ GDT, 71 };
-	s->idt = (struct cpu_table){ IDT, 4095 };
-	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x28 };
-	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
-		s->seg[i] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc093, .selector = 0x10 };
-	}
-	s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xa09b, .selector = 8 };
-	s->rip = BASE;
-	s->rflags = CPU_FLAG_1;
-	s->gpr[CPU_RSP] = STACK;
-	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
-	free(s);
-}
-
-static void *run_cpu(void *arg)
-{
-	struct err e = ERR_INIT;
-	enum vcpu_stop stop = VCPU_STOP_FAILED;
-
-	assert_int_equal(engine_soft.vcpu_run(arg, &stop, &e), 0);
-	return NULL;
-}
-
-static void vm_run(struct vm *vm)
-{
-	struct err e = ERR_INIT;
-	pthread_t threads[4];
-
-	for (unsigned i = 1; i < vm->n_cpus; i++) {
-		assert_int_equal(pthread_create(&threads[i], NULL, run_cpu, vm->cpu[i]), 0);
-	}
-	assert_int_equal(engine_soft.vcpu_run(vm->cpu[0], &vm->stop, &e), 0);
-	for (unsigned i = 1; i < vm->n_cpus; i++) {
-		engine_soft.vcpu_kick(vm->cpu[i]);
-		assert_int_equal(pthread_join(threads[i], NULL), 0);
-	}
-}
-
-static void expect(const struct vm *vm, const uint32_t *want, size_t n)
-{
-	for (size_t i = 0; i < n && i < vm->log.n; i++) {
-		if (vm->log.v[i] != want[i]) {
-			print_error("entry %zu is 0x%x, not 0x%x\n", i, vm->log.v[i], want[i]);
-		}
-		assert_int_equal(vm->log.v[i], want[i]);
-	}
-	assert_int_equal(vm->log.n, n);
-}
 
 /* Run one in long mode; its log must be that. */
 #define EXPECT(name, ...) \
 	do { \
 		static const uint32_t want_[] = { __VA_ARGS__ }; \
 		struct vm *vm_ = vm_new(1, false); \
-		long_mode(vm_); \
-		put(vm_, BASE, guest_##name, (size_t)(guest_##name##_end - guest_##name)); \
+		vm_long_mode(vm_); \
+		vm_put(vm_, BASE, guest_##name, (size_t)(guest_##name##_end - guest_##name)); \
 		vm_run(vm_); \
-		expect(vm_, want_, ARRAY_LEN(want_)); \
+		vm_expect(vm_, want_, ARRAY_LEN(want_)); \
 		assert_int_equal(vm_->stop, VCPU_STOP_KICKED); \
 		vm_free(vm_); \
 	} while (0)
@@ -316,14 +91,14 @@ static void test_many(void **state)
 	struct vm *vm = vm_new(1, false);
 
 	(void)state;
-	long_mode(vm);
+	vm_long_mode(vm);
 	for (unsigned i = 0; i < PAIRS; i++) {
-		put(vm, FIRST + 4 * i, inc_and_jump, sizeof(inc_and_jump));
+		vm_put(vm, FIRST + 4 * i, inc_and_jump, sizeof(inc_and_jump));
 	}
-	put(vm, FIRST + 4 * PAIRS, back, sizeof(back));
-	put(vm, BASE, guest_many, (size_t)(guest_many_end - guest_many));
+	vm_put(vm, FIRST + 4 * PAIRS, back, sizeof(back));
+	vm_put(vm, BASE, guest_many, (size_t)(guest_many_end - guest_many));
 	vm_run(vm);
-	expect(vm, want, ARRAY_LEN(want));
+	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
 }
 
@@ -365,13 +140,13 @@ static void test_features(void **state)
 
 	(void)state;
 	assert_non_null(s);
-	long_mode(vm);
+	vm_long_mode(vm);
 	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
 	s->cr4 |= CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE | CPU_CR4_FSGSBASE;
 	s->xcr0 = cpu_model_find(model, n, 0xd, 0)->eax;
 	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
 	free(s);
-	put(vm, BASE, guest_features, (size_t)(guest_features_end - guest_features));
+	vm_put(vm, BASE, guest_features, (size_t)(guest_features_end - guest_features));
 	vm_run(vm);
 	for (unsigned r = 0; r < ARRAY_LEN(regs); r++) {
 		const struct cpu_cpuid *leaf = cpu_model_find(model, n, regs[r].leaf, regs[r].subleaf);
@@ -421,11 +196,11 @@ static void test_smap(void **state)
 	struct vm *vm = vm_new(1, false);
 
 	(void)state;
-	long_mode(vm);
-	put64(vm, PD, 0x83);   /* the code itself is the kernel's here */
-	put(vm, BASE, guest_smap, (size_t)(guest_smap_end - guest_smap));
+	vm_long_mode(vm);
+	vm_put64(vm, PD, 0x83);   /* the code itself is the kernel's here */
+	vm_put(vm, BASE, guest_smap, (size_t)(guest_smap_end - guest_smap));
 	vm_run(vm);
-	expect(vm, want, ARRAY_LEN(want));
+	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
 }
 
@@ -484,23 +259,17 @@ static void two(const uint8_t *boot, size_t boot_bytes, const uint8_t *ap, size_
 {
 	struct vm *vm = vm_new(2, false);
 
-	long_mode(vm);
-	put(vm, BASE, boot, boot_bytes);
-	put(vm, AP, ap, ap_bytes);
+	vm_long_mode(vm);
+	vm_put(vm, BASE, boot, boot_bytes);
+	vm_put(vm, AP, ap, ap_bytes);
 	vm_run(vm);
-	expect(vm, &want, 1);
+	vm_expect(vm, &want, 1);
 	vm_free(vm);
 }
 
 #define TWO(name, want) \
 	two(guest_##name, (size_t)(guest_##name##_end - guest_##name), guest_##name##_ap, \
 	    (size_t)(guest_##name##_ap_end - guest_##name##_ap), want)
-
-static void test_litmus(void **state)
-{
-	(void)state;
-	TWO(litmus, 0);
-}
 
 static void test_cross(void **state)
 {
@@ -520,19 +289,19 @@ static void legacy_tables(struct vm *vm)
 	uint32_t task[26] = { 0 };
 	uint32_t e = 0, gate = guest_legacy_gate;
 
-	put(vm, GDT, gdt, sizeof(gdt));
-	put64(vm, GDT + 0x28, 0x67 | (uint64_t)TSS << 16 | UINT64_C(0x8b) << 40);
-	put64(vm, GDT + 0x30, (gate & 0xffff) | 8 << 16 | UINT64_C(0xec01) << 32 |
+	vm_put(vm, GDT, gdt, sizeof(gdt));
+	vm_put64(vm, GDT + 0x28, 0x67 | (uint64_t)TSS << 16 | UINT64_C(0x8b) << 40);
+	vm_put64(vm, GDT + 0x30, (gate & 0xffff) | 8 << 16 | UINT64_C(0xec01) << 32 |
 			      (uint64_t)(gate >> 16) << 48);
-	put64(vm, GDT + 0x38, 0x67 | (uint64_t)(TSS + 0x100) << 16 | UINT64_C(0x89) << 40);
+	vm_put64(vm, GDT + 0x38, 0x67 | (uint64_t)(TSS + 0x100) << 16 | UINT64_C(0x89) << 40);
 	for (unsigned i = 0; i < 256; i++) {
 		uint64_t at = STUBS + 16 * (uint64_t)i, kind = i == 0x80 ? 0xee : 0x8e;
 
-		put64(vm, IDT + 8 * i, (at & 0xffff) | 8 << 16 | kind << 40 | (at >> 16) << 48);
+		vm_put64(vm, IDT + 8 * i, (at & 0xffff) | 8 << 16 | kind << 40 | (at >> 16) << 48);
 	}
 	/* The main task's stack of ring 0, and the other task. */
-	put64(vm, TSS + 4, STACK0 | UINT64_C(0x10) << 32);
-	put64(vm, TSS + 28, PML4);
+	vm_put64(vm, TSS + 4, STACK0 | UINT64_C(0x10) << 32);
+	vm_put64(vm, TSS + 28, PML4);
 	task[28 / 4] = PML4;
 	task[32 / 4] = guest_legacy_task;
 	task[36 / 4] = 2;
@@ -540,18 +309,18 @@ static void legacy_tables(struct vm *vm)
 	for (unsigned i = 0; i < 6; i++) {
 		task[72 / 4 + i] = i == CPU_CS ? 8 : 0x10;
 	}
-	put(vm, TSS + 0x100, task, sizeof(task));
+	vm_put(vm, TSS + 0x100, task, sizeof(task));
 	/* 4 MiB by a large page, then small ones. */
 	e = 0x87;
-	put(vm, PML4, &e, 4);
+	vm_put(vm, PML4, &e, 4);
 	e = PT | 7;
-	put(vm, PML4 + 4, &e, 4);
+	vm_put(vm, PML4 + 4, &e, 4);
 	for (unsigned i = 0; i < 1024; i++) {
 		uint32_t page = 0x400000 + 4096 * i;
 
 		e = page == 0x600000 ? 0 : page == 0x601000 ? page | 5 : page == 0x604000 ? page | 3
 												: page | 7;
-		put(vm, PT + 4 * i, &e, 4);
+		vm_put(vm, PT + 4 * i, &e, 4);
 	}
 }
 
@@ -571,8 +340,8 @@ static void test_legacy(void **state)
 	(void)state;
 	assert_non_null(s);
 	legacy_tables(vm);
-	put(vm, STUBS, guest_stubs32, (size_t)(guest_stubs32_end - guest_stubs32));
-	put(vm, BASE, guest_legacy, (size_t)(guest_legacy_end - guest_legacy));
+	vm_put(vm, STUBS, guest_stubs32, (size_t)(guest_stubs32_end - guest_stubs32));
+	vm_put(vm, BASE, guest_legacy, (size_t)(guest_legacy_end - guest_legacy));
 	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
 	s->cr0 = CPU_CR0_PG | CPU_CR0_PE | CPU_CR0_WP | CPU_CR0_ET | CPU_CR0_NE;
 	s->cr3 = PML4;
@@ -591,7 +360,7 @@ static void test_legacy(void **state)
 	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
 	free(s);
 	vm_run(vm);
-	expect(vm, want, ARRAY_LEN(want));
+	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
 }
 
@@ -600,8 +369,8 @@ static void test_shutdown(void **state)
 	struct vm *vm = vm_new(1, false);
 
 	(void)state;
-	long_mode(vm);
-	put(vm, BASE, guest_triple, (size_t)(guest_triple_end - guest_triple));
+	vm_long_mode(vm);
+	vm_put(vm, BASE, guest_triple, (size_t)(guest_triple_end - guest_triple));
 	vm_run(vm);
 	assert_int_equal(vm->stop, VCPU_STOP_SHUTDOWN);
 	vm_free(vm);
@@ -622,9 +391,9 @@ static void test_real(void **state)
 	s->rip = BASE;
 	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
 	free(s);
-	put(vm, BASE, guest_real, (size_t)(guest_real_end - guest_real));
+	vm_put(vm, BASE, guest_real, (size_t)(guest_real_end - guest_real));
 	vm_run(vm);
-	expect(vm, want, ARRAY_LEN(want));
+	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
 }
 
@@ -634,11 +403,11 @@ static void test_smp(void **state)
 	struct vm *vm = vm_new(2, false);
 
 	(void)state;
-	long_mode(vm);
-	put(vm, BASE, guest_smp, (size_t)(guest_smp_end - guest_smp));
-	put(vm, AP, guest_smp_ap, (size_t)(guest_smp_ap_end - guest_smp_ap));
+	vm_long_mode(vm);
+	vm_put(vm, BASE, guest_smp, (size_t)(guest_smp_end - guest_smp));
+	vm_put(vm, AP, guest_smp_ap, (size_t)(guest_smp_ap_end - guest_smp_ap));
 	vm_run(vm);
-	expect(vm, want, ARRAY_LEN(want));
+	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
 }
 
@@ -652,8 +421,8 @@ static void test_replay(void **state)
 	for (unsigned k = 0; k < 2; k++) {
 		struct vm *vm = vm_new(1, true);
 
-		long_mode(vm);
-		put(vm, BASE, guest_replay, (size_t)(guest_replay_end - guest_replay));
+		vm_long_mode(vm);
+		vm_put(vm, BASE, guest_replay, (size_t)(guest_replay_end - guest_replay));
 		vm_run(vm);
 		n[k] = vm->log.n;
 		memcpy(log[k], vm->log.v, sizeof(log[k]));
@@ -672,8 +441,8 @@ static void test_dirty_log(void **state)
 	uint64_t bits[MEM_BYTES / 4096 / 64] = { 0 };
 
 	(void)state;
-	long_mode(vm);
-	put(vm, BASE, guest_ad_bits, (size_t)(guest_ad_bits_end - guest_ad_bits));
+	vm_long_mode(vm);
+	vm_put(vm, BASE, guest_ad_bits, (size_t)(guest_ad_bits_end - guest_ad_bits));
 	assert_int_equal(gmem_log_start(&vm->mem, &e), 0);
 	assert_int_equal(engine_soft.log(vm->eng, true, &e), 0);
 	vm_run(vm);
@@ -684,7 +453,7 @@ static void test_dirty_log(void **state)
 	assert_false(bits[0x605 / 64] >> (0x605 % 64) & 1);
 	assert_false(bits[0] >> (BASE / 4096) & 1);
 	gmem_log_stop(&vm->mem);
-	assert_int_equal(get64(vm, 0x604000), 2);
+	assert_int_equal(vm_get64(vm, 0x604000), 2);
 	vm_free(vm);
 }
 
@@ -699,8 +468,8 @@ static void test_debugger(void **state)
 
 	(void)state;
 	assert_non_null(s);
-	long_mode(vm);
-	put(vm, BASE, guest_hello, (size_t)(guest_hello_end - guest_hello));
+	vm_long_mode(vm);
+	vm_put(vm, BASE, guest_hello, (size_t)(guest_hello_end - guest_hello));
 	assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
 	vm_run(vm);
 	assert_int_equal(vm->stop, VCPU_STOP_BREAKPOINT);
@@ -741,7 +510,7 @@ int main(void)
 		cmocka_unit_test(test_double), cmocka_unit_test(test_ext),
 		cmocka_unit_test(test_mov_ss), cmocka_unit_test(test_stack),
 		cmocka_unit_test(test_compat), cmocka_unit_test(test_segments),
-		cmocka_unit_test(test_litmus), cmocka_unit_test(test_cross),
+		cmocka_unit_test(test_cross),
 		cmocka_unit_test(test_legacy),
 	};
 
