@@ -87,10 +87,15 @@ struct loop {
 	struct list            dead;
 	struct list            children;
 	size_t                 n_sources;
+	void                 (*guard)(void *ud, bool enter);
+	void                  *guard_ud;
 };
 
 int  loop__init(struct loop *l, const struct loop_ops *ops) must_check;
 void loop__fini(struct loop *l);
+
+/* Around callbacks: loop_set_guard(). */
+void loop__guard(struct loop *l, bool enter);
 
 /* Call a descriptor's function unless it was freed meanwhile; returns 1 or 0. */
 int loop__fd_call(struct loop_fd *src, unsigned events);

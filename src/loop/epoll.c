@@ -65,8 +65,14 @@ static int ep_wait(struct loop *l, uint64_t timeout_ns)
 	if (n < 0) {
 		return errno == EINTR ? 0 : -errno;
 	}
+	if (n > 0) {
+		loop__guard(l, true);
+	}
 	for (int i = 0; i < n; i++) {
 		calls += loop__fd_call(ev[i].data.ptr, from_epoll(ev[i].events));
+	}
+	if (n > 0) {
+		loop__guard(l, false);
 	}
 	return calls;
 }

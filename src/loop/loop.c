@@ -68,6 +68,19 @@ static void source_free(struct loop_source *s)
 	}
 }
 
+void loop_set_guard(struct loop *l, void (*guard)(void *ud, bool enter), void *ud)
+{
+	l->guard = guard;
+	l->guard_ud = ud;
+}
+
+void loop__guard(struct loop *l, bool enter)
+{
+	if (l->guard) {
+		l->guard(l->guard_ud, enter);
+	}
+}
+
 uint64_t loop_now_ns(const struct loop *l)
 {
 	return l->now_ns;
@@ -481,9 +494,17 @@ int loop_turn(struct loop *l, uint64_t timeout_ns)
 	l->in_turn = true;
 	l->ops->clock(l);
 
+	bool due = until_timer(l) == 0 || !list_empty(&l->posts);
+
+	if (due) {
+		loop__guard(l, true);
+	}
 	int n = run_timers(l);
 
 	n += run_posts(l);
+	if (due) {
+		loop__guard(l, false);
+	}
 
 	bool wait_not = l->stopping || n > 0 || !list_empty(&l->posts);
 	uint64_t wait_ns = wait_not ? 0 : MIN(timeout_ns, until_timer(l));

@@ -51,6 +51,12 @@ void loop_stop(struct loop *l);
  */
 int loop_turn(struct loop *l, uint64_t timeout_ns) must_check;
 
+/*
+ * Called with true before a turn's callbacks of one kind, and with false after them, so that
+ * they can keep another thread waiting meanwhile. NULL: nobody wants that.
+ */
+void loop_set_guard(struct loop *l, void (*guard)(void *ud, bool enter), void *ud);
+
 /* Monotonic time, and time since the Unix epoch, as of the start of the turn. */
 uint64_t loop_now_ns(const struct loop *l);
 uint64_t loop_wall_ns(const struct loop *l);
