@@ -182,6 +182,9 @@ static void told(const struct gmem *g, gpa_t first, uint64_t bytes)
 	if (g->written) {
 		g->written(g->written_ctx, first, bytes);
 	}
+	if (g->tap) {
+		g->tap(g->tap_ctx, first, bytes);
+	}
 }
 
 int gmem_read(const struct gmem *g, gpa_t from, void *ret, size_t len)
@@ -292,6 +295,12 @@ void gmem_watch(struct gmem *g, gmem_written_fn *fn, void *ctx)
 {
 	g->written = fn;
 	g->written_ctx = ctx;
+}
+
+void gmem_tap(struct gmem *g, gmem_written_fn *fn, void *ctx)
+{
+	g->tap = fn;
+	g->tap_ctx = ctx;
 }
 
 /* --- Dirty log --- */

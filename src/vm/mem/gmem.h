@@ -55,6 +55,8 @@ struct gmem {
 	atomic_bool      log_dirty;
 	gmem_written_fn *written;                 /* NULL: nobody asked */
 	void            *written_ctx;
+	gmem_written_fn *tap;                     /* NULL: nobody asked */
+	void            *tap_ctx;
 };
 
 /* An empty map. */
@@ -128,6 +130,9 @@ void gmem_mark_dirty(struct gmem *g, gpa_t first, uint64_t bytes);
 
 /* One engine asks to be told of writes. Context: before any vCPU runs. */
 void gmem_watch(struct gmem *g, gmem_written_fn *fn, void *ctx);
+
+/* Besides the engine: who records what comes in from outside. The bytes are there by then. */
+void gmem_tap(struct gmem *g, gmem_written_fn *fn, void *ctx);
 
 /* --- Dirty log --- */
 
