@@ -16,6 +16,7 @@ enum { SECTOR = 512, DEPTH = 128, ZEROES_BYTES = 64 << 10 };
 
 const char *const block_way_names[BLOCK_WAY__COUNT] = {
 	[BLOCK_AUTO] = "auto", [BLOCK_URING] = "io_uring", [BLOCK_THREADS] = "threads",
+	[BLOCK_IN_PLACE] = "in place",
 };
 
 /* --- One request --- */
@@ -332,11 +333,14 @@ static int open_way(struct block *b, enum block_way way, unsigned depth)
 {
 	int r = -EOPNOTSUPP;
 
-	if (way != BLOCK_THREADS) {
+	if (way == BLOCK_IN_PLACE) {
+		b->ops = &block__in_place;
+		r = b->ops->open(b, depth, &b->way);
+	} else if (way != BLOCK_THREADS) {
 		b->ops = &block__uring;
 		r = b->ops->open(b, depth, &b->way);
 	}
-	if (r < 0 && way != BLOCK_URING) {
+	if (r < 0 && (way == BLOCK_AUTO || way == BLOCK_THREADS)) {
 		b->ops = &block__threads;
 		r = b->ops->open(b, depth, &b->way);
 	}

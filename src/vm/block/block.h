@@ -44,6 +44,7 @@ enum block_way {
 	BLOCK_AUTO,      /* io_uring, or threads where that is not to be had */
 	BLOCK_URING,
 	BLOCK_THREADS,
+	BLOCK_IN_PLACE,  /* the loop's thread waits for each call: nothing moves behind its back */
 	BLOCK_WAY__COUNT,
 };
 

@@ -320,20 +320,26 @@ static int use_threads(void **state unused_arg)
 	return 0;
 }
 
-#define BOTH(f) cmocka_unit_test_setup(f, use_uring), cmocka_unit_test_setup(f, use_threads)
-#define THREADS(f) cmocka_unit_test_setup(f, use_threads)
+static int use_in_place(void **state unused_arg)
+{
+	way = BLOCK_IN_PLACE;
+	return 0;
+}
+
+#define THREADS(f) cmocka_unit_test_setup(f, use_threads), cmocka_unit_test_setup(f, use_in_place)
+#define BOTH(f) cmocka_unit_test_setup(f, use_uring), THREADS(f)
 
 int main(void)
 {
 	const struct CMUnitTest all[] = {
 		BOTH(test_scattered), BOTH(test_refused), BOTH(test_shrunk), BOTH(test_many),
 		BOTH(test_not_a_disk), BOTH(test_not_aligned), cmocka_unit_test(test_restricted),
-		THREADS(test_hangs),
+		cmocka_unit_test_setup(test_hangs, use_threads),
 	};
 	const struct CMUnitTest without[] = {
 		THREADS(test_scattered), THREADS(test_refused), THREADS(test_shrunk),
 		THREADS(test_many), THREADS(test_not_a_disk), THREADS(test_not_aligned),
-		THREADS(test_hangs),
+		cmocka_unit_test_setup(test_hangs, use_threads),
 	};
 	struct io_uring probe;
 

@@ -24,7 +24,7 @@ struct threads {
 	struct loop_fd  *source;
 };
 
-static int perform(int fd, const struct block_io *io)
+int block__perform(int fd, const struct block_io *io)
 {
 	ssize_t r = -EINVAL;
 
@@ -76,7 +76,7 @@ static void *worker(void *ud)
 			continue;
 		}
 		(void)pthread_mutex_unlock(&t->lock); /* as above */
-		r->result = perform(t->block->fd, &r->io);
+		r->result = block__perform(t->block->fd, &r->io);
 		(void)pthread_mutex_lock(&t->lock); /* as above */
 		list_add_tail(&t->done, &r->link);
 		(void)pthread_cond_signal(&t->returned); /* as above */

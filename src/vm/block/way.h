@@ -19,7 +19,10 @@ struct block_way_ops {
 	void (*wait)(void *way, uint64_t timeout_ns);
 };
 
-extern const struct block_way_ops block__uring, block__threads;
+extern const struct block_way_ops block__uring, block__threads, block__in_place;
+
+/* Make the call of a request: bytes, 0 or -errno. */
+int block__perform(int fd, const struct block_io *io);
 
 struct block {
 	struct loop                *loop;

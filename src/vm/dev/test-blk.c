@@ -470,7 +470,14 @@ static int use_threads(void **state unused_arg)
 	return 0;
 }
 
-#define BOTH(f) cmocka_unit_test_setup(f, use_uring), cmocka_unit_test_setup(f, use_threads)
+static int use_in_place(void **state unused_arg)
+{
+	way = BLOCK_IN_PLACE;
+	return 0;
+}
+
+#define BOTH(f) cmocka_unit_test_setup(f, use_uring), cmocka_unit_test_setup(f, use_threads), \
+	cmocka_unit_test_setup(f, use_in_place)
 
 int main(void)
 {
