@@ -53,6 +53,23 @@ struct engine_conf {
 	bool                     kernel_ioapic; /* KVM: keep the I/O APIC in the kernel, too */
 };
 
+/*
+ * Counted mode (conf.deterministic): a nanosecond of the guest's time is an instruction, vCPUs
+ * run in turns, and what the guest does follows from its memory, its registers and what comes
+ * in from outside. A point in its life is told by two counts that both only grow:
+ */
+struct engine_pos {
+	uint64_t insns;     /* instructions that are done, of all vCPUs; a REP one counts again
+			     * for each 4096 elements */
+	uint64_t events;    /* exceptions and interrupts delivered, sleeps begun, turns passed on */
+};
+
+static inline int engine_pos_cmp(const struct engine_pos *a, const struct engine_pos *b)
+{
+	return a->insns != b->insns ? (a->insns < b->insns ? -1 : 1) :
+	       a->events != b->events ? (a->events < b->events ? -1 : 1) : 0;
+}
+
 enum vcpu_stop {
 	VCPU_STOP_KICKED,      /* vcpu_kick() */
 	VCPU_STOP_SHUTDOWN,    /* triple fault */
@@ -61,6 +78,23 @@ enum vcpu_stop {
 	VCPU_STOP_WATCHED,     /* of the debugger, after an access that it watches: v->watch_hit */
 	VCPU_STOP_FAILED,      /* the engine cannot go on; the message is in the error */
 	VCPU_STOP__COUNT,
+};
+
+/* What drives a counted machine: who records it, or gives it what was recorded. All are called
+ * on the thread of the vCPU whose turn it is, between two instructions. */
+struct engine_tape {
+	void    *ctx;
+	bool     replay;          /* sleeps are not slept: slept() says how long they were */
+	uint64_t seed;            /* of what RDRAND and RDSEED give */
+	uint64_t boot_wall_ns;    /* clock of day when the guest's time was 0 */
+	/*
+	 * The machine stands at or behind the point that was asked for last. *ret_next: the next
+	 * one. Returns 0 to go on, 1 to have vcpu_run() return with *ret_stop, or -errno.
+	 */
+	int    (*due)(void *ctx, struct vcpu *v, const struct engine_pos *at,
+		      struct engine_pos *ret_next, enum vcpu_stop *ret_stop, struct err *e);
+	/* All vCPUs slept for *ns; or, in a replay, how long did they? */
+	int    (*slept)(void *ctx, const struct engine_pos *at, uint64_t *ns, struct err *e);
 };
 
 enum { VCPU_BREAKPOINTS_MAX = 64, VCPU_WATCHES_MAX = 4 };
@@ -128,6 +162,16 @@ struct engine_ops {
 	/* Dirty log: on or off; and bring gmem's bitmap up to date. Vcpus may run. */
 	int  (*log)(struct engine *eng, bool on, struct err *e);
 	int  (*log_sync)(struct engine *eng, struct err *e);
+
+	/* Counted mode; NULL: the engine has none. The tape is borrowed; due() is first called
+	 * at *first. Before any vCPU runs. */
+	void (*set_tape)(struct engine *eng, const struct engine_tape *t,
+			 const struct engine_pos *first);
+	/* Where it stands; while held, or on the thread of the vCPU that runs. */
+	void (*position)(struct engine *eng, struct engine_pos *ret);
+	/* No vCPU is inside an instruction from the return of hold(true) on, until hold(false).
+	 * By one thread, which is no vCPU's. */
+	void (*hold)(struct engine *eng, bool on);
 };
 
 struct engine {

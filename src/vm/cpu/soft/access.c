@@ -414,6 +414,9 @@ uint64_t soft_mmio_load(struct soft_cpu *c, uint64_t gpa, unsigned bytes)
 {
 	uint64_t base = 0, v = 0;
 
+	if (c->eng->counted) {
+		soft_counted_apart(c);
+	}
 	if (lapic_mmio_base(c->apic, &base) && gpa - base < LAPIC_BYTES) {
 		v = lapic_mmio_read(c->apic, (uint32_t)(gpa - base), bytes, soft_now(c));
 		soft_timer_update(c);
@@ -431,6 +434,9 @@ void soft_mmio_store(struct soft_cpu *c, uint64_t gpa, unsigned bytes, uint64_t 
 	const struct engine_bus *bus = &c->eng->eng.bus;
 	uint64_t base = 0;
 
+	if (c->eng->counted) {
+		soft_counted_apart(c);
+	}
 	if (lapic_mmio_base(c->apic, &base) && gpa - base < LAPIC_BYTES) {
 		lapic_mmio_write(c->apic, (uint32_t)(gpa - base), bytes, (uint32_t)v, soft_now(c));
 		soft_timer_update(c);

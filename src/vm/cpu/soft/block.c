@@ -390,6 +390,9 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 		n = decode_fault(n, &b->insns[0]);
 	}
 	b->bytes = (uint16_t)n;
+	if (c->eng->counted) {
+		soft_counted_bind(&b->insns[0]);
+	}
 	finish(b);
 	return b;
 }
@@ -491,6 +494,9 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 				b->n = 1;
 			}
 			break;
+		}
+		if (c->eng->counted) {
+			soft_counted_bind(i);
 		}
 		b->n++;
 		b->bytes = (uint16_t)(b->bytes + n);

@@ -28,6 +28,9 @@ struct soft_engine {
 	int64_t           clock_offset_ns;         /* guest's boot clock - host monotonic */
 	bool              counted;                 /* deterministic: time is counted */
 	uint64_t          skipped_ns;              /* counted time that passed in HLT */
+	const struct engine_tape *tape;            /* of counted mode; NULL: none */
+	struct engine_pos next;                    /* where tape->due() is to be called */
+	_Atomic(struct soft_cpu *) turn;           /* counted: who runs */
 };
 
 static inline struct soft_engine *soft_engine(struct engine *e)
@@ -223,6 +226,23 @@ unsigned soft_block_rest(const struct soft_cpu *c);
 void soft_run(struct soft_cpu *c);
 void soft_init_event(struct soft_cpu *c);
 
+/* --- counted.c: counted mode --- */
+
+/* Call the tape for what is due here. false: vcpu_run() returns. */
+bool soft_counted_due(struct soft_cpu *c);
+/* Nothing to do until the deadline. false: vcpu_run() returns. */
+bool soft_counted_halt(struct soft_cpu *c, uint64_t deadline_ns);
+/* How many instructions may run before something has to be looked at; at least 1. */
+uint64_t soft_counted_room(const struct soft_cpu *c);
+/* An instruction in the middle of a thread is about to reach outside of RAM: leave, as a fault
+ * would, and have it run alone, so that the count is its own. */
+void soft_counted_apart(struct soft_cpu *c);
+/* Instructions that take from outside, changed to some that do not. */
+void soft_counted_bind(struct insn *i);
+uint64_t soft_counted_wall_ns(const struct soft_engine *eng);   /* at guest's time 0 */
+void soft_set_tape(struct engine *e, const struct engine_tape *t, const struct engine_pos *first);
+void soft_position(struct engine *e, struct engine_pos *ret);
+
 /* --- smp.c --- */
 
 void soft_guest_enter(struct soft_cpu *c);
@@ -234,6 +254,8 @@ void soft_want(struct soft_cpu *c, unsigned what);
 /* Until it has served what was posted so far, or is out of the guest. c: who waits; NULL: a
  * thread that is no vCPU's. */
 void soft_wait_served(struct soft_cpu *c, struct soft_cpu *other);
+/* No vCPU is in the guest until it is let go; of a thread that is no vCPU's. */
+void soft_hold(struct engine *e, bool on);
 /* Wait for soft_want() or the deadline. */
 void soft_park(struct soft_cpu *c, uint64_t deadline_ns);
 

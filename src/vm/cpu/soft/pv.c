@@ -17,7 +17,9 @@
 uint64_t soft_now_ns(struct soft_engine *eng)
 {
 	if (eng->counted) {
-		return eng->skipped_ns + (eng->cpus[0] ? eng->cpus[0]->count : 0);
+		const struct soft_cpu *c = atomic_load_explicit(&eng->turn, memory_order_relaxed);
+
+		return eng->skipped_ns + (c ? c->count : 0);
 	}
 	return clock_now_ns() + (uint64_t)eng->clock_offset_ns;
 }
@@ -114,12 +116,10 @@ void soft_pv_system_time(struct soft_cpu *c)
 
 void soft_pv_wall_clock(struct soft_cpu *c, uint64_t gpa)
 {
-	uint64_t boot = 0;
+	uint64_t boot = c->eng->counted ? soft_counted_wall_ns(c->eng) :
+					  clock_wall_ns() - soft_now_ns(c->eng);
 	struct pv_wall w = { .version = 2 };
 
-	if (!c->eng->counted) {
-		boot = clock_wall_ns() - soft_now_ns(c->eng);
-	}
 	w.sec = (uint32_t)(boot / NS_PER_SEC);
 	w.nsec = (uint32_t)(boot % NS_PER_SEC);
 	ignore_result(write_guest(c, gpa, &w, sizeof(w))); /* an address that is no RAM gets nothing */

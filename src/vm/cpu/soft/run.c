@@ -194,7 +194,9 @@ static void run_one(struct soft_cpu *c, struct soft_block *b)
 	c->one[0] = b->insns[0];
 	c->one[1].fn = soft_block_end;
 	c->budget = 0;         /* no other block behind it */
+	c->single = true;
 	run_insns(c, b, c->one, 1);
+	c->single = false;
 	c->link = NULL;
 }
 
@@ -206,6 +208,43 @@ static void run_block_legacy(struct soft_cpu *c, struct soft_block *b)
 	} else {
 		run_insns(c, b, b->insns, b->n);
 	}
+}
+
+/*
+ * In counted mode: n instructions of a block, and no more than up to one that calls for a look.
+ * In a whole block only the last one does, for what does so ends blocks, but for accesses outside
+ * of RAM: those leave the thread and come back here alone (soft_counted_apart()).
+ */
+static void run_counted(struct soft_cpu *c, struct soft_block *b, unsigned n)
+{
+	bool look = c->apart || c->slow;
+
+	if (n == b->n && !look) {
+		run_insns(c, b, b->insns, n);
+		return;
+	}
+	c->running = b;
+	c->running_rip = c->s.rip;
+	c->one[1].fn = soft_block_end;
+	n = look ? 1 : n;
+	c->budget = 0;
+	c->apart = false;
+	c->single = true;
+	for (unsigned k = 0; k < n; k++) {
+		/* Of a block that is no longer valid this is a function that leaves it. */
+		c->one[0] = b->insns[k];
+		c->running_n = k + 1;
+		c->count++;
+		c->one[0].fn(c, c->one);
+		c->at = NULL;
+		c->s.rip = c->mode == INSN_MODE_64 ? c->next_rip : c->next_rip & UINT32_MAX;
+		if (c->slow || (atomic_load_explicit(&c->wants, memory_order_relaxed) &
+				SOFT_WANT_EVENT)) {
+			break;
+		}
+	}
+	c->single = false;
+	c->link = NULL;
 }
 
 /* --- Events --- */
@@ -247,12 +286,14 @@ static void posted_events(struct soft_cpu *c)
 		c->s.events.nmi_pending = true;
 	}
 	if (got & LAPIC_INIT) {
+		c->events++;
 		soft_init_event(c);
 		if (!(got & LAPIC_SIPI)) {
 			got |= lapic_events(c->apic, LAPIC_SIPI, &page);
 		}
 	}
 	if ((got & LAPIC_SIPI) && c->s.mp_state == CPU_MP_WAIT_SIPI) {
+		c->events++;
 		start_at(c, page);
 	}
 }
@@ -281,9 +322,11 @@ static void deliver_events(struct soft_cpu *c)
 		wake(c);
 	}
 	if (ev->injected != CPU_EVENT_NONE) {
+		c->events++;
 		soft_deliver_injected(c);
 	}
 	if (ev->exception_pending) {
+		c->events++;
 		ev->exception_pending = false;
 		ev->injected = CPU_EVENT_EXCEPTION;
 		soft_deliver_injected(c);
@@ -294,6 +337,7 @@ static void deliver_events(struct soft_cpu *c)
 	}
 	if (ev->nmi_pending && !ev->nmi_masked) {
 		wake(c);
+		c->events++;
 		ev->nmi_pending = false;
 		c->running = NULL;
 		soft_deliver_nmi(c);
@@ -304,41 +348,37 @@ static void deliver_events(struct soft_cpu *c)
 	soft_timer_update(c);
 	if ((c->s.rflags & CPU_FLAG_IF) && (vector = lapic_next(c->apic)) >= 0) {
 		wake(c);
+		c->events++;
 		lapic_accept(c->apic, (uint8_t)vector);
 		c->running = NULL;
 		soft_deliver_interrupt(c, (uint8_t)vector);
 	}
 }
 
-/* Sleep until something is wanted or the timer is due. */
-static void halt(struct soft_cpu *c)
+/* Sleep until something is wanted or the timer is due. false: vcpu_run() returns. */
+static bool halt(struct soft_cpu *c)
 {
 	uint64_t deadline = c->s.mp_state == CPU_MP_HALTED ? c->deadline_ns : UINT64_MAX;
 
+	c->slow |= SOFT_SLOW_EVENT;
 	if (c->eng->counted) {
-		/* Counted time does not pass by itself: on to the deadline. */
-		if (deadline != UINT64_MAX && deadline > soft_now_ns(c->eng)) {
-			c->eng->skipped_ns += deadline - soft_now_ns(c->eng);
-		} else if (deadline == UINT64_MAX) {
-			soft_guest_leave(c);
-			soft_park(c, UINT64_MAX);
-			soft_guest_enter(c);
-		}
-		c->slow |= SOFT_SLOW_EVENT;
-		return;
+		return soft_counted_halt(c, deadline);
 	}
 	soft_guest_leave(c);
 	soft_pv_steal(c, false);
 	soft_park(c, deadline == UINT64_MAX ? deadline : soft_host_ns(c->eng, deadline));
 	soft_guest_enter(c);
 	soft_pv_steal(c, true);
-	c->slow |= SOFT_SLOW_EVENT;
+	return true;
 }
 
 /* What is to be done before the next instruction. false: vcpu_run() returns. */
 static bool serve(struct soft_cpu *c)
 {
 	for (;;) {
+		if (c->eng->counted && !soft_counted_due(c)) {
+			return false;
+		}
 		unsigned wants = atomic_load(&c->wants);
 
 		if (wants & SOFT_WANT_EXCLUSIVE) {
@@ -366,8 +406,8 @@ static bool serve(struct soft_cpu *c)
 		if (!(c->slow & SOFT_SLOW_HALT)) {
 			return true;
 		}
-		if (!(c->slow & SOFT_SLOW_EVENT)) {
-			halt(c);
+		if (!(c->slow & SOFT_SLOW_EVENT) && !halt(c)) {
+			return false;
 		}
 	}
 }
@@ -422,6 +462,7 @@ static bool step(struct soft_cpu *c)
 		uint64_t hits = code_breakpoints(c);
 
 		if (hits) {
+			c->events++;
 			c->running = NULL;
 			soft_deliver_debug(c, hits);
 			return true;
@@ -450,6 +491,7 @@ static bool step(struct soft_cpu *c)
 		uint64_t bits = c->dr6_pending | (trap ? BIT(14) : 0);
 
 		c->dr6_pending = 0;
+		c->events++;
 		c->running = NULL;
 		soft_deliver_debug(c, bits);
 		soft_mode_update(c);
@@ -474,6 +516,7 @@ static bool faulted(struct soft_cpu *c)
 	soft_exclusive_end(c);
 	soft_rip_sync(c);
 	c->link = NULL;
+	c->single = false;
 	c->count -= soft_block_rest(c);
 	if (c->resume_was) {
 		c->s.rflags |= CPU_FLAG_RF;
@@ -486,6 +529,7 @@ static bool faulted(struct soft_cpu *c)
 		return true;
 	}
 	c->dr6_pending = 0;
+	c->events++;
 	if (soft_deliver_fault(c) < 0) {
 		c->stop = VCPU_STOP_SHUTDOWN;
 		return false;
@@ -535,6 +579,39 @@ static void loop(struct soft_cpu *c)
 	}
 }
 
+static void loop_counted(struct soft_cpu *c)
+{
+	for (;;) {
+		const struct engine_pos at = { c->count, c->events };
+
+		if (c->deadline_ns <= c->eng->skipped_ns + c->count) {
+			c->slow |= SOFT_SLOW_EVENT;
+		}
+		if ((atomic_load_explicit(&c->wants, memory_order_relaxed) | c->slow) != 0 ||
+		    engine_pos_cmp(&at, &c->eng->next) >= 0) {
+			c->link = NULL;
+			c->running = NULL;
+			if (!serve(c)) {
+				return;
+			}
+			if (c->slow & SLOW_STEP) {
+				if (!step(c)) {
+					return;
+				}
+				continue;
+			}
+		}
+		struct soft_block *b = next_block(c);
+		unsigned n = c->mode == INSN_MODE_64 ? b->n : inside(c, b);
+		uint64_t room = soft_counted_room(c);
+
+		n = (unsigned)MIN((uint64_t)n, room);
+		/* Blocks that follow by themselves stay in front of what is to be looked at. */
+		c->budget = (int)MIN((room - n) / SOFT_BLOCK_INSNS, (uint64_t)BUDGET);
+		run_counted(c, b, n);
+	}
+}
+
 void soft_run(struct soft_cpu *c)
 {
 	soft_guest_enter(c);
@@ -545,7 +622,11 @@ void soft_run(struct soft_cpu *c)
 		soft_guest_leave(c);
 		return;
 	}
-	loop(c);
+	if (c->eng->counted) {
+		loop_counted(c);
+	} else {
+		loop(c);
+	}
 	c->slow &= ~(unsigned)SOFT_SLOW_STOP;
 	soft_guest_leave(c);
 }

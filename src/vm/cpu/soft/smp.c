@@ -171,14 +171,9 @@ void soft_wait_served(struct soft_cpu *c, struct soft_cpu *other)
 	}
 }
 
-void soft_exclusive_begin(struct soft_cpu *c)
+/* Everybody but c out of the guest; with alone_lock held. */
+static void stop_others(struct soft_engine *eng, const struct soft_cpu *c)
 {
-	struct soft_engine *eng = c->eng;
-
-	soft_guest_leave(c);
-	pthread_mutex_lock(&eng->alone_lock);
-	atomic_store(&eng->alone, c);
-	c->alone = true;
 	for (unsigned i = 0; i < eng->n_cpus; i++) {
 		struct soft_cpu *o = eng->cpus[i];
 
@@ -192,6 +187,37 @@ void soft_exclusive_begin(struct soft_cpu *c)
 			(void)sched_yield();
 		}
 	}
+}
+
+/* In the place of a vCPU, for a thread that has none. */
+static struct soft_cpu nobody;
+
+void soft_hold(struct engine *e, bool on)
+{
+	struct soft_engine *eng = soft_engine(e);
+
+	if (on) {
+		pthread_mutex_lock(&eng->alone_lock);
+		atomic_store(&eng->alone, &nobody);
+		stop_others(eng, NULL);
+	} else {
+		atomic_store(&eng->alone, NULL);
+		pthread_mutex_unlock(&eng->alone_lock);
+	}
+}
+
+void soft_exclusive_begin(struct soft_cpu *c)
+{
+	struct soft_engine *eng = c->eng;
+
+	if (eng->counted) {
+		return; /* it is alone, as one vCPU runs at a time */
+	}
+	soft_guest_leave(c);
+	pthread_mutex_lock(&eng->alone_lock);
+	atomic_store(&eng->alone, c);
+	c->alone = true;
+	stop_others(eng, c);
 	soft_guest_enter(c);
 }
 

@@ -127,6 +127,7 @@ static int soft_new(const struct engine_conf *conf, struct engine **ret, struct 
 	eng->n_cpus = conf->n_vcpus;
 	eng->tsc_hz = conf->tsc_hz ? conf->tsc_hz : TSC_HZ_DEFAULT;
 	eng->counted = conf->deterministic;
+	eng->next = (struct engine_pos){ UINT64_MAX, UINT64_MAX };
 	eng->clock_offset_ns = -(int64_t)clock_now_ns();
 	pthread_mutex_init(&eng->alone_lock, NULL);
 	irq.tsc_hz = eng->tsc_hz;
@@ -206,6 +207,9 @@ static int vcpu_new(struct engine *e, unsigned id, struct vcpu **ret, struct err
 	soft_flags_set(c, c->s.rflags);
 	soft_tlb_init(c);
 	eng->cpus[id] = c;
+	if (id == 0) {
+		atomic_store(&eng->turn, c);
+	}
 	*ret = &c->vcpu;
 	return 0;
 }
@@ -222,7 +226,7 @@ static int vcpu_run(struct vcpu *v, enum vcpu_stop *ret, struct err *e)
 {
 	struct soft_cpu *c = cpu_of(v);
 
-	(void)e;
+	c->err = e;
 	soft_run(c);
 	native_fpu_save(c);
 	*ret = c->stop;
@@ -244,6 +248,7 @@ static int vcpu_get(struct vcpu *v, struct cpu_state *ret, struct err *e)
 	if (lapic_events(c->apic, LAPIC_NMI, &page) & LAPIC_NMI) {
 		c->s.events.nmi_pending = true;
 	}
+	soft_rip_sync(c);
 	*ret = c->s;
 	ret->rflags = soft_flags_get(c);
 	ret->cr8 = lapic_cr8(c->apic);
@@ -447,4 +452,7 @@ const struct engine_ops engine_soft = {
 	.ioevent = soft_ioevent,
 	.log = soft_log,
 	.log_sync = soft_log_sync,
+	.set_tape = soft_set_tape,
+	.position = soft_position,
+	.hold = soft_hold,
 };

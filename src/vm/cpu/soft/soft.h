@@ -130,6 +130,8 @@ struct soft_cpu {
 	bool             trapping;        /* INT n delivers; trap_rip: where it stands */
 	bool             no_step;         /* INT n or SYSCALL: TF gives no trap after it */
 	bool             resume_was;      /* RF was set before the instruction that runs */
+	bool             single;          /* it runs one instruction, not a thread of them */
+	bool             apart;           /* the next one runs so: soft_counted_apart() */
 	bool             shadow_was;      /* it runs in the shadow of STI or MOV SS */
 	unsigned         slow;            /* SOFT_SLOW_* */
 	atomic_uint      wants;           /* SOFT_WANT_*: what others ask of its loop */
@@ -147,6 +149,7 @@ struct soft_cpu {
 	uint32_t         fault_error;
 
 	uint64_t         count;           /* instructions, those of the running block included */
+	uint64_t         events;          /* exceptions, interrupts, sleeps: struct engine_pos */
 	int              budget;          /* blocks until the clock is looked at */
 	uint64_t         deadline_ns;     /* of the local APIC's timer; UINT64_MAX: none */
 	uint64_t         dr6_pending;     /* data breakpoints that this instruction hit */

@@ -140,7 +140,8 @@ typedef uint64_t many_fn(struct soft_cpu *c, const struct insn *i, uint64_t n);
 
 static bool interrupted(const struct soft_cpu *c)
 {
-	return atomic_load_explicit(&c->wants, memory_order_relaxed) != 0 ||
+	return (!c->eng->counted &&
+		atomic_load_explicit(&c->wants, memory_order_relaxed) != 0) ||
 	       (c->s.rflags & CPU_FLAG_TF) || c->dr6_pending;
 }
 
@@ -158,8 +159,11 @@ static void repeat(struct soft_cpu *c, const struct insn *i, one_fn *one, many_f
 		}
 		return;
 	}
-	for (unsigned done = 0; left > 0; ) {
-		uint64_t n = many ? many(c, i, left) : 0;
+	/* In counted mode a part is so many elements, however they were moved. */
+	bool counted = c->eng->counted;
+
+	for (uint64_t done = 0; left > 0; ) {
+		uint64_t n = many ? many(c, i, counted ? MIN(left, PART - done) : left) : 0;
 		bool more = true;
 
 		if (n == 0) {
@@ -168,7 +172,7 @@ static void repeat(struct soft_cpu *c, const struct insn *i, one_fn *one, many_f
 		}
 		left -= n;
 		soft_reg_set(c, CPU_RCX, i->ad_bytes, left);
-		done++;
+		done += counted ? n : 1;
 		if (!more) {
 			return;
 		}
