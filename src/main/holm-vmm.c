@@ -75,6 +75,18 @@ static const struct cmd_opt opts[] = {
 	  "no jail around the monitor: for work on the monitor itself" },
 	{ 0, "die-with-parent", CMD_FLAG, IN(die_with_parent), NULL,
 	  "the machine ends when the process that started it ends" },
+	{ 0, "record", CMD_STR, IN(record), "FILE",
+	  "write down all that reaches the guest; it runs on the software engine, with time counted "
+	  "in instructions", .complete = CMD_COMPLETE_FILE },
+	{ 0, "replay", CMD_STR, IN(replay), "FILE",
+	  "run a recorded guest again, instruction by instruction; nothing else is needed",
+	  .complete = CMD_COMPLETE_FILE },
+	{ 0, "check-every", CMD_UINT, IN(check_every), "N",
+	  "with --record: instructions between two checks of the registers", 1, UINT64_MAX / 2,
+	  .dflt = "1000000" },
+	{ 0, "stop-at", CMD_UINT, IN(stop_at), "N",
+	  "with --replay: stop after so many instructions, for the debugger of --gdb, or print the "
+	  "registers", 1, UINT64_MAX / 2 },
 	{ 0, "no-reboot", CMD_FLAG, IN(no_reboot), NULL, "a reset ends the machine, too" },
 };
 #undef IN
@@ -267,7 +279,7 @@ static int run(const struct cmd_call *call, struct err *e)
 			(void)lseek(f.kernel_fd, 0, SEEK_SET); /* a pipe is found out later */
 			r = run_once(o, &f, &w, &before, e);
 		} while (r == vm_ends[VM_END_RESET].status && !o->no_reboot &&
-			 o->kernel);
+			 o->kernel && !o->record);
 		terminal_restore(&t);
 	}
 	fd_close(&w.signal_fd);

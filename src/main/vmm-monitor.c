@@ -21,6 +21,7 @@
 #include "vm/escape.h"
 #include "vm/gdb.h"
 #include "vm/jail.h"
+#include "vm/replay.h"
 #include "vm/snapshot.h"
 
 enum { STATE_BYTES_MAX = 64 << 20 };
@@ -31,6 +32,7 @@ struct monitor {
 	struct vm_gdb      *gdb;
 	struct loop_signal *term;
 	struct escape       escape;   /* of the virtio console */
+	struct replay_source *source;   /* of a replay that has not begun */
 };
 
 static void on_ended(void *ctx, enum vm_end end)
@@ -75,6 +77,7 @@ static int add_disks(struct vm *vm, const struct vmm_opts *o, const struct vmm_f
 		struct blk_conf conf = { .disk = { .fd = sys_dup(d->fd), .read_only = d->read_only } };
 		char name[16];
 
+		conf.disk.way = o->record ? BLOCK_IN_PLACE : BLOCK_AUTO;
 		conf.disk.in_worker = o->unconfined ? NULL : confine_worker;
 		snprintf(name, sizeof(name), "disk%u", i);
 		snprintf(conf.serial, sizeof(conf.serial), "%s", d->serial);
@@ -194,15 +197,20 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 {
 	struct vm_conf conf = {
 		.engine = f->engine, .kvm_fd = MAX(f->kvm_fd, 0),
-		.memory_bytes = o->memory & ~(uint64_t)4095,
-		.n_vcpus = (unsigned)o->cpus, .deterministic = o->deterministic,
+		.memory_bytes = m->source ? replay_memory_bytes(m->source) :
+					    o->memory & ~(uint64_t)4095,
+		.n_vcpus = m->source ? replay_n_vcpus(m->source) : (unsigned)o->cpus,
+		.deterministic = o->record || o->replay,
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
 		.vcpu_thread = o->unconfined ? NULL : confine_vcpu, .ended = on_ended, .ctx = m,
 	};
 	int r = vm_new(&conf, &m->vm, e);
 
-	r = r < 0 ? r : add_console(m, f, e);
+	if (r < 0 || o->replay) {
+		return r;
+	}
+	r = add_console(m, f, e);
 	r = r < 0 ? r : add_disks(m->vm, o, f, e);
 	r = r < 0 ? r : add_net(m->vm, f, e);
 	r = r < 0 ? r : add_vsock(m, f, e);
@@ -256,11 +264,46 @@ static int add_control(struct monitor *m, struct vmm_files *f, struct err *e)
 	return vm_ctl_new(m->vm, &conf, &m->ctl, e);
 }
 
+/* What came of a recording or a replay; a replay that is not the same is an error. */
+static int report_replay(const struct monitor *m, struct err *e)
+{
+	static const char *const names[REPLAY__COUNT] = {
+		[REPLAY_RECORDED] = "recorded", [REPLAY_SAME] = "the same as recorded",
+		[REPLAY_CUT] = "the same as recorded up to where the recording is cut off",
+		[REPLAY_STOPPED] = "stopped",
+	};
+	struct replay_summary s;
+
+	vm_replay_result(m->vm, &s);
+	if (s.result == REPLAY_DIFFERS || s.result == REPLAY_FAILED) {
+		return err_set(e, EIO, ERR_HOST, "%s%s", s.result == REPLAY_DIFFERS ?
+			       "not the same as recorded: " : "", s.text);
+	}
+	if (names[s.result]) {
+		fprintf(stderr, "holm-vmm: %s: %llu instructions, %llu checks, hash %016llx%s%s\n",
+			names[s.result], (unsigned long long)s.insns, (unsigned long long)s.checks,
+			(unsigned long long)s.hash, s.text[0] ? "\n" : "", s.text);
+	}
+	return 0;
+}
+
+static int begin_replay(struct monitor *m, const struct vmm_opts *o, struct vmm_files *f,
+			struct err *e)
+{
+	const struct replay_conf conf = { .every = o->check_every, .stop_at = o->stop_at };
+
+	if (o->record) {
+		return vm_record(m->vm, take_fd(&f->record_fd), &conf, e);
+	}
+	return o->replay ? vm_replay(m->vm, take_ptr(&m->source), &conf, e) : 0;
+}
+
 int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
 	struct monitor m = { 0 };
-	int r = make_vm(&m, o, f, e);
+	int r = o->replay ? replay_open(take_fd(&f->replay_fd), &m.source, e) : 0;
 
+	r = r < 0 ? r : make_vm(&m, o, f, e);
 	r = r < 0 || !o->kernel ? r : load(&m, o, f, e);
 	if (r == 0) {
 		int s = loop_signal_new(vm_loop(m.vm), SIGTERM, on_term, &m, &m.term);
@@ -271,21 +314,24 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 || f->gdb_fd < 0 ? r : vm_gdb_new(m.vm, f->gdb_fd, &m.gdb, e);
 	r = r < 0 || o->unconfined ? r : jail_seal(e);
 	r = r < 0 ? r : vm_start_paused(m.vm, e);
-	if (r == 0 && !o->kernel) {
+	if (r == 0 && !o->kernel && !o->replay) {
 		vm_expect_load(m.vm);
 		r = o->restore ? vm_load(m.vm, f->state_fd, f->memory_fd, e) : 0;
 	}
+	r = r < 0 ? r : begin_replay(&m, o, f, e);
 	r = r < 0 || o->unconfined ? r : confine(m.vm, o, f, e);
 	r = r < 0 || o->paused ? r : vm_resume(m.vm, e);
 	if (r == 0) {
 		int l = loop_run(vm_loop(m.vm));
 
-		r = l < 0 ? err_set(e, -l, ERR_HOST, "event loop") : report(&m, e);
+		r = l < 0 ? err_set(e, -l, ERR_HOST, "event loop") : report_replay(&m, e);
+		r = r < 0 ? r : report(&m, e);
 	}
 	vm_gdb_free(m.gdb);
 	vm_ctl_free(m.ctl);
+	ignore_result(replay_close(m.source)); /* NULL */
 	loop_signal_free(m.term);
-	if (m.vm) {
+	if (m.escape.vm) {
 		escape_fini(&m.escape);
 	}
 	vm_free(m.vm);

@@ -402,6 +402,28 @@ static void open_console(const struct vmm_opts *o, struct vmm_files *f)
 	}
 }
 
+/* --- Recordings --- */
+
+static int open_recording(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
+{
+	if (o->replay && (o->record || o->disks.n || o->initrds.n || o->net || o->vsock)) {
+		return err_set(e, EINVAL, ERR_INVALID, "a replay has no devices, and no recording");
+	}
+	if ((o->replay || o->record) && o->engine == VMM_ENGINE_KVM) {
+		return err_set(e, EINVAL, ERR_UNSUPPORTED,
+			       "only the software engine records and replays");
+	}
+	if (o->record && !o->kernel && !o->restore) {
+		return err_set(e, EINVAL, ERR_INVALID, "--record: with --kernel or --restore");
+	}
+	if (o->stop_at && !o->replay) {
+		return err_set(e, EINVAL, ERR_INVALID, "--stop-at: only with --replay");
+	}
+	int r = open_file(o->record, O_WRONLY | O_CREAT | O_TRUNC, "recording", &f->record_fd, e);
+
+	return r < 0 ? r : open_file(o->replay, O_RDONLY, "recording", &f->replay_fd, e);
+}
+
 /* --- The engine --- */
 
 /* Probed here, where no guest is near, as the monitor's process cannot open it any more. */
@@ -410,7 +432,9 @@ static int pick_engine(const struct vmm_opts *o, struct vmm_files *f, struct err
 	struct err why = ERR_INIT;
 	int r = 0;
 
-	if (o->engine == VMM_ENGINE_AUTO) {
+	if (o->engine == VMM_ENGINE_AUTO && (o->record || o->replay)) {
+		f->engine = &engine_soft;
+	} else if (o->engine == VMM_ENGINE_AUTO) {
 		f->engine = engine_auto(&why);
 		if (f->engine != &engine_kvm) {
 			log_notice("the software engine runs the guest", "why", why.msg);
@@ -432,12 +456,12 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 		return err_set(e, -r, ERR_HOST, "closing what was inherited");
 	}
 
-	if (o->kernel && o->restore) {
-		return err_set(e, EINVAL, ERR_INVALID, "only one of --kernel and --restore");
+	if (!!o->kernel + !!o->restore + !!o->replay > 1) {
+		return err_set(e, EINVAL, ERR_INVALID, "only one of --kernel, --restore and --replay");
 	}
-	if (!o->kernel && !o->restore && !(o->paused && o->control)) {
-		return err_set(e, EINVAL, ERR_INVALID, "one of --kernel and --restore is needed, or "
-			       "--paused with --control, to restore there");
+	if (!o->kernel && !o->restore && !o->replay && !(o->paused && o->control)) {
+		return err_set(e, EINVAL, ERR_INVALID, "one of --kernel, --restore and --replay is needed, "
+			       "or --paused with --control, to restore there");
 	}
 	if (o->memory == 0 || o->memory % GMEM_PAGE_BYTES != 0) {
 		return err_set(e, EINVAL, ERR_INVALID, "--memory: %llu is not a multiple of %d bytes",
@@ -445,6 +469,7 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	}
 	r = open_file(o->kernel, O_RDONLY, "kernel", &f->kernel_fd, e);
 	r = r < 0 ? r : open_snapshot(o->restore, f, e);
+	r = r < 0 ? r : open_recording(o, f, e);
 
 	r = r < 0 ? r : open_initrds(&o->initrds, &f->initrd_fd, e);
 	r = r < 0 ? r : open_file(o->cache, O_RDONLY | O_DIRECTORY, "cache", &f->cache_fd, e);
@@ -463,7 +488,7 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 					     "serial port's file", &f->serial_out_fd, e);
 	}
 	if (o->console == VMM_CONSOLE_SERIAL) {
-		f->serial_in_fd = sys_dup(STDIN_FILENO);
+		f->serial_in_fd = o->replay ? -1 : sys_dup(STDIN_FILENO);
 		f->serial_out_fd = sys_dup(STDOUT_FILENO);
 	}
 	return 0;
@@ -478,6 +503,8 @@ void vmm_close_loaded(struct vmm_files *f)
 	fd_close(&f->random_fd);
 	fd_close(&f->state_fd);
 	fd_close(&f->memory_fd);
+	fd_close(&f->record_fd);
+	fd_close(&f->replay_fd);
 	fd_close(&f->vsock_fd);
 	fd_close(&f->vsock_dir_fd);
 	fd_close(&f->parent_fd);

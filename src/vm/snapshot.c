@@ -11,6 +11,7 @@
 #include "sys/file.h"
 #include "vm/cpu/state-desc.h"
 #include "vm/irq/state-desc.h"
+#include "vm/replay-priv.h"
 #include "vm/vm-priv.h"
 
 /* What has to be the same in the machine that loads it. */
@@ -94,15 +95,20 @@ static int collect(struct vm *vm, struct image *im, struct err *e)
 	return r;
 }
 
-static void write_all(struct vm *vm, const struct image *im, struct state_writer *w)
+static void write_cpus(struct vm *vm, const struct image *im, struct state_writer *w)
 {
-	state_write(w, "/machine", &vm_machine_state, &im->machine);
 	state_write(w, "/clock", &clock_state_desc, &im->clock);
 	state_write(w, "/ioapic", &ioapic_state_desc, &im->irq.ioapic);
 	for (unsigned i = 0; i < vm->n_cpus; i++) {
 		state_write(w, cpu_path(i, "cpu").text, &cpu_state_desc, &im->cpus[i]);
 		state_write(w, cpu_path(i, "lapic").text, &lapic_state_desc, &im->irq.lapic[i]);
 	}
+}
+
+static void write_all(struct vm *vm, const struct image *im, struct state_writer *w)
+{
+	state_write(w, "/machine", &vm_machine_state, &im->machine);
+	write_cpus(vm, im, w);
 	serial_save(vm->serial, "/serial", w);
 	for (unsigned i = 0; i < vm->n_devices; i++) {
 		virtio_pci_save(vm->devices[i], slot_path(vm->devices[i]).text, w);
@@ -112,7 +118,7 @@ static void write_all(struct vm *vm, const struct image *im, struct state_writer
 int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 {
 	auto_free struct image *im = image_new();
-	struct state_writer w = STATE_WRITER_INIT;
+	auto_(state_writer_fini) struct state_writer w = STATE_WRITER_INIT;
 	auto_free void *data = NULL;
 	size_t len = 0;
 
@@ -127,7 +133,6 @@ int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 	}
 	write_all(vm, im, &w);
 	r = state_finish(&w, &data, &len);
-	state_writer_fini(&w);
 	r = r < 0 ? err_nomem(e) : gmem_save(&vm->mem, memory_fd, im->machine.memory_id, e);
 	if (r < 0) {
 		return r;
@@ -136,19 +141,39 @@ int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the state file: %s", strerror(-r)) : 0;
 }
 
+int vm__cpus_save(struct vm *vm, void **ret, size_t *ret_len, struct err *e)
+{
+	auto_free struct image *im = image_new();
+	auto_(state_writer_fini) struct state_writer w = STATE_WRITER_INIT;
+	int r = im ? collect(vm, im, e) : err_nomem(e);
+
+	if (r < 0) {
+		return r;
+	}
+	write_cpus(vm, im, &w);
+	return state_finish(&w, ret, ret_len) < 0 ? err_nomem(e) : 0;
+}
+
 /* --- Load --- */
 
-static int read_all(struct vm *vm, struct image *im, struct state_reader *in, struct err *e)
+static int read_cpus(struct vm *vm, struct image *im, struct state_reader *in, struct err *e)
 {
-	int r = state_read(in, "/machine", &vm_machine_state, &im->machine, e);
+	int r = state_read(in, "/clock", &clock_state_desc, &im->clock, e);
 
-	r = r < 0 ? r : state_read(in, "/clock", &clock_state_desc, &im->clock, e);
 	r = r < 0 ? r : state_read(in, "/ioapic", &ioapic_state_desc, &im->irq.ioapic, e);
 	for (unsigned i = 0; i < vm->n_cpus && r == 0; i++) {
 		r = state_read(in, cpu_path(i, "cpu").text, &cpu_state_desc, &im->cpus[i], e);
 		r = r < 0 ? r : state_read(in, cpu_path(i, "lapic").text, &lapic_state_desc,
 					   &im->irq.lapic[i], e);
 	}
+	return r;
+}
+
+static int read_all(struct vm *vm, struct image *im, struct state_reader *in, struct err *e)
+{
+	int r = state_read(in, "/machine", &vm_machine_state, &im->machine, e);
+
+	r = r < 0 ? r : read_cpus(vm, im, in, e);
 	r = r < 0 ? r : serial_load(vm->serial, "/serial", in, e);
 	for (unsigned i = 0; i < vm->n_devices && r == 0; i++) {
 		r = virtio_pci_load(vm->devices[i], slot_path(vm->devices[i]).text, in, e);
@@ -189,6 +214,17 @@ static int put_in_place(struct vm *vm, struct image *im, struct err *e)
 		serial_sent(vm->serial);
 	}
 	return r;
+}
+
+int vm__cpus_load(struct vm *vm, const void *data, size_t len, struct err *e)
+{
+	auto_free struct image *im = image_new();
+	auto_(state_closep) struct state_reader *in = NULL;
+	int r = im ? state_open(data, len, &in, e) : err_nomem(e);
+
+	r = r < 0 ? r : read_cpus(vm, im, in, e);
+	r = r < 0 ? r : state_commit(in, e);
+	return r < 0 ? r : put_in_place(vm, im, e);
 }
 
 int vm_load(struct vm *vm, int state_fd, int memory_fd, struct err *e)

@@ -18,6 +18,8 @@ enum {
 	VM_EVENT_END   = 1u << 1,    /* vm->end_asked */
 };
 
+struct vm_replay;
+
 struct vm_cpu {
 	struct vm      *vm;
 	struct vcpu    *v;
@@ -63,6 +65,7 @@ struct vm {
 	bool            hold;           /* all park */
 	bool            quit;
 
+	struct vm_replay *replay;       /* it is recorded, or a replay; NULL: neither */
 	vm_debug_fn    *debugger;
 	bool            debugger_holds;
 	void           *debugger_ctx;

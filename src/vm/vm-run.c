@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "sys/file.h"
+#include "vm/replay-priv.h"
 #include "vm/vm-priv.h"
 
 void vm__post(struct vm *vm, unsigned event)
@@ -156,11 +157,13 @@ void vm_hold(struct vm *vm)
 	vm->hold = true;
 	pthread_mutex_unlock(&vm->run_lock);
 	kick_all(vm);
+	vm__replay_loosen(vm, true);
 	pthread_mutex_lock(&vm->run_lock);
 	while (!all_parked(vm)) {
 		pthread_cond_wait(&vm->run_changed, &vm->run_lock);
 	}
 	pthread_mutex_unlock(&vm->run_lock);
+	vm__replay_loosen(vm, false);
 }
 
 void vm_let_go(struct vm *vm, int only)

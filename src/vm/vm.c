@@ -11,6 +11,7 @@
 #include "vm/boot/acpi.h"
 #include "vm/boot/layout.h"
 #include "vm/cpu/model.h"
+#include "vm/replay-priv.h"
 #include "vm/vm-priv.h"
 
 const char *const vm_state_names[VM_STATE__COUNT] = {
@@ -32,32 +33,46 @@ const struct vm_end_desc vm_ends[VM_END__COUNT] = {
 
 static void mmio_read(void *ctx, gpa_t at, void *ret, unsigned n)
 {
-	uint64_t v = bus_read(((struct vm *)ctx)->mmio, at.raw, n);
+	struct vm *vm = ctx;
+	uint64_t v = vm->replay ? vm__replay_read(vm, RLOG_MMIO, at.raw, n) :
+				  bus_read(vm->mmio, at.raw, n);
 
 	memcpy(ret, &v, n);
 }
 
 static void mmio_write(void *ctx, gpa_t at, const void *data, unsigned n)
 {
+	struct vm *vm = ctx;
 	uint64_t v = 0;
 
 	memcpy(&v, data, n);
-	bus_write(((struct vm *)ctx)->mmio, at.raw, n, v);
+	if (vm->replay) {
+		vm__replay_write(vm, RLOG_MMIO, at.raw, n, v);
+	} else {
+		bus_write(vm->mmio, at.raw, n, v);
+	}
 }
 
 static void pio_read(void *ctx, uint16_t port, void *ret, unsigned n)
 {
-	uint64_t v = bus_read(((struct vm *)ctx)->pio, port, n);
+	struct vm *vm = ctx;
+	uint64_t v = vm->replay ? vm__replay_read(vm, RLOG_PIO, port, n) :
+				  bus_read(vm->pio, port, n);
 
 	memcpy(ret, &v, n);
 }
 
 static void pio_write(void *ctx, uint16_t port, const void *data, unsigned n)
 {
+	struct vm *vm = ctx;
 	uint64_t v = 0;
 
 	memcpy(&v, data, n);
-	bus_write(((struct vm *)ctx)->pio, port, n, v);
+	if (vm->replay) {
+		vm__replay_write(vm, RLOG_PIO, port, n, v);
+	} else {
+		bus_write(vm->pio, port, n, v);
+	}
 }
 
 /* --- What devices reach --- */
@@ -66,15 +81,19 @@ static void on_msi(void *ctx, uint64_t addr, uint32_t data)
 {
 	struct vm *vm = ctx;
 
-	/* A message that names nobody is lost, as on a real bus. */
-	ignore_result(vm->engine->ops->msi(vm->engine, addr, data));
+	if (vm__replay_msi(vm, addr, data)) {
+		/* A message that names nobody is lost, as on a real bus. */
+		ignore_result(vm->engine->ops->msi(vm->engine, addr, data));
+	}
 }
 
 static void on_line(void *ctx, unsigned gsi, bool level)
 {
 	struct vm *vm = ctx;
 
-	ignore_result(vm->engine->ops->line(vm->engine, gsi, level)); /* it is one of ours */
+	if (vm__replay_line(vm, gsi, level)) {
+		ignore_result(vm->engine->ops->line(vm->engine, gsi, level)); /* it is one of ours */
+	}
 }
 
 static int on_ioevent(void *ctx, gpa_t at, unsigned n, int fd, bool add)
@@ -110,6 +129,7 @@ static void ended(struct vm *vm)
 			vm->error = vm->cpus[i].err;
 		}
 	}
+	vm__replay_ended(vm);
 	/* What the guest wrote last is not lost. */
 	serial_io_flush(vm->serial_io);
 	if (vm->conf.ended) {
@@ -279,6 +299,7 @@ struct vm *vm_free(struct vm *vm)
 		return NULL;
 	}
 	vm__end_threads(vm);
+	vm->replay = vm__replay_free(vm->replay);
 	vm__end_devices(vm);
 	serial_free(vm->serial);
 	serial_io_free(vm->serial_io);

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recorded boot runs again, to the last instruction."""
+import re
+import subprocess
+
+import pytest
+from lib.daemon import BIN
+from lib.vmm import PATIENCE, Machine
+
+
+def replay(log, *args):
+    """Exit status, what the guest printed, what was said of the replay."""
+    done = subprocess.run([BIN / "holm-vmm", "--replay", log, *map(str, args)], text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE,
+                          errors="replace")
+    return done.returncode, done.stdout, done.stderr
+
+
+def summary(text):
+    """(what, instructions, checks, hash)"""
+    found = re.search(r"holm-vmm: (.*): (\d+) instructions, (\d+) checks, hash ([0-9a-f]{16})",
+                      text)
+    assert found, text[-3000:]
+    return found[1], int(found[2]), int(found[3]), found[4]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """(log, summary of the recording) of a boot with some entropy, time and sleep."""
+    folder = tmp_path_factory.mktemp("record")
+    machine = Machine(folder, "date; head -c 16 /dev/urandom | od -x; sleep 0.2; cat /proc/uptime\n"
+                              "poweroff -f\n", "--record", folder / "log", cmdline="quiet")
+    try:
+        assert machine.wait() == 0, machine.output()[-3000:]
+    finally:
+        machine.close()
+    return folder / "log", machine.output().replace("\r", "")
+
+
+def test_twice_the_same(recording):
+    log, output = recording
+    told = summary(output)
+    assert told[0] == "recorded" and told[1] > 100_000_000 and told[2] == told[1] // 1_000_000
+    for _ in range(2):
+        status, printed, said = replay(log)
+        assert status == 0, said
+        assert summary(said) == ("the same as recorded", *told[1:])
+        assert printed and printed.replace("\r", "") in output
+
+
+def test_cut_off(recording, tmp_path):
+    """What is left of a log is replayed, and that it is cut is told."""
+    whole = recording[0].read_bytes()
+    (tmp_path / "log").write_bytes(whole[:-1000])
+    status, _, said = replay(tmp_path / "log", "--stop-at", 30_000_000)
+    assert status == 13 and summary(said)[0] == "stopped"
+    (tmp_path / "log").write_bytes(whole[:100_000])
+    status, _, said = replay(tmp_path / "log")
+    assert status == 2 and "cut off before its start" in said
+
+
+def test_stop_at(recording):
+    said = [replay(recording[0], "--stop-at", 20_000_000)[2] for _ in range(2)]
+    assert summary(said[0])[:2] == ("stopped", 20_000_000)
+    assert re.search(r"rip=[0-9a-f]+ rax=", said[0]) and said[0] == said[1]
+
+
+def test_refuses(recording, tmp_path):
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"no recording, but long enough for a head")
+    assert replay(bad)[0] == 2 and "this is no recording" in replay(bad)[2]
+    data = bytearray(recording[0].read_bytes())
+    data[20_000] ^= 1
+    bad.write_bytes(data)
+    status, _, said = replay(bad)
+    assert status == 2 and "the recording is damaged: part 1" in said
+    status, _, said = replay(recording[0], "--disk", "path=/dev/null")
+    assert status == 2 and "a replay has no devices" in said
+    status, _, said = replay(recording[0], "--engine", "kvm")
+    assert status == 6 and "only the software engine" in said
