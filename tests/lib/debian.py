@@ -171,7 +171,8 @@ class Terminal:
         self.type(f"{PASSWORD}\n")
         self.expect("# ")
         # No prompt, no echo, no lines that are broken: what comes is what commands print.
-        self.type("stty -echo cols 400; PS1=; PS2=; export TERM=dumb; bind 'set enable-bracketed-paste off'\n")
+        self.type("stty -echo cols 400; PS1=; PS2=; export TERM=dumb PAGER=cat SYSTEMD_PAGER=cat; "
+                  "bind 'set enable-bracketed-paste off'\n")
         self.command("true")
 
     def command(self, text, status=0):
