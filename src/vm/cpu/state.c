@@ -46,7 +46,33 @@ const size_t cpu_msr_table_len = ARRAY_LEN(cpu_msr_table);
 enum {
 	XSAVE_FCW = 0, XSAVE_MXCSR = 24, XSAVE_MXCSR_MASK = 28, XSAVE_BV = 512,
 	FCW_RESET = 0x40, MXCSR_RESET = 0x1f80,
+	/* Of the components; MXCSR belongs to none of them in the standard format. */
+	X87_HEAD = 24, XSAVE_ST = 32, XSAVE_XMM = 160, XSAVE_XMM_END = 416, XSAVE_YMM = 576,
+	FCW_INIT = 0x37f,
 };
+
+void cpu_xsave_fill(uint8_t *xsave, uint64_t parts)
+{
+	uint16_t fcw = FCW_INIT;
+	uint64_t bv = 0;
+
+	memcpy(&bv, xsave + XSAVE_BV, sizeof(bv));
+	uint64_t missing = parts & ~bv;
+
+	if (missing & CPU_XCR0_X87) {
+		memset(xsave, 0, X87_HEAD);
+		memcpy(xsave + XSAVE_FCW, &fcw, sizeof(fcw));
+		memset(xsave + XSAVE_ST, 0, XSAVE_XMM - XSAVE_ST);
+	}
+	if (missing & CPU_XCR0_SSE) {
+		memset(xsave + XSAVE_XMM, 0, XSAVE_XMM_END - XSAVE_XMM);
+	}
+	if (missing & CPU_XCR0_AVX) {
+		memset(xsave + XSAVE_YMM, 0, CPU_XSAVE_BYTES - XSAVE_YMM);
+	}
+	bv |= parts;
+	memcpy(xsave + XSAVE_BV, &bv, sizeof(bv));
+}
 
 static void reset_segments(struct cpu_state *s)
 {

@@ -156,6 +156,14 @@ extern const size_t cpu_msr_table_len;
 /* State after reset: real mode at f000:fff0; SDM 3, 10.1.1. bsp: the boot processor. */
 void cpu_state_reset(struct cpu_state *s, bool bsp);
 
+/*
+ * What XSTATE_BV of an XSAVE area leaves out is as after reset: it is written out as that and said
+ * to be there. Who changes a component afterwards need not look at that word.
+ *
+ * @parts  CPU_XCR0_*: components that the processor has
+ */
+void cpu_xsave_fill(uint8_t *xsave, uint64_t parts);
+
 /* State after INIT of a running one: as reset, but x87, SSE and most MSRs are kept. */
 void cpu_state_init(struct cpu_state *s);
 

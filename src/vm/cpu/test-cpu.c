@@ -42,6 +42,28 @@ static void test_reset(void **state)
 	free(s);
 }
 
+static void test_xsave_left_out(void **state)
+{
+	_Alignas(64) uint8_t x[CPU_XSAVE_BYTES];
+	uint64_t bv = CPU_XCR0_SSE;
+
+	(void)state;
+	memset(x, 0xaa, sizeof(x));
+	memcpy(x + 512, &bv, sizeof(bv));
+	cpu_xsave_fill(x, CPU_XCR0_X87 | CPU_XCR0_SSE);
+	memcpy(&bv, x + 512, sizeof(bv));
+	assert_int_equal(bv, 3);
+	assert_int_equal(x[0] | x[1] << 8, 0x37f);
+	assert_int_equal(x[4] | x[23] | x[32] | x[159], 0);
+	assert_int_equal(x[24], 0xaa);    /* MXCSR */
+	assert_int_equal(x[160], 0xaa);
+	assert_int_equal(x[576], 0xaa);
+	cpu_xsave_fill(x, 7);
+	assert_int_equal(x[512], 7);
+	assert_int_equal(x[576] | x[831], 0);
+	assert_int_equal(x[160] & x[415], 0xaa);
+}
+
 static void test_model(void **state)
 {
 	struct cpu_cpuid e[CPU_MODEL_ENTRIES_MAX];
@@ -79,6 +101,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_msr_table),
 		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_xsave_left_out),
 		cmocka_unit_test(test_model),
 	};
 

@@ -768,6 +768,34 @@ static void test_saved_and_restored(void **state)
 	assert_int_equal(n, 0);
 }
 
+/* A component that XSTATE_BV leaves out is as after reset, whatever stands in its place. */
+static void left_out_on(const struct engine_ops *ops)
+{
+	struct box *b = box_open(ops, 1, false);
+	struct cpu_state s = first_state(LONG);
+	struct err e = ERR_INIT;
+
+	memset(s.xsave + 160, 0xaa, 256);
+	memset(s.xsave + 512, 0, 8);
+	assert_int_equal(ops->vcpu_set(b->cpus[0], &s, &e), 0);
+	assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+	cpu_xsave_fill(s.xsave, CPU_XCR0_X87 | CPU_XCR0_SSE);
+	assert_int_equal(s.xsave[0] | s.xsave[1] << 8, 0x37f);
+	for (unsigned i = 160; i < 416; i++) {
+		assert_int_equal(s.xsave[i], 0);
+	}
+	box_close(b);
+}
+
+static void test_left_out(void **state)
+{
+	(void)state;
+	left_out_on(&engine_soft);
+	if (kvm_opens()) {
+		left_out_on(&engine_kvm);
+	}
+}
+
 /* --- The dirty log --- */
 
 static void dirty_log_of(const struct engine_ops *ops)
@@ -902,6 +930,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_kvm),
 		cmocka_unit_test(test_kvm_against_soft),
 		cmocka_unit_test(test_saved_and_restored),
+		cmocka_unit_test(test_left_out),
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_debug),
 		cmocka_unit_test(test_kick_before_run),

@@ -217,7 +217,7 @@ int kvm__cpuid(struct vcpu *vcpu, const struct cpu_cpuid *entries, size_t n, str
 		return r;
 	}
 	struct cpu_cpuid *copy = mem_calloc(c->nent, sizeof(*copy));
-	const struct kvm_cpuid_entry2 *one = find(c, 1, 0);
+	const struct kvm_cpuid_entry2 *one = find(c, 1, 0), *xsave = find(c, 0xd, 0);
 
 	if (!copy) {
 		return err_nomem(e);
@@ -233,6 +233,7 @@ int kvm__cpuid(struct vcpu *vcpu, const struct cpu_cpuid *entries, size_t n, str
 		};
 	}
 	v->has_xsave = one && (one->ecx & ECX_XSAVE);
+	v->components = CPU_XCR0_X87 | CPU_XCR0_SSE | (xsave ? xsave->eax & CPU_XCR0_AVX : 0);
 	free(v->cpuid);
 	v->cpuid = copy;
 	v->n_cpuid = c->nent;

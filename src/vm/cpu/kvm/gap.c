@@ -85,6 +85,8 @@ int kvm__gap(struct kvm_vcpu *v, struct err *e)
 	if (r < 0) {
 		return err_wrap(e, "vCPU %u: an instruction that KVM does not know", v->vcpu.id);
 	}
+	/* As the interpreter has it: so it differs only where the step changed it. */
+	cpu_xsave_fill(s.xsave, v->components);
 	was = s;
 	s.msr = without_pv(s.msr);
 	forget_code(v, &s);

@@ -55,6 +55,7 @@ struct kvm_vcpu {
 	_Atomic(pid_t)  tid;            /* thread that is in vcpu_run(); 0: none */
 	bool            io_pending;     /* KVM has to be entered to finish an access */
 	bool            has_xsave;
+	uint64_t        components;     /* CPU_XCR0_*, that the interpreter keeps for it */
 	uint64_t        msr_known;      /* bits by the index in cpu_msr_table */
 	struct vcpu_debug debug;
 	unsigned        first_watch;    /* debug register of the first one */

@@ -170,7 +170,6 @@ static int get_xsave(struct kvm_vcpu *v, struct cpu_state *s)
 		struct kvm_xsave xsave;
 		uint8_t bytes[KVM__XSAVE_BYTES];
 	} area = { 0 };
-	uint64_t bv;
 	int r = sys_ioctl(v->fd, KVM_GET_XSAVE, &area);
 
 	if (r < 0) {
@@ -182,10 +181,6 @@ static int get_xsave(struct kvm_vcpu *v, struct cpu_state *s)
 		r = get_xcr0(v, &s->xcr0);
 		s->xcr0 &= XCR0_OURS;
 	}
-	/* KVM writes what components hold also where it says that they are as after reset; so
-	 * they are said to be there, and whoever changes one need not look. */
-	bv = CPU_XCR0_X87 | CPU_XCR0_SSE | s->xcr0;
-	memcpy(s->xsave + XSTATE_BV, &bv, sizeof(bv));
 	return r;
 }
 

@@ -256,11 +256,18 @@ static int vcpu_get(struct vcpu *v, struct cpu_state *ret, struct err *e)
 	return 0;
 }
 
+/* All components that there are, are in use here, always. */
+static uint64_t components(const struct soft_cpu *c)
+{
+	return CPU_XCR0_X87 | CPU_XCR0_SSE | (c->xcr0_supported & CPU_XCR0_AVX);
+}
+
 static int vcpu_set(struct vcpu *v, const struct cpu_state *s, struct err *e)
 {
 	struct soft_cpu *c = cpu_of(v);
 
 	c->s = *s;
+	cpu_xsave_fill(c->s.xsave, components(c));
 	soft_flags_set(c, s->rflags);
 	lapic_set_cr8(c->apic, s->cr8 & 15);
 	if (lapic_set_pv_eoi(c->apic, s->msr.pv_eoi) < 0) {
