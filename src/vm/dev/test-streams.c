@@ -65,6 +65,62 @@ static void test_console(void **state unused_arg)
 	end(&t);
 }
 
+static unsigned n_escapes;
+
+static size_t without_q(void *ctx, uint8_t *data, size_t n)
+{
+	size_t kept = 0;
+
+	assert_ptr_equal(ctx, &n_escapes);
+	for (size_t i = 0; i < n; i++) {
+		n_escapes += data[i] == 'q';
+		data[kept] = data[i];
+		kept += data[i] != 'q';
+	}
+	return kept;
+}
+
+/* What is typed is seen also while the guest takes none of it, and what is left comes in order. */
+static void test_filter(void **state unused_arg)
+{
+	int in[2];
+	struct rig r;
+	char got[8] = "";
+
+	assert_int_equal(sys_pipe2(in, 0), 0);
+	struct console_conf conf = { .in_fd = in[0], .out_fd = -1, .filter = without_q,
+				     .filter_ctx = &n_escapes };
+
+	rig_init(&r, &vdev_console, &conf);
+	assert_int_equal(sys_write_full(in[1], "aqb", 3), 0);
+	rig_run(&r);
+	assert_int_equal(n_escapes, 1);
+	rig_start(&r, 0);
+	assert_int_equal(sys_write_full(in[1], "qqc", 3), 0);
+	rig_run(&r);
+	assert_int_equal(n_escapes, 3);
+	uint64_t p = rig_alloc(&r, 16);
+
+	rig_add(&r, CONSOLE_RX, &(struct rig_buf){ p, 2, true }, 1);
+	rig_add(&r, CONSOLE_RX, &(struct rig_buf){ p + 2, 6, true }, 1);
+	rig_kick(&r, CONSOLE_RX);
+	assert_int_equal(rig_take(&r, CONSOLE_RX), 2);
+	assert_int_equal(rig_take(&r, CONSOLE_RX), 1);
+	assert_int_equal(sys_write_full(in[1], "dq", 2), 0);
+	rig_add(&r, CONSOLE_RX, &(struct rig_buf){ p + 3, 5, true }, 1);
+	rig_kick(&r, CONSOLE_RX);
+	assert_int_equal(rig_take(&r, CONSOLE_RX), 1);
+	rig_get(&r, p, got, 4);
+	assert_memory_equal(got, "abcd", 4);
+	/* More than we keep is left to whoever holds it: nothing is lost, nothing grows. */
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(sys_write_full(in[1], "0123456789abcdef0123456789abcdef", 32), 0);
+		rig_run(&r);
+	}
+	rig_fini(&r);
+	fd_close(&in[1]);
+}
+
 /* Nobody reads: the output waits, also over a pause, and comes whole and once. */
 static void test_slow_reader(void **state unused_arg)
 {
@@ -250,7 +306,7 @@ static void test_rng_source_fails(void **state unused_arg)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_console),   cmocka_unit_test(test_slow_reader),
+		cmocka_unit_test(test_console), cmocka_unit_test(test_filter),   cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_no_reader), cmocka_unit_test(test_resize),
 		cmocka_unit_test(test_bad_console), cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_quota),     cmocka_unit_test(test_rng_source_fails),
