@@ -17,6 +17,8 @@ from lib.vmm import Control, run
 pytestmark = pytest.mark.long
 
 CONFORM = BIN.parent / "tests/conform"
+# A source that cannot be read is an error, if it stays so.
+APT = "-q -o APT::Update::Error-Mode=any -o Acquire::Retries=10"
 HOST, GUEST = "10.78.0.1", "10.78.0.2"
 
 PROGRAM = r"""
@@ -92,8 +94,8 @@ def test_a_day(terminal, tmp_path):
     assert t.command("systemctl --failed --no-legend --plain").strip() == ""
     assert t.command("systemd-detect-virt").strip() == "kvm"
     t.command("ip -4 address show eth0 | grep 'scope global'")
-    t.command("apt-get -qq update")
-    t.command("apt-get -qq -y install hello > /dev/null 2>&1")
+    t.command(f"apt-get {APT} update < /dev/null")
+    t.command(f"apt-get {APT} -y install hello < /dev/null")
     assert t.command("hello").strip() == "Hello, world!"
     assert re.search(r"^ii +hello ", t.command("dpkg -l hello"), re.M)
     t.command("gcc -O2 -o program program.c -lm -lpthread")
@@ -159,7 +161,8 @@ def test_on_a_tap(terminal, tmp_path):
             t.command(f"ping -c 3 -W 100 {HOST}")
             t.command(f"echo 'deb [trusted=yes] http://{HOST}:{mirror.port} ./' > /etc/apt/sources.list"
                       " && rm /etc/apt/sources.list.d/*")
-            t.command("apt-get -qq update && apt-get -qq -y install hello > /dev/null 2>&1")
+            t.command(f"apt-get {APT} update < /dev/null")
+            t.command(f"apt-get {APT} -y install hello < /dev/null")
             assert t.command("hello").strip() == "Hello, world!"
             assert any(path.endswith(".deb") for path in mirror.fetched)
             control = Control(tmp_path / "ctl")
