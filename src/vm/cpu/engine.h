@@ -25,7 +25,7 @@
 struct engine;
 struct vcpu;
 
-enum { ENGINE_VCPUS_MAX = 64, ENGINE_GSIS = 24 };
+enum { ENGINE_VCPUS_MAX = 64, ENGINE_GSIS = 24, ENGINE_ROUTES_MAX = 512 };
 
 /* Accesses of vCPUs outside of RAM; called on the vCPU's thread, with no lock held. */
 struct engine_bus {
@@ -158,6 +158,16 @@ struct engine_ops {
 	/* Write to `fd` (an eventfd) when a vCPU writes `bytes` at `at`, and do not call the bus.
 	 * -EOPNOTSUPP: the bus is called, and its owner does it. */
 	int  (*ioevent)(struct engine *eng, gpa_t at, unsigned bytes, int fd, bool add);
+
+	/*
+	 * Interrupts by eventfd, which another process may write to: a vhost device, or one of
+	 * ours outside of the monitor. A route is a number; from ENGINE_GSIS on each stands for the
+	 * message that route() gives it, and below it for a pin of the I/O APIC, as an edge. Routes
+	 * take long to change (all vCPUs are waited for). NULL: read the descriptor, and call msi()
+	 * or line().
+	 */
+	int  (*route)(struct engine *eng, unsigned route, uint64_t addr, uint32_t data, bool on);
+	int  (*irqfd)(struct engine *eng, unsigned route, int fd, bool add);
 
 	/* Dirty log: on or off; and bring gmem's bitmap up to date. Vcpus may run. */
 	int  (*log)(struct engine *eng, bool on, struct err *e);

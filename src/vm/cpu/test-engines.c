@@ -9,7 +9,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -24,8 +26,8 @@ enum {
 	PML4 = 0x100000, PDPT = 0x101000, PD0 = 0x102000, PD3 = 0x103000, PD1 = 0x104000,
 	PT1 = 0x105000, PAE_PDPT = 0x107000, PD_4M = 0x108000, PDPT_HIGH = 0x10a000,
 	PORT_DONE = 0xf4, PORT_HALF = 0xf5, PORT_LINE = 0xe0, PORT_MSI = 0xe1, PORT_DIRTY = 0xe2,
-	PORT_ACK = 0xe3, PORT_WIDE = 0xe8,
-	LINE = 5, HANG_SECONDS = 60, CPUS_MAX = 2,
+	PORT_ACK = 0xe3, PORT_EVENT = 0xe4, PORT_WIDE = 0xe8,
+	LINE = 5, EDGE = 6, EVENTS = 2, HANG_SECONDS = 60, CPUS_MAX = 2,
 };
 
 #define DEVICE UINT64_C(0xd0000000)
@@ -43,6 +45,7 @@ struct box {
 	char            text[16];
 	size_t          text_len;
 	unsigned        acks;
+	int             events[EVENTS]; /* of a message's route, and of a pin */
 	uint32_t        stopped_at;     /* port of the write that ended it */
 	pthread_mutex_t lock;
 	pthread_cond_t  cond;
@@ -92,6 +95,38 @@ static void pio_read(void *ctx, uint16_t port, void *ret, unsigned bytes)
 	}
 }
 
+/* Where the engine takes no eventfds, as their owner would. */
+static void raise_event(struct box *b, unsigned i)
+{
+	uint64_t one = 1;
+
+	if (b->ops->irqfd) {
+		assert_int_equal(write(b->events[i], &one, sizeof(one)), sizeof(one));
+	} else if (i == 0) {
+		assert_int_equal(b->ops->msi(b->eng, LAPIC_BASE, 0x62), 0);
+	} else {
+		assert_int_equal(b->ops->line(b->eng, EDGE, true), 0);
+		assert_int_equal(b->ops->line(b->eng, EDGE, false), 0);
+	}
+}
+
+static void events_open(struct box *b)
+{
+	static const unsigned routes[EVENTS] = { ENGINE_GSIS + 7, EDGE };
+
+	if (!b->ops->irqfd) {
+		return;
+	}
+	assert_int_equal(b->ops->route(b->eng, routes[0], LAPIC_BASE, 0x62, true), 0);
+	for (unsigned i = 0; i < EVENTS; i++) {
+		b->events[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		assert_true(b->events[i] >= 0);
+		assert_int_equal(b->ops->irqfd(b->eng, routes[i], b->events[i], true), 0);
+	}
+	assert_int_equal(b->ops->route(b->eng, EDGE, LAPIC_BASE, 0x62, true), -EINVAL);
+	assert_int_equal(b->ops->irqfd(b->eng, ENGINE_ROUTES_MAX, b->events[0], true), -EINVAL);
+}
+
 static void pio_write(void *ctx, uint16_t port, const void *data, unsigned bytes)
 {
 	struct box *b = ctx;
@@ -106,6 +141,8 @@ static void pio_write(void *ctx, uint16_t port, const void *data, unsigned bytes
 		assert_int_equal(b->ops->line(b->eng, LINE, false), 0);
 	} else if (port == PORT_MSI) {
 		assert_int_equal(b->ops->msi(b->eng, LAPIC_BASE, 0x61), 0);
+	} else if (port == PORT_EVENT) {
+		raise_event(b, v % EVENTS);
 	} else if (port == PORT_DIRTY) {
 		stop(b, port);
 	} else if (port == PORT_WIDE) {
@@ -227,6 +264,11 @@ static void box_close(struct box *b)
 {
 	b->ops->free_(b->eng);
 	gmem_fini(&b->mem);
+	for (unsigned i = 0; i < EVENTS; i++) {
+		if (b->events[i] > 0) {
+			(void)close(b->events[i]); /* nothing is lost */
+		}
+	}
 	pthread_cond_destroy(&b->cond);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
@@ -481,7 +523,7 @@ static int compare_results(const char *name, const struct result *a, const struc
 #define GUESTS(X) \
 	X(real, REAL, 1, 0) X(climb, REAL, 1, 0) X(paging, REAL, 1, 0) X(user, LONG, 1, 2) \
 	X(sysret, LONG, 1, 2) X(faults, LONG, 1, 12) X(gaps, LONG, 1, 1) X(x87, LONG, 1, 0) \
-	X(xsave, LONG, 1, 0) X(x2apic, LONG, 1, 5) X(ioapic, LONG, 1, 1) X(smp, LONG, 2, 0) \
+	X(xsave, LONG, 1, 0) X(x2apic, LONG, 1, 5) X(ioapic, LONG, 1, 1) X(irqfd, LONG, 1, 3) X(smp, LONG, 2, 0) \
 	X(devices, LONG, 1, 0) X(halves, LONG, 1, 2) X(dirty, LONG, 1, 0) X(selfmod, LONG, 1, 0) \
 	X(steps, LONG, 1, 0)
 
@@ -518,6 +560,9 @@ static struct box *box_with(const struct engine_ops *ops, const struct guest *g,
 	struct err e = ERR_INIT;
 
 	box_fill(b, g->code, g->end);
+	if (g == &guests[GUEST_irqfd]) {
+		events_open(b);
+	}
 	int r = ops->vcpu_set(b->cpus[0], &s, &e);
 
 	if (r < 0) {

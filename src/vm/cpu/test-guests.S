@@ -579,6 +579,37 @@ GUEST ioapic
 	FINISH
 END ioapic
 
+/* --- A message and a pin with an edge, both raised by eventfds --- */
+	.code64
+GUEST irqfd
+	movl $2, EOI
+	mov $0xfee00000, %ebx
+	movl $0x1ff, 0xf0(%rbx)
+	mov $0xfec00000, %edi
+	movl $0x1d, (%rdi)            /* pin 6, high word */
+	movl $0, 0x10(%rdi)
+	movl $0x1c, (%rdi)
+	movl $0x53, 0x10(%rdi)
+	xor %eax, %eax
+	outl %eax, $0xe4              /* the message */
+	sti
+1:	cmpl $1, COUNT
+	jb 1b
+	mov $1, %eax
+	outl %eax, $0xe4              /* the pin */
+2:	cmpl $2, COUNT
+	jb 2b
+	movl $0x1c, (%rdi)
+	movl $0x54, 0x10(%rdi)        /* another vector: the route follows */
+	outl %eax, $0xe4
+3:	cmpl $3, COUNT
+	jb 3b
+	cli
+	xor %ebx, %ebx
+	mov $0, %eax
+	FINISH
+END irqfd
+
 /* --- A second processor --- */
 	.code64
 GUEST smp

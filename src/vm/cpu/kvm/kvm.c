@@ -51,6 +51,7 @@ static const struct {
 	{ KVM_CAP_XSAVE, "XSAVE" }, { KVM_CAP_XCRS, "extended control registers" },
 	{ KVM_CAP_IMMEDIATE_EXIT, "immediate exit" }, { KVM_CAP_ADJUST_CLOCK, "the clock" },
 	{ KVM_CAP_GET_TSC_KHZ, "the TSC's rate" }, { KVM_CAP_IOEVENTFD, "ioeventfd" },
+	{ KVM_CAP_IRQFD, "irqfd" }, { KVM_CAP_IRQ_ROUTING, "interrupt routes" },
 };
 
 /* given: a descriptor of it that is open already, or 0. */
@@ -180,39 +181,15 @@ static void ioapic_sends(void *ctx, uint64_t addr, uint32_t data)
 	ignore_result(kvm_msi(&eng->eng, addr, data)); /* a guest's bad entry goes nowhere */
 }
 
-/*
- * KVM tells of an EOI only for vectors that have a level-triggered route below the number of
- * I/O APIC pins. Nothing is sent through these routes.
- */
 static void ioapic_changed(void *ctx, unsigned pin)
 {
 	struct kvm_engine *eng = ctx;
-	union {
-		struct kvm_irq_routing head;
-		uint8_t bytes[sizeof(struct kvm_irq_routing) +
-			      IRQ_PINS * sizeof(struct kvm_irq_routing_entry)];
-	} table = { 0 };
-	uint32_t bit = UINT32_C(1) << pin, level = 0;
 	uint64_t addr;
 	uint32_t data;
+	/* A masked pin may still wait for the end of what it sent. */
+	bool unmasked = ioapic_message(eng->ioapic, pin, &addr, &data);
 
-	for (unsigned i = 0; i < IRQ_PINS; i++) {
-		/* A masked pin may still wait for the end of what it sent. */
-		(void)ioapic_message(eng->ioapic, i, &addr, &data);
-		if (!(data >> 15 & 1)) {
-			continue;
-		}
-		level |= UINT32_C(1) << i;
-		table.head.entries[table.head.nr++] = (struct kvm_irq_routing_entry){
-			.gsi = i, .type = KVM_IRQ_ROUTING_MSI,
-			.u.msi = { .address_lo = (uint32_t)addr, .data = data },
-		};
-	}
-	if ((level | eng->level_pins) & bit) {
-		eng->level_pins = level;
-		ignore_result(sys_ioctl(eng->vm_fd, KVM_SET_GSI_ROUTING, &table.head));
-		/* it fails without memory only; the interrupt then waits for the next change */
-	}
+	kvm__routes_pin(eng, pin, unmasked, addr, data);
 }
 
 static int kvm_line(struct engine *e, unsigned gsi, bool level)
@@ -307,6 +284,7 @@ static void kvm_free(struct engine *e)
 	free(eng->supported);
 	fd_close(&eng->vm_fd);
 	fd_close(&eng->kvm_fd);
+	pthread_mutex_destroy(&eng->routes.lock);
 	free(eng);
 }
 
@@ -350,6 +328,7 @@ static int kvm_new(const struct engine_conf *conf, struct engine **ret, struct e
 	}
 	eng->eng = (struct engine){ .ops = &engine_kvm, .conf = *conf, .bus = *conf->bus };
 	eng->kvm_fd = eng->vm_fd = -1;
+	pthread_mutex_init(&eng->routes.lock, NULL);
 	int r = open_kvm(conf->kvm_fd, &eng->kvm_fd, e);
 
 	r = r < 0 ? r : kvm__kick_setup();
@@ -395,6 +374,8 @@ const struct engine_ops engine_kvm = {
 	.clock_get = kvm_clock_get,
 	.clock_set = kvm_clock_set,
 	.ioevent = kvm_ioevent,
+	.route = kvm__route,
+	.irqfd = kvm__irqfd,
 	.log = kvm_log,
 	.log_sync = kvm_log_sync,
 };

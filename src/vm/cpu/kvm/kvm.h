@@ -6,6 +6,7 @@
  *	kvm.c     the VM: memory, interrupts, clock, dirty log
  *	vcpu.c    the loop of one vCPU and its exits
  *	regs.c    a vCPU's state to KVM's structs and back
+ *	routes.c  interrupts by eventfd
  *	lapic.c   interrupt controllers' state likewise
  *	cpuid.c   the model, filtered by what KVM has
  *	gap.c     instructions that KVM's own emulator does not know
@@ -18,6 +19,7 @@
 #define VM_CPU_KVM_KVM_H
 
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
@@ -29,6 +31,19 @@ enum {
 	KVM__XSAVE_BYTES = 4096,
 };
 
+struct kvm_route {
+	uint64_t addr;
+	uint32_t data;
+	bool     on;
+};
+
+/* The I/O APIC's pins, as far as it is ours, and messages. */
+struct kvm_routes {
+	pthread_mutex_t  lock;
+	struct kvm_route to[ENGINE_ROUTES_MAX];
+	uint32_t         pin_fds;       /* pins that an eventfd raises */
+};
+
 struct kvm_engine {
 	struct engine eng;
 	int           kvm_fd, vm_fd;
@@ -37,7 +52,7 @@ struct kvm_engine {
 	bool          sregs2;
 	bool          log;
 	bool          own_user;         /* user mode is the processor's own: syscall.c */
-	uint32_t      level_pins;       /* of the I/O APIC, that have a route for their EOI */
+	struct kvm_routes routes;
 	size_t        run_bytes;
 	uint64_t      tsc_hz;           /* of the vCPUs; known with the first one */
 	struct ioapic *ioapic;          /* split */
@@ -102,6 +117,12 @@ int  kvm__msr_set(struct kvm_vcpu *v, uint32_t index, uint64_t value) must_check
 /* lapic.c */
 int kvm__irq_get(struct engine *eng, struct irq_state *ret, struct err *e) must_check;
 int kvm__irq_set(struct engine *eng, const struct irq_state *s, struct err *e) must_check;
+
+/* routes.c */
+void kvm__routes_pin(struct kvm_engine *eng, unsigned pin, bool unmasked, uint64_t addr,
+		     uint32_t data);
+int  kvm__route(struct engine *eng, unsigned route, uint64_t addr, uint32_t data, bool on) must_check;
+int  kvm__irqfd(struct engine *eng, unsigned route, int fd, bool add) must_check;
 
 /* vcpu.c */
 int  kvm__vcpu_new(struct engine *eng, unsigned id, struct vcpu **ret, struct err *e) must_check;
