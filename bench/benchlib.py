@@ -42,7 +42,8 @@ def report(rows):
     for r in rows:
         value = "-" if r.value is None else f"{r.value:.3f}" if r.value < 10 else f"{r.value:.1f}"
         bound = "-" if r.bound is None else f"{r.better} {r.bound}"
-        verdict = {True: "met", False: "NOT MET", None: "not measured"}[r.met()]
+        unbound = "-" if r.value is not None else "not measured"
+        verdict = {True: "met", False: "NOT MET", None: unbound}[r.met()]
         print(f"{r.what:58} {r.peer:10} {value:>9} {bound:>14}  {verdict}  {r.note}")
     return all(r.met() is not False for r in rows)
 
