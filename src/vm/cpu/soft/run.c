@@ -384,6 +384,8 @@ static bool serve(struct soft_cpu *c)
 		if (wants & SOFT_WANT_EXCLUSIVE) {
 			soft_guest_leave(c);
 			soft_guest_enter(c);
+			/* What came meanwhile comes before the next instruction. */
+			wants = atomic_load(&c->wants);
 		}
 		if (wants & SOFT_WANT_REQUEST) {
 			soft_inbox_serve(c);
