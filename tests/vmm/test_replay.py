@@ -1,11 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recorded boot runs again, to the last instruction."""
+import random
 import re
 import subprocess
 
 import pytest
 from lib.daemon import BIN
-from lib.vmm import PATIENCE, Machine
+from lib.vmm import PATIENCE, Machine, module
+
+MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
+           "virtio_blk", "virtio-rng"]
+
+SCRIPT = f"""
+mount -t devtmpfs dev /dev
+for m in {' '.join(MODULES)}; do insmod /lib/$m.ko || echo "failed: $m"; done
+date
+echo "disk $(md5sum < /dev/vda)"
+dd if=/dev/urandom of=/dev/vda bs=64k count=4 2>/dev/null
+sync; echo 3 > /proc/sys/vm/drop_caches
+echo "again $(md5sum < /dev/vda)"
+head -c 32 /dev/hwrng | od -x
+sleep 0.2; cat /proc/uptime
+poweroff -f
+"""
 
 
 def replay(log, *args):
@@ -26,20 +43,24 @@ def summary(text):
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """(log, summary of the recording) of a boot with some entropy, time and sleep."""
+    """(log, what the guest printed) of a boot with a disk, entropy, the time, and sleep."""
     folder = tmp_path_factory.mktemp("record")
-    machine = Machine(folder, "date; head -c 16 /dev/urandom | od -x; sleep 0.2; cat /proc/uptime\n"
-                              "poweroff -f\n", "--record", folder / "log", cmdline="quiet")
+    disk = folder / "disk"
+    disk.write_bytes(random.Random(1).randbytes(1 << 20))
+    machine = Machine(folder, SCRIPT, "--record", folder / "log", "--disk", f"path={disk}",
+                      files=[module(m) for m in MODULES], cmdline="quiet")
     try:
         assert machine.wait() == 0, machine.output()[-3000:]
     finally:
         machine.close()
+    disk.unlink()  # nothing but the log is needed
     return folder / "log", machine.output().replace("\r", "")
 
 
 def test_twice_the_same(recording):
     log, output = recording
     told = summary(output)
+    assert "failed" not in output and re.search(r"disk [0-9a-f]{32}", output), output
     assert told[0] == "recorded" and told[1] > 100_000_000 and told[2] == told[1] // 1_000_000
     for _ in range(2):
         status, printed, said = replay(log)
