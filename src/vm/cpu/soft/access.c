@@ -183,6 +183,15 @@ static unsigned first_part(uint64_t linear, size_t n)
 	return (unsigned)(n < left ? n : left);
 }
 
+/* The end of an access may leave the canonical half that it begins in: before any page is
+ * looked at. */
+static inline void ends_canonical(struct soft_cpu *c, uint64_t linear, size_t n)
+{
+	if (c->mode == INSN_MODE_64 && !soft_canonical(linear + n - 1)) {
+		soft_fault(c, CPU_GP, 0);
+	}
+}
+
 static uint64_t load_target(struct soft_cpu *c, const struct target *t, unsigned bytes)
 {
 	return t->host ? soft_host_load(t->host, bytes) : soft_mmio_load(c, t->gpa, bytes);
@@ -205,6 +214,7 @@ uint64_t soft__load_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 {
 	unsigned n = first_part(linear, bytes);
 
+	ends_canonical(c, linear, bytes);
 	if (c->check_access) {
 		check(c, linear, bytes, SOFT_READ);
 	}
@@ -221,6 +231,7 @@ void soft__store_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint6
 {
 	unsigned n = first_part(linear, bytes);
 
+	ends_canonical(c, linear, bytes);
 	if (c->check_access) {
 		check(c, linear, bytes, SOFT_WRITE);
 	}
@@ -279,6 +290,7 @@ void soft_load_bytes(struct soft_cpu *c, uint64_t linear, void *ret, size_t n)
 		memcpy(ret, (const void *)(linear + e->addend), n);
 		return;
 	}
+	ends_canonical(c, linear, n);
 	if (c->check_access) {
 		check(c, linear, n, SOFT_READ);
 	}
@@ -303,6 +315,7 @@ void soft_store_bytes(struct soft_cpu *c, uint64_t linear, const void *data, siz
 		memcpy((void *)(linear + e->addend), data, n);
 		return;
 	}
+	ends_canonical(c, linear, n);
 	if (c->check_access) {
 		check(c, linear, n, SOFT_WRITE);
 	}
@@ -322,6 +335,7 @@ void soft_probe_write(struct soft_cpu *c, uint64_t linear, size_t n)
 {
 	size_t k = first_part(linear, n);
 
+	ends_canonical(c, linear, n);
 	if (c->check_access) {
 		must_align(c, linear, n);
 	}
@@ -340,6 +354,7 @@ void *soft_atomic(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	if (__builtin_expect(linear - e->tag_write <= GMEM_PAGE_BYTES - bytes, 1)) {
 		return (void *)(linear + e->addend);
 	}
+	ends_canonical(c, linear, bytes);
 	if (c->check_access) {
 		check(c, linear, bytes, SOFT_WRITE);
 	}

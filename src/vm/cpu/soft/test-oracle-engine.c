@@ -98,7 +98,7 @@ static uint64_t target_in(unsigned bytes)
 	case 3: case 4:
 		return at;
 	case 5:
-		return edge64();
+		return rnd(8) ? edge64() : (BIT(47) ^ (rnd(2) ? 0 : UINT64_MAX)) - rnd(bytes + 2);
 	case 6: case 7:
 		return page & ~UINT64_C(4095);
 	default:
@@ -275,8 +275,8 @@ static bool compare(struct difference *d, const struct insn_row *row, struct ste
 			       (unsigned long long)b->rip, (unsigned long long)b->cr2);
 		return true;
 	}
-	if (a->vector == CPU_PF && a->cr2 >> 47) {
-		b->error &= a->error | ~1u;   /* Linux says of the kernel's half that it is present */
+	if (a->vector == CPU_PF && a->cr2 >= BIT(47) - 4096) {
+		b->error &= a->error | ~1u;   /* Linux says of all but its own part that it is present */
 	}
 	if (differ64(d, "error", a->error, b->error) || differ64(d, "rip", a->rip, b->rip) ||
 	    differ64(d, "rflags", a->rflags & flags, b->rflags & flags) ||
@@ -474,6 +474,10 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 	}
 	/* An operand that is neither aligned nor in the stack's segment. */
 	if (end_ours.vector == CPU_SS_FAULT && end_host.vector == CPU_GP) {
+		return true;
+	}
+	/* One that only ends outside of the canonical half is #GP with us, by any segment. */
+	if (end_ours.vector == CPU_GP && end_host.vector == CPU_SS_FAULT && cpu->mode == INSN_MODE_64) {
 		return true;
 	}
 	/* A null selector's RPL is lost on the way to the kernel and back. */

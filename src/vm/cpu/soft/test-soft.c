@@ -380,17 +380,9 @@ static void test_real(void **state)
 {
 	static const uint32_t want[] = { 0x22, 0x11, 0x33, 0x7000, 0xdd, 0x44, 5 };
 	struct vm *vm = vm_new(1, false);
-	struct err e = ERR_INIT;
-	struct cpu_state *s = mem_new(struct cpu_state);
 
 	(void)state;
-	assert_non_null(s);
-	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
-	s->seg[CPU_CS].selector = 0;
-	s->seg[CPU_CS].base = 0;
-	s->rip = BASE;
-	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
-	free(s);
+	vm_real_mode(vm);
 	vm_put(vm, BASE, guest_real, (size_t)(guest_real_end - guest_real));
 	vm_run(vm);
 	vm_expect(vm, want, ARRAY_LEN(want));

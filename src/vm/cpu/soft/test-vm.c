@@ -173,6 +173,20 @@ void vm_long_cpu(struct vm *vm, unsigned cpu, uint64_t rip, uint64_t rsp)
 	free(s);
 }
 
+void vm_real_mode(struct vm *vm)
+{
+	struct err e = ERR_INIT;
+	struct cpu_state *s = mem_new(struct cpu_state);
+
+	assert_non_null(s);
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	s->seg[CPU_CS].selector = 0;
+	s->seg[CPU_CS].base = 0;
+	s->rip = BASE;
+	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
+	free(s);
+}
+
 void vm_long_mode(struct vm *vm)
 {
 	page_tables(vm);

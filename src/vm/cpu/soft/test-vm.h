@@ -45,6 +45,9 @@ uint64_t vm_get64(struct vm *vm, uint64_t at);
 void vm_long_mode(struct vm *vm);
 void vm_long_cpu(struct vm *vm, unsigned cpu, uint64_t rip, uint64_t rsp);
 
+/* vCPU 0 is to begin in real mode at BASE. */
+void vm_real_mode(struct vm *vm);
+
 /* Until the guest ends it; vm->stop is how vCPU 0 stopped. */
 void vm_run(struct vm *vm);
 
