@@ -27,6 +27,8 @@ static const int loop_calls[] = {
 	SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2,
 	SYS_readv, SYS_writev, SYS_fsync, SYS_fdatasync, SYS_fallocate, SYS_io_uring_enter,
 	SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_ftruncate,
+	/* snapshots: which memory was touched, and is there swap */
+	SYS_mincore, SYS_sysinfo,
 	/* sockets that are open: control, vsock, network */
 	SYS_accept4, SYS_recvmsg, SYS_sendmsg, SYS_recvfrom, SYS_sendto, SYS_shutdown,
 	SYS_getsockopt, SYS_fcntl, SYS_dup,

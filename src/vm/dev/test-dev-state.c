@@ -241,7 +241,9 @@ static void guest_says(struct kind_rig *k, uint32_t guest_port, uint16_t op, con
 	};
 
 	rig_put(&k->r, k->scratch, &h, sizeof(h));
-	rig_put(&k->r, k->scratch + sizeof(h), data, len);
+	if (len > 0) {
+		rig_put(&k->r, k->scratch + sizeof(h), data, len);
+	}
 	rig_add(&k->r, VSOCK_TX, &(struct rig_buf){ k->scratch, sizeof(h) + len, false }, 1);
 	rig_kick(&k->r, VSOCK_TX);
 	assert_int_equal(rig_take(&k->r, VSOCK_TX), 0);
@@ -254,7 +256,9 @@ static uint16_t guest_hears(struct kind_rig *k, struct virtio_vsock_hdr *h, char
 	rig_kick(&k->r, VSOCK_RX);
 	ignore_result(rig_take(&k->r, VSOCK_RX)); /* the header says it */
 	rig_get(&k->r, k->scratch, h, sizeof(*h));
-	rig_get(&k->r, k->scratch + sizeof(*h), data, h->len);
+	if (h->len > 0) {
+		rig_get(&k->r, k->scratch + sizeof(*h), data, h->len);
+	}
 	return h->op;
 }
 

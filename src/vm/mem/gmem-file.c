@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #include "base/le.h"
 #include "base/str.h"
@@ -10,7 +11,7 @@
 #include "vm/mem/gmem.h"
 
 /* Looked at together. What is written is whole pages. */
-enum { CHUNK = 1 << 20 };
+enum { CHUNK = 1 << 20, GAP = 32 << 10 };
 
 /* The last page begins with it. */
 struct trailer {
@@ -52,22 +53,45 @@ uint64_t gmem_bytes(const struct gmem *g)
 	return bytes;
 }
 
-/* Runs of pages that hold something, each with one call. */
-static int save_chunk(int fd, const uint8_t *p, size_t n, uint64_t at)
+/*
+ * Which pages of a chunk were ever touched. Of memory that no file stands behind the kernel
+ * knows it, and a page that was not is zero; but it counts one that is swapped out as untouched,
+ * so it is asked only on a host without swap.
+ */
+static void touched(const uint8_t *p, size_t n, bool ask, uint8_t *ret)
 {
-	size_t first = 0;
+	if (!ask || mincore((void *)p, n, ret) < 0) {
+		memset(ret, 1, n / GMEM_PAGE_BYTES);
+	}
+}
+
+static bool no_swap(void)
+{
+	struct sysinfo info;
+
+	return sysinfo(&info) == 0 && info.totalswap == 0;
+}
+
+/* Runs of pages that hold something, each with one call; a few zeroes between do not end one. */
+static int save_chunk(int fd, const uint8_t *p, size_t n, uint64_t at, bool ask)
+{
+	uint8_t there[CHUNK / GMEM_PAGE_BYTES];
+	size_t first = 0, end = 0;   /* of the run; first == end: none */
 	int r = 0;
 
-	for (size_t off = 0; off <= n && r == 0; off += GMEM_PAGE_BYTES) {
-		if (off < n && !all_zero(p + off, GMEM_PAGE_BYTES)) {
+	touched(p, n, ask, there);
+	for (size_t off = 0; off < n && r == 0; off += GMEM_PAGE_BYTES) {
+		if (!(there[off / GMEM_PAGE_BYTES] & 1) || all_zero(p + off, GMEM_PAGE_BYTES)) {
 			continue;
 		}
-		if (off > first) {
-			r = write_all(fd, p + first, off - first, at + first);
+		if (end > first && off - end > GAP) {
+			r = write_all(fd, p + first, end - first, at + first);
+			first = end;
 		}
-		first = off + GMEM_PAGE_BYTES;
+		first = end == first ? off : first;
+		end = off + GMEM_PAGE_BYTES;
 	}
-	return r;
+	return r < 0 || end == first ? r : write_all(fd, p + first, end - first, at + first);
 }
 
 int gmem_save(const struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], struct err *e)
@@ -75,6 +99,7 @@ int gmem_save(const struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], str
 	uint8_t page[GMEM_PAGE_BYTES] = { 0 };
 	struct trailer t = { 0 };
 	uint64_t at = 0;
+	bool ask = no_swap();
 	int r = sys_ftruncate(fd, (int64_t)gmem_bytes(g));
 
 	memcpy(t.magic, magic, sizeof(magic));
@@ -86,7 +111,7 @@ int gmem_save(const struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], str
 
 		for (uint64_t off = 0; off < s->bytes && r == 0; off += CHUNK) {
 			r = save_chunk(fd, s->host + off, (size_t)MIN(s->bytes - off, (uint64_t)CHUNK),
-				       at + off);
+				       at + off, ask && s->fd < 0 && !s->restored);
 		}
 		at += s->bytes;
 	}
@@ -122,13 +147,14 @@ int gmem_restore(struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], struct
 	int r = check(g, fd, id, e);
 
 	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
-		const struct gmem_slot *s = &g->slots[i];
+		struct gmem_slot *s = &g->slots[i];
 
 		/* Engines know memory by its place: it stays. */
 		if (mmap(s->host, s->bytes, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)at) == MAP_FAILED) {
 			return err_set(e, errno, ERR_HOST, "cannot map the memory file");
 		}
+		s->restored = true;
 		at += s->bytes;
 	}
 	return r;

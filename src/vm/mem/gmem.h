@@ -43,6 +43,7 @@ struct gmem_slot {
 	uint8_t *host;         /* the mapping, owned by the struct gmem */
 	int      fd;           /* file that backs it, owned; -1: anonymous memory */
 	uint64_t fd_offset;
+	bool     restored;     /* a snapshot's file is mapped there, privately */
 	_Atomic uint64_t *dirty;   /* a bit a page; all zero while the log is off */
 };
 
