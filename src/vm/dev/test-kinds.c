@@ -6,6 +6,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_vsock.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -93,6 +94,8 @@ void kind_init(struct kind_rig *k, size_t kind, bool uring)
 {
 	const struct vdev_desc *desc = vdev_table[kind];
 
+	/* As in the monitor: a peer that is gone is an error of the call. */
+	(void)signal(SIGPIPE, SIG_IGN); /* it cannot fail */
 	memset(k, 0, sizeof(*k));
 	k->kind = kind;
 	k->host_in = k->host_out = k->listen_fd = -1;
