@@ -176,7 +176,7 @@ def test_no_descriptor_for_the_first_connection(make):
     """A shim that nobody can reach says why and leaves."""
     shim = make(["true"])
     full(shim.pid)
-    with pytest.raises((EOFError, ConnectionResetError)):
+    with pytest.raises((EOFError, ConnectionError)):
         shim.connect()
     shim.wait_left(30)
     with open(os.path.join(shim.dir, "shim.log")) as f:
@@ -509,7 +509,7 @@ def test_epochs(make):
     first.call("get-status")
     newer = shim.connect(epoch=6)
     for old in (first, same):
-        with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):
+        with pytest.raises((EOFError, ConnectionError)):
             old.call("get-status")
     with pytest.raises(ShimError):
         Connection(shim.dir, "another-instance", epoch=7)
@@ -523,7 +523,7 @@ def test_protocol_errors(make):
     with pytest.raises(ShimError) as error:
         conn.call("get-status")
     assert error.value.errnum == errno.EPROTO
-    with pytest.raises((EOFError, ConnectionResetError)):
+    with pytest.raises((EOFError, ConnectionError)):
         conn.receive()
     with pytest.raises(ShimError) as error:
         shim.connect(versions=(3, 9))
@@ -774,7 +774,7 @@ def test_killed_shim_can_be_cleaned(make):
     conn = shim.connect()
     pid = conn.call("start")["value"]
     os.kill(shim.pid, signal.SIGKILL)
-    with pytest.raises((EOFError, ConnectionResetError)):
+    with pytest.raises((EOFError, ConnectionError)):
         conn.receive()
     subprocess.run([shim.runtime, "--root", shim.oci_root, "delete", "--force", shim.id],
                    check=True)
