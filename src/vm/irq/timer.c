@@ -70,7 +70,7 @@ void lapic__timer_write(struct lapic *l, uint32_t off, uint32_t v, struct irq_no
 		if (left) {
 			start(l, left, now.ns);
 		}
-	} else if ((old_mode ^ timer_mode(l)) & LAPIC_TIMER_DEADLINE) {
+	} else if ((old_mode == LAPIC_TIMER_DEADLINE) != (timer_mode(l) == LAPIC_TIMER_DEADLINE)) {
 		*lapic__reg(l, LAPIC_TIMER_INITIAL) = 0;
 		lapic__timer_stop(l);
 	} else if (old_mode != timer_mode(l) && left) {
