@@ -19,6 +19,8 @@
 
 enum {
 	HELLO_TIMEOUT_S = 30,
+	BREAKS_MAX      = 8,          /* of a connection, within so long: then it is given up */
+	BREAKS_S        = 60,
 	SHIM_LOG_TAIL   = 1024,
 };
 
@@ -41,6 +43,9 @@ struct shim {
 	struct shim_status status;    /* strings are not kept */
 	bool               has_status, acked;
 	bool               conn_ended, child_ended;
+	bool               welcomed;     /* on this connection */
+	unsigned           breaks;       /* since then */
+	uint64_t           breaks_ns;
 	bool               child_failed; /* it ended by itself, with a status */
 	uint64_t           log_from;  /* bytes of shim.log that are of earlier lives */
 	struct err         why;       /* it ended */
@@ -62,6 +67,19 @@ static void close_conn(struct shim *s)
 }
 
 /* Those who wait get the reason why no answer comes. */
+static void fail_all(struct instance *i, struct list *requests, const struct err *e)
+{
+	while (!list_empty(requests)) {
+		struct request *q = list_entry(requests->next, struct request, link);
+
+		list_del(&q->link);
+		if (q->fn) {
+			q->fn(i, NULL, e, q->ud);
+		}
+		free(q);
+	}
+}
+
 static void fail_requests(struct shim *s)
 {
 	struct err e = s->why;
@@ -70,14 +88,16 @@ static void fail_requests(struct shim *s)
 		ignore_result(err_set(&e, EPIPE, ERR_UNAVAILABLE, "the instance's shim has ended"));
 		/* filled for those who wait */
 	}
-	while (!list_empty(&s->requests)) {
-		struct request *q = list_entry(s->requests.next, struct request, link);
+	fail_all(s->instance, &s->requests, &e);
+}
 
-		list_del(&q->link);
-		if (q->fn) {
-			q->fn(s->instance, NULL, &e, q->ud);
-		}
-		free(q);
+static void move_all(struct list *from, struct list *to)
+{
+	while (!list_empty(from)) {
+		struct list *q = from->next;
+
+		list_del(q);
+		list_add_tail(to, q);
 	}
 }
 
@@ -140,8 +160,8 @@ static void maybe_end(struct shim *s)
 }
 
 /*
- * The connection is over. A shim that leaves ends by itself; one that broke the connection, or
- * with which we cannot talk, must not go on with an instance that nobody watches.
+ * The connection is over. A shim that leaves ends by itself; one that cannot be reached any more,
+ * or with which we cannot talk, must not go on with an instance that nobody watches.
  */
 static void conn_over(struct shim *s, const struct err *e)
 {
@@ -159,13 +179,77 @@ static void conn_over(struct shim *s, const struct err *e)
 	maybe_end(s);
 }
 
+static int connect_to(struct shim *s, int dir_fd, struct err *e);
+static int open_run_dir(struct instance *i, int *ret_fd, struct err *e);
+static int send_hello(struct shim *s, struct err *e);
+
+/* A shim that runs its instance, and with which we could talk; not one that breaks each time. */
+static bool may_come_back(struct shim *s)
+{
+	uint64_t now = loop_now_ns(s->instance->node->loop);
+	enum instance_state state = (enum instance_state)s->instance->status.state;
+
+	if (!s->welcomed || s->acked || !s->child || s->child_ended || s->conn_ended ||
+	    (state != INSTANCE_RUNNING && state != INSTANCE_PAUSED)) {
+		return false;
+	}
+	if (now - s->breaks_ns > BREAKS_S * NS_PER_SEC) {
+		s->breaks = 0;
+		s->breaks_ns = now;
+	}
+	return s->breaks++ < BREAKS_MAX;
+}
+
+/* The same shim on a new connection: it tells what is, as to a daemon that adopts it. */
+static int come_back(struct shim *s, struct err *e)
+{
+	auto_close int dir_fd = -1;
+	int r = open_run_dir(s->instance, &dir_fd, e);
+
+	close_conn(s);
+	loop_post_cancel(&s->fail_post); /* of the connection before */
+	s->welcomed = false;
+	r = r < 0 ? r : connect_to(s, dir_fd, e);
+	s->conn_ended = r < 0;
+	return r < 0 ? r : send_hello(s, e);
+}
+
+/*
+ * The connection ended, for whatever reason: one side had no descriptor or no memory for it, or
+ * was slow to read. While the shim lives and runs its instance it is connected to again; who
+ * waits for an answer hears that none comes.
+ */
+static void conn_broke(struct shim *s, const struct err *e)
+{
+	struct instance *i = s->instance;
+	struct err why = ERR_INIT;
+	struct list waiting;
+
+	if (!may_come_back(s)) {
+		conn_over(s, e);
+		return;
+	}
+	list_init(&waiting);
+	move_all(&s->requests, &waiting);
+	if (come_back(s, &why) < 0) {
+		move_all(&waiting, &s->requests);
+		s->conn_ended = false; /* conn_over() sees to the end of it */
+		conn_over(s, e);
+		return;
+	}
+	log_warn("the connection to a shim broke, and was made again", "instance", i->id);
+	ignore_result(err_set(&why, EPIPE, ERR_UNAVAILABLE,
+			      "the connection to the instance's shim broke: try again"));
+	fail_all(i, &waiting, &why);
+}
+
 static void on_fail_post(struct loop_post *p, void *ud)
 {
 	struct err e = ERR_INIT;
 
 	(void)p;
 	ignore_result(err_set(&e, EPIPE, ERR_UNAVAILABLE, "the instance's shim has ended"));
-	conn_over(ud, &e);
+	conn_broke(ud, &e);
 }
 
 static void on_child(struct loop_child *c, const struct loop_exit *x, void *ud)
@@ -238,6 +322,7 @@ static int on_welcome(struct shim *s, const struct shim_welcome *w, struct err *
 			       SHIM_PROTO_OLDEST, SHIM_PROTO_VERSION);
 	}
 	s->conn.version = (uint16_t)w->version;
+	s->welcomed = true;
 	loop_timer_stop(s->timer);
 	if (!s->child) {
 		r = loop_child_watch(i->node->loop, (pid_t)w->pid, on_child, s, &s->child);
@@ -315,12 +400,11 @@ static void on_conn(struct loop_fd *src, unsigned events, void *ud)
 	if (end == 0 && (events & LOOP_OUT)) {
 		end = wire_conn_flush(&s->conn);
 	}
-	if (end < 0) {
-		if (!e.errnum) {
-			ignore_result(err_set(&e, -end, ERR_UNAVAILABLE,
-					      "the instance's shim has ended"));
-		}
-		conn_over(s, &e);
+	if (end < 0 && e.errnum) {
+		conn_over(s, &e); /* what it says cannot be understood */
+	} else if (end < 0) {
+		ignore_result(err_set(&e, -end, ERR_UNAVAILABLE, "the instance's shim has ended"));
+		conn_broke(s, &e);
 	} else {
 		update_interest(s);
 	}
