@@ -43,9 +43,10 @@ static const struct cmd_opt opts[] = {
 	{ 'c', "cpus", CMD_UINT, IN(cpus), "N", "virtual CPUs", 1, VM_VCPUS_MAX, .dflt = "1" },
 	{ 'd', "disk", CMD_STRV, IN(disks), "path=FILE[,ro][,serial=NAME]",
 	  "a raw disk: a file or a block device" },
-	{ 'n', "net", CMD_STR, IN(net), "tap=NAME[,mac=MAC]|user",
+	{ 'n', "net", CMD_STR, IN(net), "tap=NAME[,mac=MAC]|user[,dns=ADDRESS]",
 	  "a network interface: on a tap device that is there, or the user network: outgoing only, by "
-	  "passt; the guest is 10.0.2.15/24, its way out 10.0.2.2" },
+	  "passt; the guest is 10.0.2.15/24, its way out 10.0.2.2. DHCP tells the host's "
+	  "resolvers, or, with an address for them, they answer there" },
 	{ 0, "vsock", CMD_STR, IN(vsock), "path=SOCKET[,cid=N]",
 	  "a vsock device; host programs connect to SOCKET and write \"CONNECT PORT\"; the guest's "
 	  "connections to port P go to the unix socket SOCKET_P" },

@@ -277,13 +277,17 @@ static int open_tap(const char *name, int *ret, struct err *e)
 	return 0;
 }
 
-static noreturn_fn void exec_passt(const char *number)
+static noreturn_fn void exec_passt(const char *number, const char *dns)
 {
-	/* Outgoing only, as an instance's: no port comes in, the host's loopback is not reached. */
+	/*
+	 * Outgoing only, as an instance's: no port comes in, the host's loopback is not reached.
+	 * Without an address of ours for names, DHCP tells the host's resolvers. Not both: with one,
+	 * answers of the host's resolver come from it, also to who asked that one itself.
+	 */
 	const char *const args[] = {
 		"passt", "--quiet", "--fd", number, "--ipv4-only", "--no-map-gw", "-t", "none", "-u",
 		"none", "--address", GUEST_USER_ADDRESS, "--netmask", GUEST_USER_PREFIX, "--gateway",
-		GUEST_USER_GATEWAY, "--dns-forward", GUEST_USER_DNS, NULL,
+		GUEST_USER_GATEWAY, dns ? "--dns-forward" : NULL, dns, NULL,
 	};
 
 	execv("/usr/bin/passt", (char *const *)(uintptr_t)args);
@@ -291,7 +295,7 @@ static noreturn_fn void exec_passt(const char *number)
 }
 
 /* passt serves one end of a socket pair, in the background, until that closes. */
-static int start_passt(int *ret, struct err *e)
+static int start_passt(const char *dns, int *ret, struct err *e)
 {
 	int fds[2] = { -1, -1 };
 	siginfo_t si = { 0 };
@@ -308,7 +312,7 @@ static int start_passt(int *ret, struct err *e)
 		if (sys_fcntl(fds[1], F_SETFD, 0) < 0) {
 			_exit(126);
 		}
-		exec_passt(number);
+		exec_passt(number, dns);
 	}
 	fd_close(&fds[1]);
 	r = pid < 0 ? pid : sys_waitid(P_PID, (id_t)pid, &si, WEXITED);
@@ -329,6 +333,7 @@ static int open_net(const char *text, struct vmm_files *f, struct err *e)
 	const char *name = text ? str_after(text, "tap=") : NULL;
 	const char *comma = text ? strchr(text, ',') : NULL;
 	const char *mac = comma ? str_after(comma, ",mac=") : NULL;
+	const char *dns = text ? str_after(text, "user,dns=") : NULL;
 	static const uint8_t default_mac[6] = { 0x52, 0x54, 0x00, 0x48, 0x4d, 0x01 };
 	int r = 0;
 
@@ -336,8 +341,8 @@ static int open_net(const char *text, struct vmm_files *f, struct err *e)
 	if (!text) {
 		return 0;
 	}
-	if ((comma && !mac) || (!name && !str_eq(text, "user") && !str_after(text, "user,"))) {
-		return err_set(e, EINVAL, ERR_INVALID, "--net: tap=NAME[,mac=MAC] or user[,mac=MAC]");
+	if ((comma && !mac && !dns) || (!name && !str_eq(text, "user") && !str_after(text, "user,"))) {
+		return err_set(e, EINVAL, ERR_INVALID, "--net: tap=NAME[,mac=MAC], user[,mac=MAC] or user,dns=ADDRESS");
 	}
 	r = mac ? parse_mac(mac, f->net_mac, e) : 0;
 	if (r < 0) {
@@ -345,7 +350,7 @@ static int open_net(const char *text, struct vmm_files *f, struct err *e)
 	}
 	if (!name) {
 		f->net_stream = true;
-		return start_passt(&f->net_fd, e);
+		return start_passt(dns, &f->net_fd, e);
 	}
 	auto_free char *only = str_ndup(name, comma ? (size_t)(comma - name) : strlen(name));
 

@@ -122,7 +122,7 @@ static int vmm_args(const struct vm_create *c, const struct vm_config *conf, con
 	r = r < 0 ? r : strv_addf(v, "--cpus=%u", conf->cpus);
 	r = r < 0 ? r : conf->root_image ? strv_addf(v, "--disk=path=%s,ro", conf->root_image) :
 					   strv_addf(v, "--disk=path=%s/" VM_ROOT_FILE ",ro", dir);
-	r = r < 0 || !conf->network ? r : strv_add(v, "--net=user");
+	r = r < 0 || !conf->network ? r : strv_add(v, "--net=user,dns=" GUEST_USER_DNS);
 	return r < 0 ? r : strv_addf(v, "--vsock=path=%s/" VM_VSOCK_FILE, dir);
 }
 

@@ -219,20 +219,25 @@ def test_stock_drivers(tmp_path, netns):
 
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("passt"), reason="passt is not installed")
-def test_user_network(tmp_path):
-    """passt gives an address and answers for the way out."""
+@pytest.mark.parametrize("dns", [None, "169.254.1.1"])
+def test_user_network(tmp_path, dns):
+    """passt gives an address and answers for the way out; names are found where it says, or we."""
     script = "\n".join([
         f"for m in {' '.join(MODULES)}; do insmod /lib/$m.ko; done",
-        "ip link set eth0 up",
-        "printf '#!/bin/busybox sh\\n[ \"$1\" = bound ] && echo \"lease: $ip $router\" && "
-        "ip addr add $ip/24 dev eth0 && ip route add default via $router\\n' > /lib/dhcp",
+        "mkdir -p /etc; ip link set eth0 up",
+        "printf '#!/bin/busybox sh\\n[ \"$1\" = bound ] && echo \"lease: $ip $router $dns\" && "
+        "ip addr add $ip/24 dev eth0 && ip route add default via $router && "
+        "echo nameserver $dns > /etc/resolv.conf\\n' > /lib/dhcp",
         "chmod +x /lib/dhcp",
         "udhcpc -i eth0 -n -q -t 20 -s /lib/dhcp > /dev/console 2>&1",
+        f"echo nameserver {dns} > /etc/resolv.conf" if dns else "",
+        "for i in 1 2 3 4 5 6; do nslookup deb.debian.org && break; done",
         "poweroff -f", ""])
-    m = Machine(tmp_path, script, "--net", "user", cmdline="quiet",
+    m = Machine(tmp_path, script, "--net", f"user,dns={dns}" if dns else "user", cmdline="quiet",
                 files=[module(name) for name in MODULES])
     try:
         assert m.wait() == 0, m.output()[-3000:]
         assert re.search(r"lease: \d+\.\d+\.\d+\.\d+ \d+\.\d+\.\d+\.\d+", m.output()), m.output()
+        assert re.search(r"Name:\s+(\S*debian\S*)\s+Address", m.output()), m.output()
     finally:
         m.close()
