@@ -9,7 +9,7 @@ from lib.daemon import BIN
 from lib.vmm import Machine, stock_kernel
 
 WRONG = {
-    "no kernel": ((), "one of --kernel and --restore"),
+    "no kernel": ((), "one of --kernel, --restore"),
     "kernel that is not there": (("--kernel", "/nope"), "/nope: No such file"),
     "kernel that is none": (("--kernel", "/etc/passwd"), "neither a bzImage nor an ELF file"),
     "no memory": (("--memory", "0"), "--memory: 0"),
@@ -19,7 +19,7 @@ WRONG = {
     "disk without a key": (("--disk", "/nope"), "path=FILE[,ro]"),
     "disk that is not there": (("--disk", "path=/nope"), "cannot open the disk /nope"),
     "tap that is not there": (("--net", "tap=holmnone0"), "there is no tap device holmnone0"),
-    "network of no kind": (("--net", "bridge"), "tap=NAME[,mac=MAC] or user"),
+    "network of no kind": (("--net", "bridge"), "tap=NAME[,mac=MAC], user"),
 }
 
 
