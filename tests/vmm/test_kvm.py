@@ -96,7 +96,7 @@ HOURS = 3600
 
 @pytest.mark.long
 def test_stock_kernel_boots(tmp_path):
-    """To its init, which ends the machine. Half an hour where kernel mode is emulated."""
+    """To its init, which ends the machine. Seven minutes of a CPU where kernel mode is emulated."""
     if kvm_missing():
         pytest.skip(kvm_missing())
     m = Machine(tmp_path, "echo cpus $(nproc)\nuname -r\npoweroff -f\n", "--engine", "kvm",
