@@ -216,6 +216,21 @@
 	stop
 	done many
 
+	/* The page of blocks that lead to each other is mapped anew, and later back again. */
+	prog remap
+	lea 2f(%rip), %rbp
+	mov $6, %ecx
+1:	mov $0x608000, %eax
+	jmp *%rax
+2:	test $1, %cl
+	jnz 3f
+	xorq $0x1000, 0x5040               /* its entry: 0x608000 or 0x609000 */
+	invlpg 0x608000
+3:	dec %ecx
+	jnz 1b
+	stop
+	done remap
+
 	/* An instruction of each feature; what runs logs where CPUID shows it: the register's number
 	 * in test-soft.c, and the bit. */
 	.macro feature reg bit insn:vararg

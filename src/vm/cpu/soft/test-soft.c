@@ -15,7 +15,7 @@
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
 	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(cross) \
-	X(cross_ap) X(many) X(features) X(stubs32) X(legacy)
+	X(cross_ap) X(many) X(remap) X(features) X(stubs32) X(legacy)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
 extern const uint32_t guest_legacy_gate, guest_legacy_task;
@@ -97,6 +97,26 @@ static void test_many(void **state)
 	}
 	vm_put(vm, FIRST + 4 * PAIRS, back, sizeof(back));
 	vm_put(vm, BASE, guest_many, (size_t)(guest_many_end - guest_many));
+	vm_run(vm);
+	vm_expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
+}
+
+static void test_remap(void **state)
+{
+	/* mov, jump, out, jump, back to RBP; and another value in the other page */
+	static const uint8_t one[] = { 0xb0, 0x11, 0xeb, 0x00, 0x0f, 0xb6, 0xc0, 0xe7, 0xe9,
+				       0xeb, 0x00, 0xff, 0xe5 };
+	static const uint8_t two[] = { 0xb0, 0x22, 0xeb, 0x03, 0x90, 0x90, 0x90, 0x0f, 0xb6, 0xc0,
+				       0xe7, 0xe9, 0xff, 0xe5 };
+	static const uint32_t want[] = { 0x11, 0x22, 0x22, 0x11, 0x11, 0x22 };
+	struct vm *vm = vm_new(1, false);
+
+	(void)state;
+	vm_long_mode(vm);
+	vm_put(vm, 0x608000, one, sizeof(one));
+	vm_put(vm, 0x609000, two, sizeof(two));
+	vm_put(vm, BASE, guest_remap, (size_t)(guest_remap_end - guest_remap));
 	vm_run(vm);
 	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
@@ -491,7 +511,7 @@ int main(void)
 		cmocka_unit_test(test_hello), cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_invlpg),
 		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_many),
-		cmocka_unit_test(test_features),
+		cmocka_unit_test(test_remap), cmocka_unit_test(test_features),
 		cmocka_unit_test(test_sti),
 		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),
