@@ -117,6 +117,7 @@ struct lapic;
 struct soft_cpu {
 	struct vcpu      vcpu;
 	struct cpu_state s;               /* the flags of arithmetic: see `flags` */
+	/* To `link`: what every block needs, side by side. */
 	uint64_t         next_rip;
 	const struct insn *at;            /* which runs: s.rip follows by soft_rip_sync(); NULL: it is right */
 	/* CF PF AF ZF SF as LAHF gives them in the high byte, OF as SETO in the low one; those
@@ -135,10 +136,20 @@ struct soft_cpu {
 	bool             shadow_was;      /* it runs in the shadow of STI or MOV SS */
 	unsigned         slow;            /* SOFT_SLOW_* */
 	atomic_uint      wants;           /* SOFT_WANT_*: what others ask of its loop */
+	struct soft_tlb_entry *tlb;       /* of data accesses at this privilege */
+	struct soft_block *running;       /* the block of the instruction that runs */
+	uint64_t         running_rip;     /* where that block began */
+	unsigned         running_n;       /* how many of its instructions were to run */
+	int              budget;          /* blocks until the clock is looked at */
+	uint64_t         count;           /* instructions, those of the running block included */
+	struct soft_window *window;       /* of the current PCID */
+	uint64_t         kernel_generation;
+	struct soft_block **link;         /* where it keeps the block that it goes on to; or NULL */
+
+	struct insn      one[2];          /* an instruction that runs alone, and its end */
 	bool             fpu_live;        /* x87 registers are in the host's own: native.h */
 	uint16_t         fpu_op;          /* of the last x87 instruction, while it is live: */
 	uint64_t         fpu_ip, fpu_dp;  /* opcode, its address and that of its operand */
-	struct soft_tlb_entry *tlb;       /* of data accesses at this privilege */
 	sigjmp_buf       fault_jump;      /* soft_fault() goes there */
 
 	uint64_t         trap_rip;
@@ -148,22 +159,13 @@ struct soft_cpu {
 	bool             fault_has_error;
 	uint32_t         fault_error;
 
-	uint64_t         count;           /* instructions, those of the running block included */
 	uint64_t         events;          /* exceptions, interrupts, sleeps: struct engine_pos */
-	int              budget;          /* blocks until the clock is looked at */
 	uint64_t         deadline_ns;     /* of the local APIC's timer; UINT64_MAX: none */
 	uint64_t         dr6_pending;     /* data breakpoints that this instruction hit */
 
 	struct soft_engine *eng;
 	struct lapic       *apic;
 	struct soft_blocks *blocks;
-	struct soft_block  *running;      /* the block of the instruction that runs */
-	struct soft_block **link;         /* where it keeps the block that it goes on to; or NULL */
-	struct insn         one[2];       /* an instruction that runs alone, and its end */
-	uint64_t         running_rip;     /* where that block began */
-	unsigned         running_n;       /* how many of its instructions were to run */
-	struct soft_window *window;       /* of the current PCID */
-	uint64_t         kernel_generation;
 	uint64_t         generations;     /* given out so far */
 	uint64_t         phys_reserved;   /* address bits that are reserved in page tables */
 	bool             kernel_large, kernel_local;   /* kinds of page in tlb_kernel */
