@@ -6,6 +6,8 @@
  * What makes a run the same as another one: the count is right wherever it is looked at; a timer
  * is due at an instruction; what calls for a look is looked at after the one that caused it.
  * So nothing depends on where blocks end, on what is cached, or on when another thread asked.
+ * Several vCPUs run in turns of TURN instructions, each on its own thread; one that sleeps is left
+ * out until it has a reason to run, and when all sleep the last one sleeps for all.
  * What other threads do they do while they hold the vCPUs (soft_hold()), and such a moment has a
  * place: the numbers of struct engine_pos, which nothing passes without changing one of them.
  */
@@ -15,6 +17,8 @@
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/native.h"
 #include "vm/cpu/soft/priv.h"
+
+enum { TURN = 20000 };
 
 void soft_set_tape(struct engine *e, const struct engine_tape *t, const struct engine_pos *first)
 {
@@ -67,7 +71,7 @@ uint64_t soft_counted_room(const struct soft_cpu *c)
 {
 	const struct soft_engine *eng = c->eng;
 	uint64_t timer = c->deadline_ns > eng->skipped_ns ? c->deadline_ns - eng->skipped_ns : 0;
-	uint64_t end = MIN(timer, eng->next.insns);
+	uint64_t end = MIN(MIN(timer, eng->next.insns), eng->turn_end);
 
 	return end <= c->count ? 1 : end - c->count;
 }
@@ -80,6 +84,94 @@ void soft_counted_apart(struct soft_cpu *c)
 		siglongjmp(c->fault_jump, 1);
 	}
 }
+
+/* --- Turns --- */
+
+/* Has it a reason to run? What is kept out: wishes of other threads that do not come from the
+ * tape (a kick), and what its loop only wants to look at. */
+static bool has_reason(const struct soft_cpu *c)
+{
+	uint64_t now = soft_now_ns(c->eng);
+
+	return c->s.mp_state == CPU_MP_RUNNABLE ||
+	       (atomic_load(&c->wants) & SOFT_WANT_EVENT) != 0 ||
+	       (c->s.mp_state == CPU_MP_HALTED && c->deadline_ns <= now);
+}
+
+/* The next one after c that has; NULL: none but perhaps c. */
+static struct soft_cpu *next_cpu(const struct soft_cpu *c)
+{
+	const struct soft_engine *eng = c->eng;
+
+	for (unsigned i = 1; i < eng->n_cpus; i++) {
+		struct soft_cpu *o = eng->cpus[(c->vcpu.id + i) % eng->n_cpus];
+
+		if (o && has_reason(o)) {
+			return o;
+		}
+	}
+	return NULL;
+}
+
+void soft_counted_wake(struct soft_engine *eng)
+{
+	pthread_mutex_lock(&eng->turn_lock);
+	pthread_cond_broadcast(&eng->turn_changed);
+	pthread_mutex_unlock(&eng->turn_lock);
+}
+
+bool soft_counted_turn(struct soft_cpu *c)
+{
+	struct soft_engine *eng = c->eng;
+	bool mine = false;
+
+	pthread_mutex_lock(&eng->turn_lock);
+	while (!(mine = atomic_load(&eng->turn) == c) &&
+	       !(atomic_load(&c->wants) & SOFT_WANT_KICK)) {
+		pthread_cond_wait(&eng->turn_changed, &eng->turn_lock);
+	}
+	pthread_mutex_unlock(&eng->turn_lock);
+	if (!mine) {
+		atomic_fetch_and(&c->wants, ~(unsigned)SOFT_WANT_KICK);
+		c->stop = VCPU_STOP_KICKED;
+	}
+	return mine;
+}
+
+static bool pass_to(struct soft_cpu *c, struct soft_cpu *to)
+{
+	struct soft_engine *eng = c->eng;
+
+	to->count = c->count;
+	to->events = c->events + 1;
+	native_fpu_save(c);
+	pthread_mutex_lock(&eng->turn_lock);
+	atomic_store(&eng->turn, to);
+	pthread_cond_broadcast(&eng->turn_changed);
+	pthread_mutex_unlock(&eng->turn_lock);
+	/* Whoever holds the vCPUs now sees the point where the other one begins. */
+	soft_guest_leave(c);
+	if (!soft_counted_turn(c)) {
+		return false;
+	}
+	soft_guest_enter(c);
+	c->slow |= SOFT_SLOW_EVENT;
+	return true;
+}
+
+bool soft_counted_pass(struct soft_cpu *c)
+{
+	struct soft_cpu *to = NULL;
+
+	if (c->eng->n_cpus == 1 || c->count < c->eng->turn_end) {
+		return true;
+	}
+	c->eng->turn_end = c->count + TURN;
+	to = next_cpu(c);
+	return !to || pass_to(c, to);
+}
+
+/* --- Sleep --- */
 
 /* Awake again after so long? In a replay the tape says it, in a recording the host's clock. */
 static int sleep_on(struct soft_cpu *c, uint64_t most_ns, uint64_t *ret_ns)
@@ -97,12 +189,32 @@ static int sleep_on(struct soft_cpu *c, uint64_t most_ns, uint64_t *ret_ns)
 	return t->slept(t->ctx, &here, ret_ns, c->err);
 }
 
-bool soft_counted_halt(struct soft_cpu *c, uint64_t deadline_ns)
+/* The earliest of all timers. */
+static uint64_t first_deadline(const struct soft_engine *eng)
+{
+	uint64_t first = UINT64_MAX;
+
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		const struct soft_cpu *c = eng->cpus[i];
+
+		if (c && c->s.mp_state == CPU_MP_HALTED) {
+			first = MIN(first, c->deadline_ns);
+		}
+	}
+	return first;
+}
+
+bool soft_counted_halt(struct soft_cpu *c)
 {
 	struct soft_engine *eng = c->eng;
-	uint64_t now = soft_now_ns(eng), ns = 0;
-	uint64_t most = deadline_ns == UINT64_MAX ? UINT64_MAX :
-			deadline_ns > now ? deadline_ns - now : 0;
+	struct soft_cpu *to = next_cpu(c);
+
+	if (to) {
+		eng->turn_end = c->count + TURN;
+		return pass_to(c, to);
+	}
+	uint64_t now = soft_now_ns(eng), ns = 0, deadline = first_deadline(eng);
+	uint64_t most = deadline == UINT64_MAX ? UINT64_MAX : deadline > now ? deadline - now : 0;
 
 	c->events++;
 	if (!soft_counted_due(c)) {

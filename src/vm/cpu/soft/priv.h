@@ -31,6 +31,9 @@ struct soft_engine {
 	const struct engine_tape *tape;            /* of counted mode; NULL: none */
 	struct engine_pos next;                    /* where tape->due() is to be called */
 	_Atomic(struct soft_cpu *) turn;           /* counted: who runs */
+	uint64_t          turn_end;                /* count at which the next one may */
+	pthread_mutex_t   turn_lock;
+	pthread_cond_t    turn_changed;            /* or somebody was kicked */
 };
 
 static inline struct soft_engine *soft_engine(struct engine *e)
@@ -230,8 +233,14 @@ void soft_init_event(struct soft_cpu *c);
 
 /* Call the tape for what is due here. false: vcpu_run() returns. */
 bool soft_counted_due(struct soft_cpu *c);
-/* Nothing to do until the deadline. false: vcpu_run() returns. */
-bool soft_counted_halt(struct soft_cpu *c, uint64_t deadline_ns);
+/* Wait until it is this vCPU's turn. false: vcpu_run() returns. */
+bool soft_counted_turn(struct soft_cpu *c);
+/* Its time is over: to the next one that has something to do. false: as above. */
+bool soft_counted_pass(struct soft_cpu *c);
+/* Whoever waits for a turn looks at what is wanted of it. */
+void soft_counted_wake(struct soft_engine *eng);
+/* It has nothing to do. false: vcpu_run() returns. */
+bool soft_counted_halt(struct soft_cpu *c);
 /* How many instructions may run before something has to be looked at; at least 1. */
 uint64_t soft_counted_room(const struct soft_cpu *c);
 /* An instruction in the middle of a thread is about to reach outside of RAM: leave, as a fault

@@ -188,7 +188,11 @@ void op_vmcall(struct soft_cpu *c, const struct insn *i)
 		r = irq_pv_send_ipi(c->eng->chip, a[1], a[2], (uint32_t)a[3], a[4]);
 		c->slow |= SOFT_SLOW_EVENT;
 	} else if (a[0] == HC_YIELD) {
-		(void)sched_yield();
+		if (c->eng->counted && c->eng->n_cpus > 1) {
+			c->eng->turn_end = c->count;
+		} else {
+			(void)sched_yield();
+		}
 		r = 0;
 	} else if (a[0] == HC_VAPIC_POLL) {
 		r = 0;

@@ -362,7 +362,7 @@ static bool halt(struct soft_cpu *c)
 
 	c->slow |= SOFT_SLOW_EVENT;
 	if (c->eng->counted) {
-		return soft_counted_halt(c, deadline);
+		return soft_counted_halt(c);
 	}
 	soft_guest_leave(c);
 	soft_pv_steal(c, false);
@@ -376,7 +376,8 @@ static bool halt(struct soft_cpu *c)
 static bool serve(struct soft_cpu *c)
 {
 	for (;;) {
-		if (c->eng->counted && !soft_counted_due(c)) {
+		if (c->eng->counted && (!soft_counted_due(c) || !soft_counted_pass(c) ||
+					!soft_counted_due(c))) {
 			return false;
 		}
 		unsigned wants = atomic_load(&c->wants);
@@ -389,6 +390,9 @@ static bool serve(struct soft_cpu *c)
 		}
 		if (wants & SOFT_WANT_REQUEST) {
 			soft_inbox_serve(c);
+		}
+		if (wants & SOFT_WANT_LOOK) {
+			atomic_fetch_and(&c->wants, ~(unsigned)SOFT_WANT_LOOK);
 		}
 		if (wants & SOFT_WANT_EVENT) {
 			atomic_fetch_and(&c->wants, ~(unsigned)SOFT_WANT_EVENT);
@@ -590,7 +594,7 @@ static void loop_counted(struct soft_cpu *c)
 			c->slow |= SOFT_SLOW_EVENT;
 		}
 		if ((atomic_load_explicit(&c->wants, memory_order_relaxed) | c->slow) != 0 ||
-		    engine_pos_cmp(&at, &c->eng->next) >= 0) {
+		    engine_pos_cmp(&at, &c->eng->next) >= 0 || c->count >= c->eng->turn_end) {
 			c->link = NULL;
 			c->running = NULL;
 			if (!serve(c)) {
@@ -616,6 +620,9 @@ static void loop_counted(struct soft_cpu *c)
 
 void soft_run(struct soft_cpu *c)
 {
+	if (c->eng->counted && !soft_counted_turn(c)) {
+		return;
+	}
 	soft_guest_enter(c);
 	c->slow |= SOFT_SLOW_EVENT;
 	c->running = NULL;

@@ -27,8 +27,14 @@ static void wake_cpu(void *ctx, unsigned id)
 {
 	struct soft_engine *eng = ctx;
 
-	if (id < eng->n_cpus && eng->cpus[id]) {
-		soft_want(eng->cpus[id], SOFT_WANT_EVENT);
+	if (id >= eng->n_cpus || !eng->cpus[id]) {
+		return;
+	}
+	soft_want(eng->cpus[id], SOFT_WANT_EVENT);
+	struct soft_cpu *turn = eng->counted ? atomic_load(&eng->turn) : NULL;
+
+	if (turn && turn != eng->cpus[id]) {
+		soft_want(turn, SOFT_WANT_LOOK);   /* it may sleep for all */
 	}
 }
 
@@ -101,6 +107,8 @@ static void soft_free(struct engine *e)
 	}
 	(void)irq_free(eng->chip);
 	pthread_mutex_destroy(&eng->alone_lock);
+	pthread_mutex_destroy(&eng->turn_lock);
+	pthread_cond_destroy(&eng->turn_changed);
 	free(eng);
 }
 
@@ -113,9 +121,6 @@ static int soft_new(const struct engine_conf *conf, struct engine **ret, struct 
 	if (conf->n_vcpus == 0 || conf->n_vcpus > ENGINE_VCPUS_MAX) {
 		return err_set(e, EINVAL, ERR_INVALID, "%u vCPUs: 1 to %d", conf->n_vcpus,
 			       ENGINE_VCPUS_MAX);
-	}
-	if (conf->deterministic && conf->n_vcpus != 1) {
-		return err_set(e, EINVAL, ERR_UNSUPPORTED, "deterministic mode has one vCPU");
 	}
 	eng = mem_new(struct soft_engine);
 	if (!eng) {
@@ -130,6 +135,9 @@ static int soft_new(const struct engine_conf *conf, struct engine **ret, struct 
 	eng->next = (struct engine_pos){ UINT64_MAX, UINT64_MAX };
 	eng->clock_offset_ns = -(int64_t)clock_now_ns();
 	pthread_mutex_init(&eng->alone_lock, NULL);
+	pthread_mutex_init(&eng->turn_lock, NULL);
+	pthread_cond_init(&eng->turn_changed, NULL);
+	eng->turn_end = conf->n_vcpus > 1 ? 0 : UINT64_MAX;
 	irq.tsc_hz = eng->tsc_hz;
 	irq.ctx = eng;
 	int r = native_init();
@@ -235,7 +243,12 @@ static int vcpu_run(struct vcpu *v, enum vcpu_stop *ret, struct err *e)
 
 static void vcpu_kick(struct vcpu *v)
 {
-	soft_want(cpu_of(v), SOFT_WANT_KICK);
+	struct soft_cpu *c = cpu_of(v);
+
+	soft_want(c, SOFT_WANT_KICK);
+	if (c->eng->counted) {
+		soft_counted_wake(c->eng);
+	}
 }
 
 static int vcpu_get(struct vcpu *v, struct cpu_state *ret, struct err *e)

@@ -78,6 +78,7 @@ enum soft_want {
 	SOFT_WANT_EVENT     = 1 << 1,   /* an interrupt may be there, NMI, INIT, SIPI */
 	SOFT_WANT_REQUEST   = 1 << 2,   /* the inbox holds something */
 	SOFT_WANT_EXCLUSIVE = 1 << 3,   /* somebody wants to run alone */
+	SOFT_WANT_LOOK      = 1 << 4,   /* counted: another vCPU, which may sleep, has a wish */
 };
 
 /* Why the loop must look before the next block; of its own thread. */
