@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recorded boot runs again, to the last instruction."""
+import os
 import random
 import re
 import subprocess
 
 import pytest
 from lib.daemon import BIN
-from lib.vmm import PATIENCE, Machine, module
+from lib.vmm import PATIENCE, Control, Machine, module
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
            "virtio_blk", "virtio-rng"]
@@ -41,14 +42,12 @@ def summary(text):
     return found[1], int(found[2]), int(found[3]), found[4]
 
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory):
+def record(folder, cpus, *args):
     """(log, what the guest printed) of a boot with a disk, entropy, the time, and sleep."""
-    folder = tmp_path_factory.mktemp("record")
     disk = folder / "disk"
     disk.write_bytes(random.Random(1).randbytes(1 << 20))
     machine = Machine(folder, SCRIPT, "--record", folder / "log", "--disk", f"path={disk}",
-                      files=[module(m) for m in MODULES], cmdline="quiet")
+                      "--cpus", cpus, *args, files=[module(m) for m in MODULES], cmdline="quiet")
     try:
         assert machine.wait() == 0, machine.output()[-3000:]
     finally:
@@ -57,8 +56,13 @@ def recording(tmp_path_factory):
     return folder / "log", machine.output().replace("\r", "")
 
 
-def test_twice_the_same(recording):
-    log, output = recording
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("record"), 2)
+
+
+def same_again(log, output):
+    """Replays it twice."""
     told = summary(output)
     assert "failed" not in output and re.search(r"disk [0-9a-f]{32}", output), output
     assert told[0] == "recorded" and told[1] > 100_000_000 and told[2] == told[1] // 1_000_000
@@ -67,6 +71,47 @@ def test_twice_the_same(recording):
         assert status == 0, said
         assert summary(said) == ("the same as recorded", *told[1:])
         assert printed and printed.replace("\r", "") in output
+
+
+def test_twice_the_same(recording):
+    same_again(*recording)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_more_machines(tmp_path, cpus):
+    """With checks close to each other, so that what differs for a moment is seen, too."""
+    log, output = record(tmp_path, cpus, "--check-every", 10_000)
+    told = summary(output)
+    assert told[2] == told[1] // 10_000
+    for _ in range(2):
+        status, _, said = replay(log)
+        assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
+
+
+def test_from_outside(tmp_path):
+    """A pause, input and the power button come again where they came."""
+    script = "echo ready\nread line\necho \"got $line\"\n" \
+             "cat /sys/firmware/acpi/interrupts/sci >/dev/null; poweroff -f\n"
+    machine = Machine(tmp_path, script, "--record", tmp_path / "log", "--control",
+                      tmp_path / "ctl", "--cpus", 2, cmdline="quiet")
+    control = Control(tmp_path / "ctl")
+    try:
+        machine.wait_output("ready")
+        assert control.ask("pause")[0] == 0
+        assert control.ask("resume")[0] == 0
+        assert control.ask("power-button")[0] == 0
+        console = control.ask("console")[2][0]
+        os.write(console, b"hello\n")
+        assert machine.wait() == 0, machine.output()[-3000:]
+        os.close(console)
+        told = summary(machine.output())
+        status, printed, said = replay(tmp_path / "log")
+        assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
+        assert "got hello" in printed
+    finally:
+        control.close()
+        machine.close()
 
 
 def test_cut_off(recording, tmp_path):
