@@ -26,6 +26,8 @@
 
 enum { STATE_BYTES_MAX = 64 << 20 };
 
+#define RECORD_BYTES_MAX (UINT64_C(1) << 40)
+
 struct monitor {
 	struct vm          *vm;
 	struct vm_ctl      *ctl;
@@ -159,7 +161,8 @@ static int confine_vcpu(struct err *e)
  */
 static int bound_files(const struct vmm_opts *o, const struct vmm_files *f, struct err *e)
 {
-	uint64_t most = o->memory + STATE_BYTES_MAX;
+	/* A recording is as large as what the guest reads. */
+	uint64_t most = o->record ? RECORD_BYTES_MAX : o->memory + STATE_BYTES_MAX;
 	struct stat st;
 
 	for (unsigned i = 0; i < f->n_disks; i++) {

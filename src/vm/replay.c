@@ -458,6 +458,7 @@ static int replay_due(void *ctx, struct vcpu *v, const struct engine_pos *at,
 			r = 1;
 		} else {
 			print_regs(rp, v, at);
+			rp->sum.hash = rp->hash;
 			r = finish(rp, REPLAY_STOPPED, VM_END_STOPPED, at, ret_stop);
 		}
 	}

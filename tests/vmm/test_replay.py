@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from lib.daemon import BIN
 from lib.vmm import PATIENCE, Control, Machine, module
+from lib.wait import wait_for
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
            "virtio_blk", "virtio-rng"]
@@ -129,6 +130,31 @@ def test_stop_at(recording):
     said = [replay(recording[0], "--stop-at", 20_000_000)[2] for _ in range(2)]
     assert summary(said[0])[:2] == ("stopped", 20_000_000)
     assert re.search(r"rip=[0-9a-f]+ rax=", said[0]) and said[0] == said[1]
+
+
+def test_debugger(recording, tmp_path):
+    """It is stopped at an instruction, makes a step, and goes on to the same end."""
+    log, output = recording
+    at = 20_000_000
+    rip = re.search(r"rip=([0-9a-f]+)", replay(log, "--stop-at", at)[2])[1]
+    then = re.search(r"rip=([0-9a-f]+)", replay(log, "--stop-at", at + 1)[2])[1]
+    machine = Machine(tmp_path, "", "--replay", log, "--stop-at", at, "--gdb", tmp_path / "gdb",
+                      kernel=False)
+    try:
+        wait_for("the socket", lambda: (tmp_path / "gdb").exists())
+        done = subprocess.run(
+            ["gdb", "-q", "-batch", "-nx", "-ex", "set architecture i386:x86-64",
+             "-ex", f"target remote {tmp_path}/gdb",
+             # The first moment that a debugger sees may be before the stop.
+             "-ex", f"if $pc != 0x{rip}", "-ex", "continue", "-ex", "end",
+             "-ex", 'printf "at %lx\n", $pc', "-ex", "stepi", "-ex", 'printf "then %lx\n", $pc',
+             "-ex", "detach"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=PATIENCE)
+        assert f"at {rip}\nthen {then}\n" in re.sub(r"\n0x.*", "", done.stdout), done.stdout
+        assert machine.wait() == 0, machine.output()[-3000:]
+        assert summary(machine.output())[1:] == summary(output)[1:]
+    finally:
+        machine.close()
 
 
 def test_refuses(recording, tmp_path):

@@ -155,7 +155,8 @@ void rlog_put(struct rlog_writer *w, const struct rlog_rec *rec)
 int rlog_finish(struct rlog_writer *w, struct err *e)
 {
 	write_part(w);
-	return w->failed ? err_set(e, -w->failed, ERR_HOST, "cannot write the recording") : 0;
+	return w->failed ? err_set(e, -w->failed, ERR_HOST, "cannot write the recording: %s",
+				   strerror(-w->failed)) : 0;
 }
 
 /* --- Reading --- */
