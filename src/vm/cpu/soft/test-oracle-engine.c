@@ -374,6 +374,14 @@ static bool prepare(uint8_t *b, struct insn *i, uint64_t at, uint64_t *ret_targe
 	uint64_t target = target_in(bytes);
 	uint64_t base = i->seg < CPU_SEG__COUNT && cpu->mode != INSN_MODE_64 ? cpu->s.seg[i->seg].base : 0;
 
+	if (named(row, " xsave xrstor xsavec ")) {
+		/* Of the host's parts those that we have. */
+		if (i->base == CPU_RAX || i->base == CPU_RDX || i->index == CPU_RAX || i->index == CPU_RDX) {
+			return false;
+		}
+		cpu->s.gpr[CPU_RAX] &= 7;
+		cpu->s.gpr[CPU_RDX] = 0;
+	}
 	aim_implicit(i);
 	if (row->attr & INSN_A_VSIB && i->index != INSN_NONE) {
 		aim_vector(i);
@@ -391,10 +399,6 @@ static bool prepare(uint8_t *b, struct insn *i, uint64_t at, uint64_t *ret_targe
 		}
 		random_window(target, bytes);
 		fill_operand(row, i, target);
-	}
-	if (named(row, " xsave xrstor xsavec ")) {
-		cpu->s.gpr[CPU_RAX] &= 7;
-		cpu->s.gpr[CPU_RDX] = 0;
 	}
 	for (unsigned k = 0; cpu->mode != INSN_MODE_64 && k < CPU_REG__COUNT; k++) {
 		cpu->s.gpr[k] = (uint32_t)cpu->s.gpr[k];
@@ -455,8 +459,9 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 	    end_host.vector == CPU_PF) {
 		end_ours.cr2 = end_host.cr2;
 	}
-	/* An area that goes on after 4 GiB: the segment's limit, or the page before it. */
-	if (named(row, " fxsave fxrstor xsave xrstor xsavec ") && end_host.cr2 >> 12 == 0xfffff) {
+	/* An area that leaves the segment or the canonical half: that, or the page before. */
+	if (named(row, " fnsave fnstenv frstor fldenv fxsave fxrstor xsave xrstor xsavec ") &&
+	    end_ours.vector != end_host.vector && end_host.vector == CPU_PF) {
 		return true;
 	}
 	/* How far a gather came; AMD also traps between its elements. */
