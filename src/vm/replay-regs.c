@@ -36,7 +36,7 @@ static const struct reg regs[] = {
 	ONE(dr6), ONE(dr7), ONE(tsc), ONE(mp_state),
 	ONE(events.injected), ONE(events.vector), ONE(events.has_error), ONE(events.error),
 	ONE(events.exception_pending), ONE(events.nmi_pending), ONE(events.nmi_masked),
-	ONE(events.shadow_sti), ONE(events.shadow_mov_ss),
+	ONE(events.shadow_sti), ONE(events.shadow_mov_ss), ONE(events.debug_held),
 };
 
 enum { XSAVE_WORDS = CPU_XSAVE_BYTES / 8 };

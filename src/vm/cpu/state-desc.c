@@ -57,9 +57,10 @@ static const struct state_field event_fields[] = {
 	STATE_BOOL(7, struct cpu_events, nmi_masked),
 	STATE_BOOL(8, struct cpu_events, shadow_sti),
 	STATE_BOOL(9, struct cpu_events, shadow_mov_ss),
+	STATE_U8(10, struct cpu_events, debug_held, .since = 2, .max = 15),
 };
 static const struct state_desc event_desc =
-	STATE_DESC("events", struct cpu_events, event_fields, .version = 1, .oldest = 1);
+	STATE_DESC("events", struct cpu_events, event_fields, .version = 2, .oldest = 1);
 
 static bool canonical(uint64_t v)
 {

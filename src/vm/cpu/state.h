@@ -100,6 +100,7 @@ struct cpu_events {
 	bool     nmi_masked;          /* until IRET */
 	bool     shadow_sti;          /* the instruction after STI has not run yet */
 	bool     shadow_mov_ss;
+	uint8_t  debug_held;          /* data breakpoints, bits of DR6, that MOV SS holds back */
 };
 
 enum cpu_mp_state {

@@ -264,6 +264,7 @@ static int vcpu_get(struct vcpu *v, struct cpu_state *ret, struct err *e)
 	soft_rip_sync(c);
 	*ret = c->s;
 	ret->rflags = soft_flags_get(c);
+	ret->events.debug_held = (uint8_t)(c->dr6_pending & 15);
 	ret->cr8 = lapic_cr8(c->apic);
 	ret->tsc = soft_tsc(c);
 	return 0;
@@ -288,7 +289,7 @@ static int vcpu_set(struct vcpu *v, const struct cpu_state *s, struct err *e)
 	}
 	c->tsc_offset = 0;
 	c->tsc_offset = (int64_t)(s->tsc - soft_tsc(c));
-	c->dr6_pending = 0;
+	c->dr6_pending = s->events.shadow_mov_ss ? s->events.debug_held & 15 : 0;
 	soft_tlb_flush_all(c);
 	soft_timer_update(c);
 	c->slow |= SOFT_SLOW_EVENT;

@@ -384,6 +384,28 @@
 	sysretq
 	done no_step
 
+	/* MOV SS from a watched place: the trap comes after the next instruction. */
+	prog held
+	mov $0x604010, %ebx
+	movw $0x10, (%rbx)
+	mov %rbx, %dr1
+	mov $0x00f00008, %eax              /* G1: reads and writes, 4 bytes */
+	mov %rax, %dr7
+	xor %edx, %edx
+	lea 1f(%rip), %r15
+	.globl guest_held_at
+guest_held_at:
+	mov (%rbx), %ss
+	mov $5, %edx
+	log 0xdead
+1:	mov %edx, %eax
+	tell
+	mov %dr6, %rax
+	and $0xf, %eax
+	tell
+	stop
+	done held
+
 	.code16
 	/* VEX is LES and LDS in real mode; of a register: #UD. */
 	prog vex16

@@ -19,7 +19,7 @@
  *	27        IRET: SS, data segments, NMIs                           iret, nmi
  *	28        SYSRET                                                  user; engines: sysret
  *	29        EXT                                                     ext
- *	30, 31    shadows of STI and MOV SS, RF                           sti, mov_ss, debug; test-oracle-engine.c
+ *	30, 31    shadows of STI and MOV SS, RF                           sti, mov_ss, debug, held; test-oracle-engine.c
  *	32        debug registers                                         debug, drs
  *	33        the I/O map; task switches                              iomap, short_tss, legacy
  *	34        segment limits, LAR, LSL                                real, segments; test-oracle-engine.c
@@ -43,9 +43,10 @@
 
 #define GUESTS(X) \
 	X(nmi) X(ac) X(gib) X(upper) X(canonical) X(iret) X(drs) X(iomap) X(short_tss) X(cr3) X(pages) \
-	X(returned) X(no_step) X(vex16)
+	X(returned) X(no_step) X(vex16) X(held)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
+extern const uint8_t guest_held_at[];
 
 enum { DB = 0x1001, BP = 0x1003, UD = 0x1006, TS = 0x100a, SS = 0x100c, GP = 0x100d,
        PF = 0x100e, AC = 0x1011 };
@@ -90,6 +91,47 @@ static void test_vex16(void **state)
 	vm_run(vm);
 	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
+}
+
+/* A data breakpoint that MOV SS holds back, also where the state is saved in between. */
+static void test_held(void **state)
+{
+	static const uint32_t want[] = { DB, 0, 5, 2 };
+	struct vcpu_debug d = { .n_breakpoints = 1,
+				.breakpoints = { BASE + (uint64_t)(guest_held_at - guest_held) } };
+
+	(void)state;
+	for (unsigned saved = 0; saved < 2; saved++) {
+		struct vm *vm = vm_new(1, false);
+		struct cpu_state *s = mem_new(struct cpu_state);
+		struct err e = ERR_INIT;
+
+		assert_non_null(s);
+		vm_long_mode(vm);
+		vm_put(vm, BASE, guest_held, (size_t)(guest_held_end - guest_held));
+		d.n_breakpoints = 1;
+		d.step = false;
+		assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
+		vm_run(vm);
+		assert_int_equal(vm->stop, VCPU_STOP_BREAKPOINT);
+		d.n_breakpoints = 0;
+		d.step = true;
+		assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
+		vm_run(vm);
+		assert_int_equal(vm->stop, VCPU_STOP_STEPPED);
+		if (saved) {
+			assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+			assert_true(s->events.shadow_mov_ss);
+			assert_int_equal(s->events.debug_held, 2);
+			assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
+		}
+		d.step = false;
+		assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
+		vm_run(vm);
+		vm_expect(vm, want, ARRAY_LEN(want));
+		free(s);
+		vm_free(vm);
+	}
 }
 
 int main(void)
