@@ -24,6 +24,11 @@ uint64_t clock_wall_ns(void)
 	return read_clock(CLOCK_REALTIME);
 }
 
+uint64_t clock_thread_ns(void)
+{
+	return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
 /*
  * Not by gmtime_r() and strftime(): they read the time zone's file first. The year is counted
  * from March, so that the leap day is its last.

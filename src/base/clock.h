@@ -14,6 +14,9 @@
 uint64_t clock_now_ns(void);
 uint64_t clock_wall_ns(void);
 
+/* What the calling thread has had of the CPUs. */
+uint64_t clock_thread_ns(void);
+
 /* RFC 3339 in UTC with nanoseconds: "2026-01-02T03:04:05.000000006Z". */
 struct time_text {
 	char text[40];

@@ -392,7 +392,10 @@ uint64_t soft_host_ns(struct soft_engine *eng, uint64_t guest_ns);
 struct irq_now soft_irq_now(struct soft_cpu *c);
 void soft_pv_system_time(struct soft_cpu *c);
 void soft_pv_wall_clock(struct soft_cpu *c, uint64_t gpa);
+/* The vCPU is going to wait (false), or runs again. */
 void soft_pv_steal(struct soft_cpu *c, bool running);
+/* While it runs, now and then: what the host took. */
+void soft_pv_steal_more(struct soft_cpu *c);
 void soft_timer_update(struct soft_cpu *c);
 bool soft_io_allowed(struct soft_cpu *c, uint16_t port, unsigned bytes);
 

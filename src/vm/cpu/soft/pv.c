@@ -127,26 +127,67 @@ void soft_pv_wall_clock(struct soft_cpu *c, uint64_t gpa)
 
 /* --- Steal time --- */
 
-enum { STEAL_PREEMPTED = 16, PREEMPTED = 1, FLUSH_TLB = 2 };
+enum { STEAL_NS = 0, STEAL_VERSION = 8, STEAL_PREEMPTED = 16, PREEMPTED = 1, FLUSH_TLB = 2 };
 
-void soft_pv_steal(struct soft_cpu *c, bool running)
+/* The guest's record; NULL: none. */
+static uint8_t *steal_record(struct soft_cpu *c)
 {
 	uint64_t gpa = c->s.msr.pv_steal_time & ~UINT64_C(63);
 	struct soft_page *page = NULL;
-	uint8_t *host = NULL;
+	uint8_t *host = c->s.msr.pv_steal_time & 1 ? soft_ram(c->eng, gpa, &page) : NULL;
 
-	if (!(c->s.msr.pv_steal_time & 1)) {
+	if (host) {
+		gmem_mark_dirty(c->eng->eng.conf.mem, GPA(gpa), 64);
+	}
+	return host;
+}
+
+/* Grows while the thread would run and does not. */
+static uint64_t away_ns(void)
+{
+	return clock_now_ns() - clock_thread_ns();
+}
+
+/* Add what was stolen since the last time; the version is odd meanwhile. */
+static void steal_add(struct soft_cpu *c, uint8_t *host)
+{
+	uint32_t *version = (uint32_t *)(host + STEAL_VERSION);
+	uint64_t *total = (uint64_t *)(host + STEAL_NS);
+	uint64_t now = c->eng->counted ? 0 : away_ns();
+
+	c->steal_looks = 0;
+	if ((int64_t)(now - c->steal_ns) <= 0) {
 		return;
 	}
-	host = soft_ram(c->eng, gpa, &page);
+	__atomic_store_n(version, *version | 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(total, *total + (now - c->steal_ns), __ATOMIC_SEQ_CST);
+	__atomic_store_n(version, *version + 1, __ATOMIC_SEQ_CST);
+	c->steal_ns = now;
+}
+
+void soft_pv_steal_more(struct soft_cpu *c)
+{
+	uint8_t *host = steal_record(c);
+
+	if (host) {
+		steal_add(c, host);
+	}
+}
+
+void soft_pv_steal(struct soft_cpu *c, bool running)
+{
+	uint8_t *host = steal_record(c);
+
 	if (!host) {
 		return;
 	}
-	gmem_mark_dirty(c->eng->eng.conf.mem, GPA(gpa), 64);
 	if (!running) {
+		steal_add(c, host);
 		__atomic_store_n(host + STEAL_PREEMPTED, PREEMPTED, __ATOMIC_SEQ_CST);
 		return;
 	}
+	/* It waited by its own will. */
+	c->steal_ns = c->eng->counted ? 0 : away_ns();
 	/* Others may have left a flush for us instead of an interrupt. */
 	if (__atomic_exchange_n(host + STEAL_PREEMPTED, 0, __ATOMIC_SEQ_CST) & FLUSH_TLB) {
 		soft_tlb_flush_all(c);

@@ -15,6 +15,8 @@
 enum {
 	/* Blocks between two looks at the clock: well below 100 us. */
 	BUDGET = 1000,
+	/* Looks at the clock between two at what the host took: some milliseconds. */
+	STEAL_LOOKS = 200,
 };
 
 enum {
@@ -551,6 +553,9 @@ static bool faulted(struct soft_cpu *c)
 static void clock_look(struct soft_cpu *c)
 {
 	c->budget = BUDGET;
+	if (__builtin_expect((c->s.msr.pv_steal_time & 1) && ++c->steal_looks > STEAL_LOOKS, 0)) {
+		soft_pv_steal_more(c);
+	}
 	if (c->deadline_ns != UINT64_MAX && soft_now_ns(c->eng) >= c->deadline_ns) {
 		c->slow |= SOFT_SLOW_EVENT;
 	}
@@ -624,6 +629,7 @@ void soft_run(struct soft_cpu *c)
 		return;
 	}
 	soft_guest_enter(c);
+	soft_pv_steal(c, true);
 	c->slow |= SOFT_SLOW_EVENT;
 	c->running = NULL;
 	soft_mode_update(c);

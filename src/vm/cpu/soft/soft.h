@@ -162,6 +162,8 @@ struct soft_cpu {
 
 	uint64_t         events;          /* exceptions, interrupts, sleeps: struct engine_pos */
 	uint64_t         deadline_ns;     /* of the local APIC's timer; UINT64_MAX: none */
+	uint64_t         steal_ns;        /* host's clock less the thread's own, when last told */
+	unsigned         steal_looks;     /* since then */
 	uint64_t         dr6_pending;     /* data breakpoints that this instruction hit */
 
 	struct soft_engine *eng;

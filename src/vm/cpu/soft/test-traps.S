@@ -384,6 +384,26 @@
 	sysretq
 	done no_step
 
+	/* Until the host has taken time from this processor, and told so; RDI is its record. */
+	prog steal
+	mov %rsp, %rdi
+	mov $0x4b564d03, %ecx
+	lea 1(%edi), %eax
+	xor %edx, %edx
+	wrmsr
+1:	cmpq $0, (%rdi)
+	je 1b
+	mov 8(%rdi), %eax                  /* a version that is even, and not 0 */
+	test %eax, %eax
+	jz 1b
+	test $1, %al
+	jnz 1b
+	lock incl 0x700
+2:	cmpl $2, 0x700
+	jb 2b
+	stop
+	done steal
+
 	/* MOV SS from a watched place: the trap comes after the next instruction. */
 	prog held
 	mov $0x604010, %ebx

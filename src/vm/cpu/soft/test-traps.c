@@ -37,6 +37,8 @@
  *
  * Names alone are guests of test-soft.c or of this file; engines: those of test-engines.c.
  */
+#include <sched.h>
+
 #include "base/mem.h"
 #include "base/test.h"
 #include "vm/cpu/soft/test-vm.h"
@@ -47,6 +49,7 @@
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
 extern const uint8_t guest_held_at[];
+extern const uint8_t guest_steal[], guest_steal_end[];
 
 enum { DB = 0x1001, BP = 0x1003, UD = 0x1006, TS = 0x100a, SS = 0x100c, GP = 0x100d,
        PF = 0x100e, AC = 0x1011 };
@@ -134,10 +137,37 @@ static void test_held(void **state)
 	}
 }
 
+/* Two vCPUs that never rest, on one CPU of the host: both are told that they had to wait. */
+static void test_steal(void **state)
+{
+	struct vm *vm = vm_new(2, false);
+	cpu_set_t all, one;
+	unsigned cpu = 0;
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	while (!CPU_ISSET(cpu, &all)) {
+		cpu++;
+	}
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	vm_long_mode(vm);
+	vm_put(vm, BASE, guest_steal, (size_t)(guest_steal_end - guest_steal));
+	vm_long_cpu(vm, 0, BASE, 0x300000);
+	vm_long_cpu(vm, 1, BASE, 0x301000);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	vm_run(vm);
+	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+	assert_true(vm->log.stopped);
+	assert_int_not_equal(vm_get64(vm, 0x300000), 0);
+	assert_int_not_equal(vm_get64(vm, 0x301000), 0);
+	vm_free(vm);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test(test_##name),
-	const struct CMUnitTest tests[] = { GUESTS(TEST) };
+	const struct CMUnitTest tests[] = { GUESTS(TEST) TEST(steal) };
 
 	return TEST_RUN(tests);
 }
