@@ -151,8 +151,8 @@ static uint64_t away_ns(void)
 /* Add what was stolen since the last time; the version is odd meanwhile. */
 static void steal_add(struct soft_cpu *c, uint8_t *host)
 {
-	uint32_t *version = (uint32_t *)(host + STEAL_VERSION);
-	uint64_t *total = (uint64_t *)(host + STEAL_NS);
+	uint32_t *version = (void *)(host + STEAL_VERSION);
+	uint64_t *total = (void *)(host + STEAL_NS);
 	uint64_t now = c->eng->counted ? 0 : away_ns();
 
 	c->steal_looks = 0;
