@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "sys/file.h"
+#include "sys/memory-events.h"
 #include "sys/socket.h"
 
 struct aconn {
@@ -91,7 +92,8 @@ void agent_tell_exit(struct agent *a, const struct session *x, const struct loop
 	struct aconn *c = conn_find(a, x->conn);
 	struct guest_exited m = { .session = x->name,
 				  .exit_code = (uint32_t)loop_exit_status(exit),
-				  .signal = exit->kind == LOOP_KILLED ? (uint32_t)exit->code : 0 };
+				  .signal = exit->kind == LOOP_KILLED ? (uint32_t)exit->code : 0,
+				  .oom = memory_events_oom(x->memory_fd) };
 
 	if (c) {
 		send_msg(c, GUEST_EXITED, 0, &m);

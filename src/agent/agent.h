@@ -49,6 +49,7 @@ struct session {
 	struct loop_child *job;         /* the runtime at work; NULL */
 	struct loop_child *child;       /* the process */
 	pid_t              pid;         /* 0: not yet, or gone */
+	int                memory_fd;   /* memory events of its group; -1: none */
 	bool               exited;
 	struct flow        flows[3];    /* a terminal: in and out */
 	struct loop_post   collect;

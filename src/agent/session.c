@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "json/json.h"
 #include "sys/file.h"
+#include "sys/memory-events.h"
 #include "sys/proc.h"
 #include "sys/socket.h"
 
@@ -54,6 +55,7 @@ void session_free(struct session *x)
 	close_ends(x->ours);
 	close_ends(x->theirs);
 	fd_close(&x->console_fd);
+	fd_close(&x->memory_fd);
 	list_del(&x->link);
 	free(x->name);
 	free(x);
@@ -95,7 +97,8 @@ static struct session *session_new(struct agent *a, uint32_t conn, uint32_t seri
 		return NULL;
 	}
 	*x = (struct session){ .agent = a, .name = copy, .conn = conn, .serial = serial,
-			       .ours = { -1, -1, -1 }, .theirs = { -1, -1, -1 }, .console_fd = -1 };
+			       .ours = { -1, -1, -1 }, .theirs = { -1, -1, -1 }, .console_fd = -1,
+			       .memory_fd = -1 };
 	for (size_t i = 0; i < ARRAY_LEN(x->flows); i++) {
 		x->flows[i].session = x;
 	}
@@ -329,6 +332,7 @@ static void made(struct call *c, const struct err *error)
 	pid_t pid = 0;
 	int r = e.errnum ? -e.errnum : read_pid(x, &pid, &e);
 
+	x->memory_fd = r < 0 ? -1 : memory_events_open(pid);
 	close_ends(x->theirs);
 	if (r == 0 && x->terminal) {
 		r = take_console(x, &e);

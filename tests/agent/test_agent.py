@@ -26,6 +26,19 @@ def test_container_runs(agent):
     assert guest.exited("init") == {"session": "init", "exit_code": 7, "signal": 0, "oom": False}
 
 
+def test_lack_of_memory_is_told(agent):
+    def limited(config):
+        config["linux"].setdefault("resources", {})["memory"] = {"limit": 16 << 20}
+
+    guest = agent.connect(setup=True)
+    args = ["sh", "-c", "tail /dev/zero; exit 3"]  # it keeps what is one line without an end
+    guest.call("create", config=agent.config(args, change=limited), streams=7)
+    guest.call("start")
+    # The kernel takes the greatest in the group, which is not the shell.
+    assert guest.exited("init", timeout=120) == {"session": "init", "exit_code": 3, "signal": 0,
+                                                 "oom": True}
+
+
 def test_large_streams(agent):
     guest = run(agent, ["sh", "-c", "cat; cat >&2 < /dev/null"])
     stdin, out = guest.attach("init", 0), guest.attach("init", 1)
