@@ -171,9 +171,22 @@ static int start_failed(struct session *s, const struct session_opts *o, const s
 	return status;
 }
 
+/* A machine takes a moment to end. With --rm, who asks for it after us finds it gone. */
+static void wait_removed(const struct cmd_call *call, const char *id)
+{
+	auto_free char *path = str_printf("/v1/instances/%s/wait?condition=removed", id);
+	auto_json json_t *reply = NULL;
+	struct err other = ERR_INIT;
+
+	if (path) {
+		ignore_result(cli_json(call, "GET", path, NULL, &reply, &other)); /* it is gone */
+	}
+}
+
 static int run_attached(const struct cmd_call *call, const char *id, const struct session_opts *o,
 			struct err *e)
 {
+	const struct create_opts *co = call->opts;
 	auto_session struct session s = SESSION_INIT;
 	auto_buf struct buf path = BUF_INIT;
 	int status = 0;
@@ -193,6 +206,10 @@ static int run_attached(const struct cmd_call *call, const char *id, const struc
 		return start_failed(&s, o, e);
 	}
 	r = session_run(&s, o, &status, NULL, e);
+	if (r == 0 && status != STREAM_DETACHED && co->rm && co->spec.isolation &&
+	    str_eq(co->spec.isolation, "vm")) {
+		wait_removed(call, id);
+	}
 	return r < 0 ? r : status == STREAM_DETACHED ? 0 : status;
 }
 

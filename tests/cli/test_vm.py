@@ -152,6 +152,13 @@ def test_daemon_is_killed_under_it(daemon, box):
     assert daemon.holm("exec", "box", "uname", "-r").stdout.strip() == box
 
 
+def test_removed_when_it_returns(daemon, box):
+    done = daemon.holm("run", "--rm", "--name", "brief", *VM, "bb", "sh", "-c", "exit 5",
+                       check=False, timeout=LONG)
+    assert done.returncode == 5
+    assert daemon.holm("inspect", "brief", check=False).returncode != 0
+
+
 def test_logs_and_end(daemon, box):
     """Last: the machine goes off."""
     wait_for("output", lambda: "begun" in daemon.holm("logs", "box").stdout)
