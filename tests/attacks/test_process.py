@@ -13,7 +13,7 @@ import pytest
 
 from lib.bundle import BUILD, RUNTIME
 from lib.victim import Victim
-from lib.wait import wait_for
+from lib.wait import PATIENCE, wait_for
 
 KINDS = ["root", "userns", "rootless"]
 
@@ -185,9 +185,12 @@ def watched(box):
 def watch(box, *caps, also=""):
     box.caps(*caps)
     name = start_watch(box, also)
-    for _ in range(15):
+    # On a busy machine the watcher is not always there in time: until it has seen enough.
+    end, entered = time.monotonic() + PATIENCE, 0
+    while entered < 15 or ("saw 5" not in box.log() and time.monotonic() < end):
         done = box.enter(name, "/bin/true")
         assert done.returncode == 0, done.out
+        entered += 1
     return watched(box)
 
 
@@ -229,10 +232,12 @@ def test_container_that_shares_pids_is_not_reached(box):
                 del second.config["linux"][key]
         second.without("/proc")     # the namespace's own is not always to be had
         second.mount("/proc", type="proc", source="proc", options=["nosuid", "noexec", "nodev"])
-        for i in range(8):
+        end, times = time.monotonic() + PATIENCE, 0
+        while times < 8 or ("saw 3" not in box.log() and time.monotonic() < end):
             second.config["linux"]["cgroupsPath"] = f"/{second.new_id()}"
             done = second.go("/bin/true")
             assert done.returncode == 0, done.out
+            times += 1
     finally:
         second.close()
     log = watched(box)
