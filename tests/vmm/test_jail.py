@@ -108,6 +108,9 @@ def test_every_thread_is_sealed(paused, tmp_path):
                         # So that the disks have threads of their own, four each.
                         "-e", "inject=io_uring_setup:error=ENOSYS"])
 
+    if sanitized(m):
+        pytest.skip("a sanitized build has no filter to wait for")
+
     def sealed_threads():
         sealed, filtered = set(), set()
         for line in trace.read_text().splitlines():
