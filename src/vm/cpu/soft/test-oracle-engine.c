@@ -445,8 +445,11 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 	if (strstr(row->name, "maskmov") && (end_host.vector == CPU_PF || end_host.vector == CPU_GP)) {
 		return true;
 	}
-	/* AMD writes the upper half. */
+	/* AMD writes the upper half, and reads it. */
 	if (row->fn == op_push_seg && i->op_bytes == 4) {
+		return true;
+	}
+	if (row->fn == op_pop_seg && end_ours.vector == CPU_PF && end_host.vector == CPU_SS_FAULT) {
 		return true;
 	}
 	/* Which of its accesses goes first. */
@@ -460,7 +463,8 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 		end_ours.cr2 = end_host.cr2;
 	}
 	/* An area that leaves the segment or the canonical half: that, or the page before. */
-	if (named(row, " fnsave fnstenv frstor fldenv fxsave fxrstor xsave xrstor xsavec ") &&
+	if ((operand_bytes(row, i) == 10 ||
+	     named(row, " fnsave fnstenv frstor fldenv fxsave fxrstor xsave xrstor xsavec ")) &&
 	    end_ours.vector != end_host.vector && end_host.vector == CPU_PF) {
 		return true;
 	}
