@@ -267,6 +267,10 @@ static int vcpu_get(struct vcpu *v, struct cpu_state *ret, struct err *e)
 	ret->events.debug_held = (uint8_t)(c->dr6_pending & 15);
 	ret->cr8 = lapic_cr8(c->apic);
 	ret->tsc = soft_tsc(c);
+	/* Another vCPU has woken it already. */
+	if (ret->mp_state == CPU_MP_HALTED && atomic_load(&c->unhalt)) {
+		ret->mp_state = CPU_MP_RUNNABLE;
+	}
 	return 0;
 }
 
@@ -281,6 +285,9 @@ static int vcpu_set(struct vcpu *v, const struct cpu_state *s, struct err *e)
 	struct soft_cpu *c = cpu_of(v);
 
 	c->s = *s;
+	/* It may have been woken before it halted, which no state says: one that waits for a lock so
+	 * looks again when it is woken for nothing, and would sleep for ever if it were not. */
+	atomic_store(&c->unhalt, s->msr.pv_system_time != 0 && s->mp_state == CPU_MP_RUNNABLE);
 	cpu_xsave_fill(c->s.xsave, components(c));
 	soft_flags_set(c, s->rflags);
 	lapic_set_cr8(c->apic, s->cr8 & 15);
