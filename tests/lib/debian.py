@@ -183,7 +183,7 @@ class Terminal:
         self.type(f"{text}; echo \"[end\" {self.number} $? ]\n")
         start = self.seen
         self.expect(mark)
-        printed = self.text[start:self.seen - len(mark)]
+        printed = self.text[start:self.seen - len(mark)].removeprefix("\n")
         self.expect("]")
         got = int(self.text[:self.seen].rsplit(mark, 1)[1].split()[0])
         assert got == status, f"{text}: {got}\n{printed}"
