@@ -39,7 +39,7 @@ static const struct reg regs[] = {
 	ONE(events.shadow_sti), ONE(events.shadow_mov_ss), ONE(events.debug_held),
 };
 
-enum { XSAVE_WORDS = CPU_XSAVE_BYTES / 8 };
+enum { XSAVE_WORDS = CPU_XSAVE_BYTES / 8, XSAVE_BV = 512 };
 
 unsigned regs_count(void)
 {
@@ -61,6 +61,8 @@ void regs_get(const struct cpu_state *s, uint64_t ret[REGS_WORDS])
 		memcpy(&ret[n++], (const uint8_t *)&s->msr + cpu_msr_table[i].off, 8);
 	}
 	memcpy(&ret[n], s->xsave, CPU_XSAVE_BYTES);
+	/* Which parts are as after reset is how it is kept, and nothing that a guest sees. */
+	ret[n + XSAVE_BV / 8] = 0;
 }
 
 struct regs_name regs_name(unsigned i)
