@@ -158,7 +158,8 @@ class Terminal:
                 return which
             if self.read():
                 end = time.monotonic() + PATIENCE   # it lives
-            assert self.process.poll() is None or self.read(), self.text[-6000:]
+            assert self.process.poll() is None or self.read(), \
+                f"it ended with {self.process.returncode}: {self.text[-6000:]}"
             assert time.monotonic() < end, self.text[-6000:]
 
     def type(self, text):

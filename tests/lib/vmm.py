@@ -162,7 +162,7 @@ class Control:
             except (FileNotFoundError, ConnectionRefusedError):
                 self.socket.close()
                 assert time.monotonic() < end
-                time.sleep(0.05)
+                time.sleep(0.001)
         self.socket.settimeout(PATIENCE)
         self.serial = 0
         self.buffer = b""

@@ -151,8 +151,9 @@ def test_on_a_tap(terminal, tmp_path):
         with network(name):
             mirror = Mirror(tmp_path / "source", HOST)
             t = terminal(disk, "--net", "tap=tap0", "--console", "virtio", "--cpus", 2, "--control",
-                         tmp_path / "ctl", console="hvc0",
-                         cmdline="systemd.mask=networking.service")
+                         tmp_path / "ctl", console="tty0",   # Debian loads its driver late
+                         cmdline="systemd.wants=serial-getty@hvc0.service "
+                                 "systemd.mask=networking.service")
         try:
             t.login()
             assert t.command("tty").strip() == "/dev/hvc0"

@@ -105,7 +105,7 @@ static void instructions(void)
 	TRAP("push es", __asm__ volatile(".byte 0x06"));
 	TRAP("much prefix", __asm__ volatile(".byte 0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,"
 					     "0x66,0x66,0x66,0x66,0x66,0x90"));
-	TRAP("sysexit", __asm__ volatile("sysexit"));
+	TRAP("sysexit", __asm__ volatile("sysexitl"));
 	TRAP("far return", __asm__ volatile("pushq $0x1230; pushq $0; lretq"));
 	TRAP("iret", __asm__ volatile("pushq $0; pushq $0; pushq $2; pushq $0x1230; pushq $0; iretq"));
 	TRAP("xgetbv", __asm__ volatile("xgetbv" : : "c"(5) : "eax", "edx"));
