@@ -261,7 +261,7 @@ static int report(const struct monitor *m, struct err *e)
 
 static int add_control(struct monitor *m, struct vmm_files *f, struct err *e)
 {
-	const struct vm_ctl_conf conf = { .listen_fd = f->control_fd, .uid = getuid(),
+	const struct vm_ctl_conf conf = { .listen_fd = f->control_fd,
 					  .own_parent_fd = take_fd(&f->parent_fd) };
 
 	return vm_ctl_new(m->vm, &conf, &m->ctl, e);

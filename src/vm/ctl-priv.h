@@ -17,7 +17,6 @@ struct ctl_conn {
 
 struct vm_ctl {
 	struct vm       *vm;
-	uid_t            uid;
 	int              listen_fd;   /* -1: none */
 	struct loop_fd  *listen;
 	struct list      conns;

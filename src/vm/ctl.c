@@ -340,8 +340,7 @@ static void on_accept(struct loop_fd *src, unsigned events, void *ud)
 	auto_close int fd = sys_accept4(ctl->listen_fd, SOCK_NONBLOCK);
 
 	(void)src, (void)events;
-	if (fd < 0 || ctl->n_conns == CONNS_MAX ||
-	    (!wire_peer_is(fd, ctl->uid) && !wire_peer_is(fd, 0))) {
+	if (fd < 0 || ctl->n_conns == CONNS_MAX) {
 		return; /* closing says it */
 	}
 	(void)conn_new(ctl, take_fd(&fd)); /* without memory: closing says it, too */
@@ -355,7 +354,7 @@ int vm_ctl_new(struct vm *vm, const struct vm_ctl_conf *conf, struct vm_ctl **re
 	if (!c) {
 		return err_nomem(e);
 	}
-	*c = (struct vm_ctl){ .vm = vm, .uid = conf->uid, .listen_fd = conf->listen_fd };
+	*c = (struct vm_ctl){ .vm = vm, .listen_fd = conf->listen_fd };
 	list_init(&c->conns);
 	list_init(&c->waiting);
 	int r = conf->listen_fd < 0 ? 0 : loop_fd_new(vm_loop(vm), conf->listen_fd, LOOP_IN,

@@ -14,8 +14,8 @@
 struct vm_ctl;
 
 struct vm_ctl_conf {
-	int   listen_fd;       /* listens, non-blocking; borrowed; -1: none */
-	uid_t uid;             /* peers of another user are refused, but for root */
+	/* Listens, non-blocking; borrowed; -1: none. Who can connect is served: see decision 093. */
+	int   listen_fd;
 	int   own_parent_fd;   /* a connection to who started us, owned, also on failure; -1: none */
 };
 

@@ -142,14 +142,14 @@ def test_debugger(recording, tmp_path):
                       kernel=False)
     try:
         wait_for("the socket", lambda: (tmp_path / "gdb").exists())
-        done = subprocess.run(
-            ["gdb", "-q", "-batch", "-nx", "-ex", "set architecture i386:x86-64",
-             "-ex", f"target remote {tmp_path}/gdb",
-             # The first moment that a debugger sees may be before the stop.
-             "-ex", f"if $pc != 0x{rip}", "-ex", "continue", "-ex", "end",
-             "-ex", 'printf "at %lx\n", $pc', "-ex", "stepi", "-ex", 'printf "then %lx\n", $pc',
-             "-ex", "detach"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=PATIENCE)
+        (tmp_path / "script").write_text(
+            f"set architecture i386:x86-64\ntarget remote {tmp_path}/gdb\n"
+            # The first moment that a debugger sees may be before the stop.
+            f"if $pc != 0x{rip}\ncontinue\nend\n"
+            'printf "at %lx\\n", $pc\nstepi\nprintf "then %lx\\n", $pc\ndetach\n')
+        done = subprocess.run(["gdb", "-q", "-batch", "-nx", "-x", tmp_path / "script"],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=PATIENCE)
         assert f"at {rip}\nthen {then}\n" in re.sub(r"\n0x.*", "", done.stdout), done.stdout
         assert machine.wait() == 0, machine.output()[-3000:]
         assert summary(machine.output())[1:] == summary(output)[1:]
