@@ -357,6 +357,38 @@ static void test_vsock_goes_on(void **state unused_arg)
 	kind_fini(&m.b);
 }
 
+/* The answer to the guest's question came between the snapshot and the handing over. */
+static void test_vsock_answered_late(void **state unused_arg)
+{
+	struct moved m = { .peer = -1 };
+	struct virtio_vsock_hdr h;
+	char data[4096];
+
+	kind_init(&m.a, vsock_kind(), false);
+	kind_init(&m.b, vsock_kind(), false);
+	m.a.accept = true;
+	rig_start(&m.a.r, 0);
+	guest_says(&m.a, GUEST_PORT, VIRTIO_VSOCK_OP_REQUEST, NULL, 0, 0);
+	assert_int_equal(guest_hears(&m.a, &h, data), VIRTIO_VSOCK_OP_RESPONSE);
+	m.taken = vsock_take(m.a.r.dev, GUEST_PORT, HOST_PORT);
+	m.peer = m.a.host_out;
+	m.a.host_in = m.a.host_out = -1;
+	struct vsock *s = container_of(m.a.r.dev, struct vsock, base);
+
+	list_for_each (struct conn, c, &s->conns, link) {
+		c->state = CONN_ASKED;
+	}
+	move_over(&m);
+	assert_int_equal(vsock_give(m.b.r.dev, GUEST_PORT, HOST_PORT, m.taken), 0);
+	vdev_resume(m.b.r.dev);
+	assert_int_equal(guest_hears(&m.b, &h, data), VIRTIO_VSOCK_OP_RESPONSE);
+	guest_says(&m.b, GUEST_PORT, VIRTIO_VSOCK_OP_RW, "x", 1, 0);
+	rig_run(&m.b.r);
+	assert_int_equal(sys_read(m.peer, data, sizeof(data)), 1);
+	fd_close(&m.peer);
+	kind_fini(&m.b);
+}
+
 /* Nobody hands it over: the guest hears that this connection is gone, and can make new ones. */
 static void test_vsock_reset(void **state unused_arg)
 {
@@ -438,7 +470,9 @@ int main(void)
 		cmocka_unit_test(test_tables),   cmocka_unit_test(test_move),
 		cmocka_unit_test(test_damage),   cmocka_unit_test(test_nonsense),
 		cmocka_unit_test(test_vsock_goes_on),
-		cmocka_unit_test(test_vsock_reset), cmocka_unit_test(test_vsock_twice),
+		cmocka_unit_test(test_vsock_reset),
+		cmocka_unit_test(test_vsock_answered_late),
+		cmocka_unit_test(test_vsock_twice),
 		cmocka_unit_test(test_vsock_bytes),
 	};
 

@@ -142,6 +142,8 @@ int  host__listen(struct vsock *s, int own_fd) must_check;
 void host__watch(struct vsock *s);
 void host__line(struct conn *c);      /* the client's first line may be there */
 void host__accepted(struct conn *c);  /* the guest accepted: tell the client */
+/* The guest's question has its answer. False: the connection is gone. Of vsock.c. */
+bool vsock__answered(struct conn *c, int own_fd) must_check;
 bool host__adopt(struct conn *c, int own_fd) must_check;   /* false: the connection is gone */
 uint32_t host__new_port(struct vsock *s, uint32_t guest_port);
 void host__event(struct loop_fd *src, unsigned events, void *ud);

@@ -202,8 +202,12 @@ int vsock_give(struct vdev *d, uint32_t guest_port, uint32_t host_port, int own_
 	vdev_lock(d);
 	struct conn *c = conn__find(vsock__of(d), guest_port, host_port);
 
-	if (!c || !c->orphan || c->state == CONN_ASKED) {
+	if (!c || !c->orphan) {
 		r = -ENOENT;
+	} else if (c->state == CONN_ASKED) {
+		/* The answer came to the machine that was saved, after it was. */
+		c->orphan = false;
+		r = vsock__answered(c, take_fd(&fd)) ? 0 : -EIO;
 	} else {
 		c->orphan = false;
 		if (c->out_shut) {

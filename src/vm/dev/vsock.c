@@ -115,6 +115,16 @@ static void on_request(struct vsock *s, const struct virtio_vsock_hdr *h)
 	s->ask(s->ask_ctx, c->host_port, c->ticket);
 }
 
+bool vsock__answered(struct conn *c, int own_fd)
+{
+	c->state = CONN_OPEN;
+	c->deadline_ns = 0;
+	c->readable = true;
+	c->send |= SEND_RESPONSE;
+	conn__ready(c);
+	return host__adopt(c, own_fd);
+}
+
 void vsock_answer_locked(struct vdev *d, uint64_t ticket, int own_fd)
 {
 	struct vsock *s = vsock_of(d);
@@ -127,12 +137,7 @@ void vsock_answer_locked(struct vdev *d, uint64_t ticket, int own_fd)
 			conn__reset(c);
 			return;
 		}
-		c->state = CONN_OPEN;
-		c->deadline_ns = 0;
-		c->readable = true;
-		c->send |= SEND_RESPONSE;
-		conn__ready(c);
-		ignore_result(host__adopt(c, own_fd)); /* reset, if it failed */
+		ignore_result(vsock__answered(c, own_fd)); /* reset, if it failed */
 		return;
 	}
 	fd_close(&own_fd);
