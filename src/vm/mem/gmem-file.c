@@ -12,7 +12,7 @@
 #include "vm/mem/gmem.h"
 
 /* Looked at together. What is written is whole pages. */
-enum { WINDOW = 64 << 20, GAP = 32 << 10, SPAN_GAP = 256 << 10 };
+enum { WINDOW = 64 << 20, GAP = 32 << 10, SPAN_GAP = 1 << 20 };
 
 /* The last page begins with it. */
 struct trailer {
