@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "base/fuzz-script.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "state/table.h"
@@ -28,23 +29,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { MEMORY = 4 << 20, DISK = 1 << 20, STEPS_MAX = 512, PATCHES_MAX = 16, BAR = 0x8000 };
 enum { MAGIC_BYTES = 8, SECTION_HEADER = 16, END = 12 };
-
-struct in {
-	const uint8_t *data;
-	size_t         len;
-};
-
-static uint64_t take(struct in *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->len > 0; i++) {
-		v |= (uint64_t)*in->data << (8 * i);
-		in->data++;
-		in->len--;
-	}
-	return v;
-}
 
 static int idle(struct vcpu *v, const struct engine_bus *bus, enum vcpu_stop *ret, struct err *e)
 {

@@ -13,13 +13,12 @@ import pathlib
 import re
 import select
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
 
 from lib.daemon import BIN
-from lib.vmm import CACHE, PATIENCE, run
+from lib.vmm import CACHE, PATIENCE, end_process, run
 
 SUITE = "bookworm"
 PACKAGES = ["systemd", "systemd-sysv", "udev", "dbus", "libpam-systemd", "login", "ifupdown",
@@ -197,11 +196,5 @@ class Terminal:
         return self.process.wait()
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end_process(self.process)
         os.close(self.master)

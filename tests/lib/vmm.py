@@ -84,6 +84,17 @@ def module(name):
     return f"lib/{name}.ko", found.read_bytes()
 
 
+def end_process(process):
+    """Ask holm-vmm to end, and make sure that it has."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 class Machine:
     """One run of holm-vmm; end it with close(). kernel=False: the arguments say what it runs."""
 
@@ -129,13 +140,7 @@ class Machine:
         return pid
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end_process(self.process)
         self.out.close()
 
 

@@ -9,20 +9,7 @@ import subprocess
 import pytest
 from lib.daemon import BIN
 from lib.jail import check_monitor, sanitized
-from lib.vmm import Control, Machine, module
-
-
-@pytest.fixture
-def machine(tmp_path):
-    made = []
-
-    def make(script, *args, folder=tmp_path, **kw):
-        made.append(Machine(folder, script, *args, **kw))
-        return made[-1]
-
-    yield make
-    for m in made:
-        m.close()
+from lib.vmm import Control, module
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4])

@@ -13,6 +13,7 @@ import time
 import pytest
 from lib.netns import network, tap_namespace
 from lib.vmm import PATIENCE, Machine, module, stock_kernel
+from lib.vsock import connect
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
            "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console", "virtio-rng",
@@ -139,23 +140,6 @@ def wait_text(path, text, process):
     while text not in path.read_text(errors="replace"):
         assert process.poll() is None and time.monotonic() < end, path.read_text(errors="replace")
         time.sleep(0.1)
-
-
-def connect(path, port):
-    """A connection to the guest, or None if nobody listens there."""
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(PATIENCE)
-    client.connect(str(path))
-    client.sendall(f"CONNECT {port}\n".encode())
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = client.recv(1)
-        if not byte:
-            client.close()
-            return None
-        line += byte
-    assert re.fullmatch(rb"OK \d+\n", line)
-    return client
 
 
 def echoed(path, size):

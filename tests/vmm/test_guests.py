@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from lib.daemon import BIN
-from lib.vmm import PATIENCE, Control, Machine, stock_kernel
+from lib.vmm import PATIENCE, Control, stock_kernel
 
 CONFORM = BIN.parent / "tests/conform"
 # What a script of process 1 needs around it.
@@ -21,19 +21,6 @@ ip link set lo up
 """
 LEAST_CHECKS = 440
 BOOTS = int(os.environ.get("HOLM_BOOTS", "100"))
-
-
-@pytest.fixture
-def machine(tmp_path):
-    made = []
-
-    def make(script, *args, folder=tmp_path, **kw):
-        made.append(Machine(folder, script, *args, **kw))
-        return made[-1]
-
-    yield make
-    for m in made:
-        m.close()
 
 
 def on_the_host(folder):

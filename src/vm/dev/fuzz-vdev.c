@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "base/fuzz-script.h"
 #include "base/test.h"
 #include "sys/file.h"
 #include "vm/dev/test-kinds.h"
@@ -13,23 +14,6 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { STEPS_MAX = 512, NEAR = 0x200 };
-
-struct in {
-	const uint8_t *data;
-	size_t         len;
-};
-
-static uint64_t take(struct in *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->len > 0; i++) {
-		v |= (uint64_t)*in->data << (8 * i);
-		in->data++;
-		in->len--;
-	}
-	return v;
-}
 
 enum step {
 	STEP_REGISTER,      /* a write anywhere in the BAR */

@@ -406,19 +406,7 @@ static void one_kind(size_t kind)
 	assert_true(cases >= CASES_LEAST);
 }
 
-static void test_all(void **state)
-{
-	one_kind((size_t)(uintptr_t)*state);
-}
-
 int main(void)
 {
-	struct CMUnitTest tests[16];
-
-	assert(vdev_table_len <= ARRAY_LEN(tests));
-	for (size_t i = 0; i < vdev_table_len; i++) {
-		tests[i] = (struct CMUnitTest){ .name = vdev_table[i]->name, .test_func = test_all,
-						.initial_state = (void *)(uintptr_t)i };
-	}
-	return _cmocka_run_group_tests("hostile set-up", tests, vdev_table_len, NULL, NULL);
+	return kinds_each("hostile set-up", one_kind);
 }

@@ -274,3 +274,23 @@ void kind_works(struct kind_rig *k)
 		fail();
 	}
 }
+
+static void (*each)(size_t kind);
+
+static void test_one(void **state)
+{
+	each((size_t)(uintptr_t)*state);
+}
+
+int kinds_each(const char *group, void (*one_kind)(size_t kind))
+{
+	struct CMUnitTest tests[16];
+
+	assert(vdev_table_len <= ARRAY_LEN(tests));
+	each = one_kind;
+	for (size_t i = 0; i < vdev_table_len; i++) {
+		tests[i] = (struct CMUnitTest){ .name = vdev_table[i]->name, .test_func = test_one,
+						.initial_state = (void *)(uintptr_t)i };
+	}
+	return _cmocka_run_group_tests(group, tests, vdev_table_len, NULL, NULL);
+}

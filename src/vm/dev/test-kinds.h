@@ -37,4 +37,7 @@ void kind_works(struct kind_rig *k);
 /* Is this queue taken from when it has something and the host was stirred? */
 bool kind_takes(const struct kind_rig *k, unsigned queue);
 
+/* A test for each kind of device, by its name; what main() returns. */
+int kinds_each(const char *group, void (*one_kind)(size_t kind));
+
 #endif

@@ -4,28 +4,12 @@
  * messages, lines, hypercalls, time. What they hold is always a state that may be loaded, and
  * loads to the same.
  */
+#include "base/fuzz-script.h"
 #include "vm/irq/test-chip.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { CPUS = 3, STEPS_MAX = 1024, TSC_NS = 2 };
-
-struct in {
-	const uint8_t *data;
-	size_t         len;
-};
-
-static uint64_t take(struct in *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->len > 0; i++) {
-		v |= (uint64_t)*in->data << (8 * i);
-		in->data++;
-		in->len--;
-	}
-	return v;
-}
 
 enum step {
 	STEP_PAGE, STEP_MSR, STEP_BASE, STEP_DEADLINE, STEP_PV_EOI, STEP_MSI, STEP_LINE, STEP_PV_IPI,

@@ -21,3 +21,21 @@ guest_\name\()_end:
 	.macro stop
 	out %al, $0xf4
 	.endm
+
+	/* An entry of 16 bytes for each vector, which pushes an error code where the processor
+	 * did not, and the vector. */
+	.macro vectors common
+	vector = 0
+	.rept 256
+	.balign 16
+	.if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
+	nop
+	nop
+	.else
+	push $0
+	.endif
+	push $vector
+	jmp \common
+	vector = vector + 1
+	.endr
+	.endm

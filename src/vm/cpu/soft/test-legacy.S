@@ -9,19 +9,7 @@
 	.code32
 
 	prog stubs32
-	vector = 0
-	.rept 256
-	.balign 16
-	.if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
-	nop
-	nop
-	.else
-	push $0
-	.endif
-	push $vector
-	jmp common32
-	vector = vector + 1
-	.endr
+	vectors common32
 common32:
 	pusha
 	mov 32(%esp), %eax

@@ -7,19 +7,7 @@
 #include "vm/cpu/soft/test-guest-macros.h"
 	.code64
 	prog stubs
-	vector = 0
-	.rept 256
-	.balign 16
-	.if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
-	nop
-	nop
-	.else
-	push $0
-	.endif
-	push $vector
-	jmp stub_common
-	vector = vector + 1
-	.endr
+	vectors stub_common
 stub_common:
 	push %rax
 	mov 8(%rsp), %rax
