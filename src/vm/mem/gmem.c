@@ -14,6 +14,8 @@
 /* Above any address that paging can name: SDM 3, 4.1.4 (52 bits). */
 #define ADDRESS_MAX (UINT64_C(1) << 52)
 
+enum { HUGE_BYTES = 2 << 20 };
+
 void gmem_init(struct gmem *g)
 {
 	memset(g->slots, 0, sizeof(g->slots));
@@ -87,12 +89,37 @@ static int check_file(int fd, uint64_t offset, uint64_t bytes, struct err *e)
 	return 0;
 }
 
+/*
+ * Huge pages need a place that is aligned for them, in the host's addresses as in the guest's; a
+ * kernel before 6.7 does not see to it.
+ */
+static int map_anonymous(size_t bytes, void **ret)
+{
+	uint8_t *all = NULL;
+	int r = sys_mmap(bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, (void **)&all);
+
+	if (r < 0) {
+		return r;
+	}
+	size_t before = -(uintptr_t)all % HUGE_BYTES;
+
+	ignore_result(sys_munmap(all + before + bytes, HUGE_BYTES - before)); /* only addresses */
+	if (before > 0) {
+		ignore_result(sys_munmap(all, before)); /* as above */
+	}
+	ignore_result(sys_madvise(all + before, bytes, MADV_HUGEPAGE)); /* small ones do, too */
+	*ret = all + before;
+	return 0;
+}
+
 static int map_slot(struct gmem_slot *s, bool shared, struct err *e)
 {
-	int flags = s->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : shared ? MAP_SHARED : MAP_PRIVATE;
 	void *host = NULL;
-	int r = sys_mmap(s->bytes, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, s->fd,
-			 s->fd_offset, &host);
+	int r = s->fd < 0 ? map_anonymous(s->bytes, &host) :
+			    sys_mmap(s->bytes, PROT_READ | PROT_WRITE,
+				     (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, s->fd,
+				     s->fd_offset, &host);
 
 	if (r < 0) {
 		return err_set(e, -r, ERR_HOST, "cannot map %s of guest memory",

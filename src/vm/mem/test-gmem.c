@@ -226,6 +226,26 @@ static void saved(void **state)
 	gmem_fini(&g);
 }
 
+/* Anonymous memory lies where huge pages can be; a host that refuses them does not matter. */
+static void huge_pages(void **state)
+{
+	struct err e = ERR_INIT;
+	struct gmem g;
+
+	(void)state;
+	gmem_init(&g);
+	for (unsigned i = 0; i < 3; i++) {
+		if (i == 2) {
+			sys_fault_arm(SYS_CALL_madvise, 1, 1, EINVAL);
+		}
+		assert_int_equal(gmem_add(&g, GPA(i * 8 * PAGE), (i + 1) * PAGE, -1, 0, false, &e), 0);
+		assert_int_equal((uintptr_t)g.slots[i].host % (2 << 20), 0);
+		g.slots[i].host[(i + 1) * PAGE - 1] = 1;
+	}
+	sys_fault_clear();
+	gmem_fini(&g);
+}
+
 static void out_of_memory(void **state)
 {
 	struct err e = ERR_INIT;
@@ -250,7 +270,7 @@ int main(void)
 		cmocka_unit_test(values),    cmocka_unit_test(views),
 		cmocka_unit_test(dirty_log), cmocka_unit_test(refused),
 		cmocka_unit_test(files),     cmocka_unit_test(saved),
-		cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(huge_pages), cmocka_unit_test(out_of_memory),
 	};
 
 	return TEST_RUN(tests);
