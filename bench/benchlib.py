@@ -4,6 +4,7 @@ Every figure is a ratio against a peer measured in the same run, the two in turn
 machine whose speed drifts does not decide. Medians are quoted; the spread stands beside them.
 """
 import contextlib
+import math
 import os
 import pathlib
 import shutil
@@ -79,6 +80,15 @@ def ratio(times_a, times_b):
     note = (f"{a * 1e3:.2f} ms ({min(times_a) * 1e3:.2f}-{max(times_a) * 1e3:.2f}) to "
             f"{b * 1e3:.2f} ms ({min(times_b) * 1e3:.2f}-{max(times_b) * 1e3:.2f})")
     return a / b, note
+
+
+def spread(values):
+    """The median of seconds, and between which they lie."""
+    return f"{statistics.median(values):.2f} s ({min(values):.2f}-{max(values):.2f})"
+
+
+def geometric_mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def need(*programs):

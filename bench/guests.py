@@ -1,0 +1,166 @@
+"""The programs of bench/guest, natively and in machines of Holm's and of QEMU's translator.
+
+One static binary is the first process of every guest and runs natively as well; it takes commands
+on its console and answers on it (bench/guest/main.c). So all machines of a comparison are up
+together and run each program in turn, and a machine whose speed drifts does not decide.
+
+All guests have the same kernel, initramfs, command line and memory. QEMU is given the unpacked
+kernel (PVH), holm-vmm the package's bzImage and a cache that has it unpacked.
+"""
+import os
+import pathlib
+import select
+import subprocess
+import sys
+import time
+
+from benchlib import BIN, TOP
+
+sys.path.insert(0, str(TOP / "tests"))
+
+from lib.vmm import newc, stock_kernel  # noqa: E402
+
+PATIENCE = 600
+CMDLINE = "console=ttyS0 panic=-1 quiet"
+FLAGS = ["-O2", "-fno-tree-vectorize", "-static", "-pthread"]
+
+
+def compile_programs(folder):
+    path = folder / "guest"
+    sources = sorted((TOP / "bench/guest").glob("*.c"))
+    subprocess.run(["cc", *FLAGS, "-o", path, *sources, "-lz"], check=True,
+                   stdin=subprocess.DEVNULL)
+    return path
+
+
+def make_initramfs(folder, program, files=()):
+    path = folder / "initrd"
+    path.write_bytes(newc([("dev", 0o40755, b""), ("lib", 0o40755, b""),
+                           ("dev/console", 0o20600, (5, 1)),
+                           ("init", 0o100755, program.read_bytes()),
+                           *[(name, 0o100644, data) for name, data in files]]))
+    return path
+
+
+def tasks(pid):
+    """Folders of all threads of a process and of those that it started."""
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        yield task
+        for child in (task / "children").read_text().split():
+            yield from tasks(child)
+
+
+def processor_time(pid):
+    """Seconds that its threads have run so far."""
+    return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks(pid)) / 1e9
+
+
+class Result:
+    """Of one run: seconds of the program's own clock, those of the processors that ran it, those
+    of the clock on the wall around both, and the sum of what it computed."""
+
+    def __init__(self, seconds, processor, wall, total):
+        self.seconds, self.processor, self.wall, self.sum = seconds, processor, wall, total
+
+
+class Runner:
+    """The binary, running somewhere. `boot` is the time until it was there."""
+
+    def __init__(self, args, env=None):
+        self.seen, self.buffer = b"", b""
+        start = time.perf_counter()
+        self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, env=env)
+        try:
+            while self.line()[:2] != ["bench", "ready"]:
+                pass
+            self.boot = time.perf_counter() - start
+            self.programs = self.list()
+        except BaseException:
+            self.close()
+            raise
+
+    def fail(self, why):
+        raise RuntimeError(f"{self.process.args[0]}: {why}; it wrote: "
+                           f"{self.seen[-2000:].decode(errors='replace')}")
+
+    def line(self):
+        """The words of the next line."""
+        end = time.monotonic() + PATIENCE
+        while b"\n" not in self.buffer:
+            if not select.select([self.process.stdout], [], [], end - time.monotonic())[0]:
+                self.fail(f"nothing for {PATIENCE} s")
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                self.fail("it ended")
+            self.buffer += data
+            self.seen += data
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.decode(errors="replace").split()
+
+    def say(self, text):
+        self.process.stdin.write(text.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def list(self):
+        """Units of work of each program, by its name."""
+        self.say("list")
+        programs = {}
+        while (words := self.line()) != ["end"]:
+            if words[:1] == ["program"]:
+                programs[words[1]] = int(words[2])
+        return programs
+
+    def run(self, name, work):
+        before, start = processor_time(self.process.pid), time.perf_counter()
+        self.say(f"run {name} {work}")
+        while True:
+            words = self.line()
+            if words[:1] == [name] and len(words) == 4:
+                took = time.perf_counter() - start
+                return Result(float(words[1]), processor_time(self.process.pid) - before, took,
+                              words[3])
+            if words[:2] == ["failed", name]:
+                self.fail(f"{name} failed")
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+class Bench:
+    """Where the machines' files are, and how each is started."""
+
+    def __init__(self, folder):
+        self.program = compile_programs(folder)
+        self.initrd = make_initramfs(folder, self.program)
+        self.cache = folder / "cache"
+        self.cache.mkdir()
+        folder.chmod(0o755)
+        self.cache.chmod(0o777)   # the monitor writes there as a user of its own
+        Runner(self.holm()).close()
+        self.kernel = next(self.cache.iterdir())
+
+    def holm(self, *more, engine="soft", binaries=BIN):
+        return [str(binaries / "holm-vmm"), "--engine", engine, "--kernel",
+                str(next(stock_kernel().glob("boot/vmlinuz-*"))), "--initrd", str(self.initrd),
+                "--cmdline", CMDLINE, "--cache", str(self.cache), "--memory", "512m",
+                "--no-reboot", *more]
+
+    def tcg(self, *more, program="qemu-system-x86_64", cpu="max",
+            machine="microvm,acpi=off,pit=on,pic=on,rtc=on"):
+        """microvm has the devices that this kernel needs to find a clock."""
+        model = ["-cpu", cpu] if cpu else []
+        return [str(program), "-machine", machine, "-accel", "tcg", *model, "-m", "512",
+                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial",
+                "stdio", "-kernel", str(self.kernel), "-initrd", str(self.initrd), "-append",
+                CMDLINE, *more]
+
+    def native(self):
+        return [str(self.program)]
