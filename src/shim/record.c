@@ -50,7 +50,12 @@ int record_write(struct shim *s)
 
 void record_watch_memory(struct shim *s, pid_t pid)
 {
-	s->memory_fd = memory_events_open(pid);
+	auto_close int bundle_fd = sys_openat(AT_FDCWD, s->conf.bundle, O_RDONLY | O_DIRECTORY, 0);
+	int fd = bundle_fd < 0 ? bundle_fd : sys_openat(bundle_fd, "memory.events", O_RDONLY |
+							O_NOFOLLOW | O_NONBLOCK, 0);
+
+	/* A machine's process has none of the container's memory in its own group. */
+	s->memory_fd = fd >= 0 ? fd : memory_events_open(pid);
 }
 
 bool record_oom(struct shim *s)

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "json/json.h"
 #include "sys/file.h"
 #include "sys/proc.h"
@@ -341,12 +342,29 @@ static int make_container(struct guest_link *l, const struct vm_config *conf, st
 	return r;
 }
 
+/* A new one: that of an earlier machine may lie there. Without it, nothing is ever said of memory. */
+static int open_memory_events(const char *bundle)
+{
+	auto_close int dir_fd = sys_openat(AT_FDCWD, bundle, O_RDONLY | O_DIRECTORY, 0);
+
+	if (dir_fd >= 0) {
+		ignore_result(sys_unlinkat(dir_fd, VM_MEMORY_EVENTS, 0)); /* usually not there */
+	}
+	int fd = dir_fd < 0 ? dir_fd : sys_openat(dir_fd, VM_MEMORY_EVENTS, O_WRONLY | O_CREAT |
+						  O_EXCL | O_NOFOLLOW, 0600);
+
+	if (fd < 0) {
+		log_warn("the bundle cannot be written: lack of memory in the machine is not told");
+	}
+	return MAX(fd, -1);
+}
+
 static noreturn_fn void machine_process(const struct vm_create *c, const struct vm_config *conf,
 					const struct vm_record *rec, const char *dir, int ready_fd)
 {
 	struct proxy_conf p = { .session = GUEST_INIT, .dir_fd = rec->dir_fd,
 				.link = GUEST_LINK_INIT, .streams = { -1, -1, -1 },
-				.terminal_fd = -1 };
+				.terminal_fd = -1, .memory_fd = open_memory_events(rec->bundle) };
 	struct news n = { .err = ERR_INIT, .exit_code = 125 };
 	int r = sys_setsid();
 
@@ -498,7 +516,7 @@ static noreturn_fn void exec_process(const struct vm_exec *x, const struct exec_
 {
 	char session[32];
 	struct proxy_conf p = { .session = session, .dir_fd = rec->dir_fd, .link = GUEST_LINK_INIT,
-				.streams = { -1, -1, -1 }, .terminal_fd = -1 };
+				.streams = { -1, -1, -1 }, .terminal_fd = -1, .memory_fd = -1 };
 	struct guest_exec m = { .session = session, .process = job->process, .streams = ALL_STREAMS,
 				.terminal = job->terminal, .rows = job->rows, .cols = job->cols };
 	struct guest_reply reply = { .exit_code = 125 };

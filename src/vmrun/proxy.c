@@ -32,7 +32,7 @@ struct proxy {
 	struct loop_signal *signals[64];
 	struct loop_timer  *timer;
 	struct loop_child  *vmm;
-	int                 terminal_fd;
+	int                 terminal_fd, memory_fd;
 	bool                exited;      /* the guest said so: */
 	uint32_t            exit_code, exit_signal;
 	bool                switching_off;
@@ -94,6 +94,16 @@ static void on_vmm(struct loop_child *c, const struct loop_exit *x, void *ud)
 	loop_stop(p->loop);
 }
 
+/* Whoever waits for our end finds it then. */
+static void tell_oom(const struct proxy *p)
+{
+	static const char text[] = "oom_kill 1\n";
+
+	if (p->memory_fd >= 0 && sys_write_full(p->memory_fd, text, strlen(text)) < 0) {
+		log_warn("that memory was out cannot be written down");
+	}
+}
+
 static void on_exited(struct proxy *p, const struct guest_exited *m)
 {
 	if (p->exited || !str_eq(m->session, p->session)) {
@@ -102,6 +112,9 @@ static void on_exited(struct proxy *p, const struct guest_exited *m)
 	p->exited = true;
 	p->exit_code = m->exit_code;
 	p->exit_signal = m->signal;
+	if (m->oom) {
+		tell_oom(p);
+	}
 	loop_timer_start(p->timer, LINGER_MS * NS_PER_MS); /* someone else may hold its streams */
 	maybe_finish(p);
 }
@@ -241,6 +254,7 @@ static void fini(struct proxy *p)
 	loop_free(p->loop);
 	link_close(p->link);
 	fd_close(&p->terminal_fd);
+	fd_close(&p->memory_fd);
 }
 
 /* As the other one did: by the same signal, without a second core file. */
@@ -259,7 +273,7 @@ static int end_as(uint32_t code, uint32_t signo)
 int proxy_run(struct proxy_conf *own, struct err *e)
 {
 	struct proxy p = { .session = own->session, .link = &own->link,
-			   .terminal_fd = own->terminal_fd };
+			   .terminal_fd = own->terminal_fd, .memory_fd = own->memory_fd };
 	int r = loop_new(&p.loop);
 
 	(void)signal(SIGPIPE, SIG_IGN); /* a known signal: cannot fail */

@@ -46,6 +46,12 @@ enum {
 #define VM_LOG         "monitor.log"    /* what the monitor says itself */
 #define VM_ROOT_FILE   "root.erofs"
 
+/*
+ * In the bundle, made by `create`: what the guest's kernel counted of the container's memory, as
+ * the kernel writes memory.events. The proxy's own control group knows nothing of it.
+ */
+#define VM_MEMORY_EVENTS "memory.events"
+
 struct vm_programs {
 	const char *vmm;             /* holm-vmm */
 	const char *agent_image;     /* cpio archive with holm-init and holm-oci */
@@ -137,6 +143,7 @@ struct proxy_conf {
 	struct guest_link link;          /* that made the session; owned */
 	int               streams[3];    /* attached; [0] the terminal; owned; -1 */
 	int               terminal_fd;   /* our end of a pseudo-terminal; owned; -1 */
+	int               memory_fd;     /* VM_MEMORY_EVENTS, to be written; owned; -1: none */
 	pid_t             vmm;           /* 0: not ours to end */
 };
 

@@ -159,6 +159,19 @@ def test_removed_when_it_returns(daemon, box):
     assert daemon.holm("inspect", "brief", check=False).returncode != 0
 
 
+def test_killed_by_the_guest_for_lack_of_memory(daemon, box):
+    """It keeps what is one line without an end."""
+    done = daemon.holm("run", "--name", "hungry", *VM, "--memory", "128m", "bb", "tail", "/dev/zero",
+                       check=False, timeout=LONG)
+    assert done.returncode == 137, done
+    daemon.holm("wait", "hungry")
+    status = daemon.inspect("hungry")["status"]
+    assert (status["exit_code"], status["signal"], status["oom"]) == (137, 9, True)
+    state = daemon.holm("inspect", "-f", "{{.State.OOMKilled}}", "hungry", check=False)
+    daemon.holm("rm", "hungry")
+    assert state.stdout == "true\n", state
+
+
 def test_logs_and_end(daemon, box):
     """Last: the machine goes off."""
     wait_for("output", lambda: "begun" in daemon.holm("logs", "box").stdout)
