@@ -97,6 +97,13 @@ int cli_each(const struct cmd_call *call, cli_each_fn one, struct err *e) must_c
 int cli_each_of(const struct cmd_call *call, const char *const *args, size_t n, unsigned at_once,
 		cli_each_fn one, struct err *e) must_check;
 
+/*
+ * The process of an instance (as the API shows it) has ended. A machine takes a moment more: if it
+ * is removed at its end, wait for that, so that who asks for it after us finds it gone. Signals
+ * that end a program end the wait, and us. A container is not waited for; it is gone soon.
+ */
+void cli_wait_removed(const struct cmd_call *call, const json_t *instance);
+
 /* Print an error as cmd_main() would. */
 void cli_complain(const struct err *e);
 

@@ -171,22 +171,10 @@ static int start_failed(struct session *s, const struct session_opts *o, const s
 	return status;
 }
 
-/* A machine takes a moment to end. With --rm, who asks for it after us finds it gone. */
-static void wait_removed(const struct cmd_call *call, const char *id)
+static int run_attached(const struct cmd_call *call, const json_t *made,
+			const struct session_opts *o, struct err *e)
 {
-	auto_free char *path = str_printf("/v1/instances/%s/wait?condition=removed", id);
-	auto_json json_t *reply = NULL;
-	struct err other = ERR_INIT;
-
-	if (path) {
-		ignore_result(cli_json(call, "GET", path, NULL, &reply, &other)); /* it is gone */
-	}
-}
-
-static int run_attached(const struct cmd_call *call, const char *id, const struct session_opts *o,
-			struct err *e)
-{
-	const struct create_opts *co = call->opts;
+	const char *id = cli_str(made, "id");
 	auto_session struct session s = SESSION_INIT;
 	auto_buf struct buf path = BUF_INIT;
 	int status = 0;
@@ -206,9 +194,8 @@ static int run_attached(const struct cmd_call *call, const char *id, const struc
 		return start_failed(&s, o, e);
 	}
 	r = session_run(&s, o, &status, NULL, e);
-	if (r == 0 && status != STREAM_DETACHED && co->rm && co->spec.isolation &&
-	    str_eq(co->spec.isolation, "vm")) {
-		wait_removed(call, id);
+	if (r == 0 && status != STREAM_DETACHED) {
+		cli_wait_removed(call, made);
 	}
 	return r < 0 ? r : status == STREAM_DETACHED ? 0 : status;
 }
@@ -244,7 +231,7 @@ static int run(const struct cmd_call *call, struct err *e)
 	const char *id = cli_str(made, "id");
 
 	if (!o->detach) {
-		r = run_attached(call, id, &so, e);
+		r = run_attached(call, made, &so, e);
 	} else if ((r = start(call, id, false, e)) == 0) {
 		printf("%s\n", id);
 	}

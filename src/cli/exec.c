@@ -162,6 +162,20 @@ static int open_patiently(const struct cmd_call *call, const char *path, bool st
 	return r;
 }
 
+void cli_wait_removed(const struct cmd_call *call, const json_t *instance)
+{
+	const json_t *spec = json_object_get(instance, "spec");
+	auto_free char *path = cli_instance_path(cli_str(instance, "id"), "wait?condition=removed");
+	auto_json json_t *reply = NULL;
+	struct err other = ERR_INIT;
+
+	if (!path || !cli_bool(spec, "auto_remove") || !str_eq(cli_str(spec, "isolation"), "vm")) {
+		return;
+	}
+	stream_release_signals();
+	ignore_result(cli_json(call, "GET", path, NULL, &reply, &other)); /* it is gone */
+}
+
 int cli_attach_to(const struct cmd_call *call, const char *name, bool want_stdin,
 		  const struct session_opts *more, bool start, struct err *e)
 {
@@ -195,6 +209,9 @@ int cli_attach_to(const struct cmd_call *call, const char *name, bool want_stdin
 		r = cli_json(call, "POST", go, empty, NULL, e);
 	}
 	r = r < 0 ? r : session_run(&s, &so, &status, NULL, e);
+	if (r == 0 && status != STREAM_DETACHED) {
+		cli_wait_removed(call, obj);
+	}
 	return r < 0 ? r : status == STREAM_DETACHED ? 0 : status;
 }
 

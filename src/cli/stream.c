@@ -49,6 +49,22 @@ void stream_hold_signals(void)
 	(void)signal(SIGPIPE, SIG_IGN);             /* cannot fail */
 }
 
+void stream_release_signals(void)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP };
+	const struct timespec now = { 0 };
+	sigset_t set;
+
+	(void)sigemptyset(&set); /* cannot fail, as the next */
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		(void)sigaddset(&set, ends[i]);
+	}
+	while (sigtimedwait(&set, NULL, &now) > 0 || errno == EINTR) {
+		; /* for the process that has ended */
+	}
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL); /* cannot fail */
+}
+
 static void put_frame(struct stream *s, uint8_t kind, const void *data, size_t n)
 {
 	uint8_t head[ATTACH_HEAD];

@@ -27,6 +27,9 @@ enum { STREAM_DETACHED = -1 };
  */
 void stream_hold_signals(void);
 
+/* Behind it: those that end a program end this one again. What came too late is dropped. */
+void stream_release_signals(void);
+
 /*
  * Until the process ends, its exit status in *ret_status, or STREAM_DETACHED. The terminal is
  * as before when it returns. Messages of the shim go to standard error, or, if `messages` is

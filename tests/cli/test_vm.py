@@ -153,10 +153,14 @@ def test_daemon_is_killed_under_it(daemon, box):
 
 
 def test_removed_when_it_returns(daemon, box):
+    """Whichever command it was, and wherever it learned that this is a machine."""
     done = daemon.holm("run", "--rm", "--name", "brief", *VM, "bb", "sh", "-c", "exit 5",
                        check=False, timeout=LONG)
     assert done.returncode == 5
-    assert daemon.holm("inspect", "brief", check=False).returncode != 0
+    assert daemon.holm("inspect", "brief", check=False).returncode == 3
+    daemon.holm("create", "--rm", "--name", "brief", *VM, "bb", "sh", "-c", "exit 6")
+    assert daemon.holm("start", "-a", "brief", check=False, timeout=LONG).returncode == 6
+    assert daemon.holm("inspect", "brief", check=False).returncode == 3
 
 
 def test_killed_by_the_guest_for_lack_of_memory(daemon, box):
