@@ -65,7 +65,8 @@ static const struct cmd_opt opts[] = {
 	{ 0, "engine", CMD_CHOICE, IN(engine), "NAME",
 	  "what runs the guest's instructions; auto: kvm where it really works", .choices = engines,
 	  .dflt = "auto" },
-	{ 0, "cache", CMD_STR, IN(cache), "DIR", "unpacked kernels are kept here",
+	{ 0, "cache", CMD_STR, IN(cache), "DIR",
+	  "unpacked kernels are kept here, as files of the user who starts the machine",
 	  .complete = CMD_COMPLETE_DIR },
 	{ 0, "no-kaslr", CMD_FLAG, IN(no_kaslr), NULL,
 	  "the kernel lies where it was linked, without a change of its command line" },
@@ -265,6 +266,7 @@ static int run(const struct cmd_call *call, struct err *e)
 		t.flags[fd] = sys_fcntl(fd, F_GETFL, 0);
 	}
 	r = vmm_open_files(o, &f, e);
+	r = r < 0 ? r : vmm_unpack_kernel(o, &f, e);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
 	sigaddset(&signals, SIGTERM);
@@ -276,8 +278,6 @@ static int run(const struct cmd_call *call, struct err *e)
 	if (r == 0) {
 		terminal_raw(&t, o, f.escape_key);
 		do {
-			/* Each boot reads them from their start. */
-			(void)lseek(f.kernel_fd, 0, SEEK_SET); /* a pipe is found out later */
 			r = run_once(o, &f, &w, &before, e);
 		} while (r == vm_ends[VM_END_RESET].status && !o->no_reboot &&
 			 o->kernel && !o->record);

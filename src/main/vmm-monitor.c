@@ -238,7 +238,7 @@ static int load(struct monitor *m, const struct vmm_opts *o, const struct vmm_fi
 	auto_(kernel_fini) struct kernel k = KERNEL_INIT;
 	struct boot_conf conf = { .cmdline = cmdline(o),
 				  .initrd_fd = f->initrd_fd, .randomize = !o->no_kaslr };
-	int r = kernel_open(&k, f->kernel_fd, f->cache_fd, e);
+	int r = kernel_open(&k, f->kernel_fd, f->image_fd, e);
 
 	if (r == 0 && getrandom(&conf.seed, sizeof(conf.seed), 0) != sizeof(conf.seed)) {
 		r = err_set(e, errno, ERR_HOST, "random numbers");

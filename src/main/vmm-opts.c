@@ -503,6 +503,7 @@ void vmm_close_loaded(struct vmm_files *f)
 {
 	fd_close(&f->kernel_fd);
 	fd_close(&f->initrd_fd);
+	fd_close(&f->image_fd);
 	fd_close(&f->cache_fd);
 	fd_close(&f->kvm_fd);
 	fd_close(&f->random_fd);

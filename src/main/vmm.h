@@ -29,7 +29,7 @@ struct vmm_disk {
 struct vmm_files {
 	const struct engine_ops *engine;
 	int    kvm_fd;                  /* -1: it is not KVM */
-	int    kernel_fd, initrd_fd, cache_fd, random_fd;
+	int    kernel_fd, image_fd, initrd_fd, cache_fd, random_fd;
 	int    state_fd, memory_fd;     /* of a snapshot */
 	int    record_fd, replay_fd;
 	int    serial_in_fd, serial_out_fd;
@@ -49,7 +49,7 @@ struct vmm_files {
 };
 
 #define VMM_FILES_INIT { .kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
-			 .cache_fd = -1, .random_fd = -1, .state_fd = -1, .memory_fd = -1, \
+			 .image_fd = -1, .cache_fd = -1, .random_fd = -1, .state_fd = -1, .memory_fd = -1, \
 			 .record_fd = -1, .replay_fd = -1, .serial_in_fd = -1, \
 			 .serial_out_fd = -1, .console_in_fd = -1, .console_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .vsock_dir_fd = -1, \
 			 .parent_fd = -1, .net_fd = -1 }
@@ -57,6 +57,14 @@ struct vmm_files {
 /* Open what the options name. Of vmm-opts.c. */
 int  vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e) must_check;
 void vmm_close_files(struct vmm_files *f);
+
+/*
+ * The kernel unpacked, f->image_fd, out of the folder of --cache, or unpacked here by a process in
+ * the jail and put there. Without that folder, or where nothing is to be unpacked, it stays -1.
+ * A folder that cannot be written is complained of, and done without; in any case it is closed
+ * then. Of vmm-cache.c.
+ */
+int  vmm_unpack_kernel(const struct vmm_opts *o, struct vmm_files *f, struct err *e) must_check;
 
 /* The keeper's end of its link to a monitor, by which that asks for connections. Of vmm-vsock.c. */
 struct vmm_link {

@@ -131,42 +131,30 @@ int kernel_parse(struct kernel *k, const uint8_t *file, size_t n, struct err *e)
 	return r < 0 ? r : finish(k, e);
 }
 
-/* --- The cache --- */
+/* --- Files --- */
 
-struct cache_name {
-	char text[80];
-};
-
-static int cache_name(const uint8_t *file, size_t n, struct cache_name *ret, struct err *e)
+/* A pipe has no start, and is read where it is. */
+static int read_kernel(int fd, struct buf *ret, struct err *e)
 {
-	uint8_t digest[32];
-	char hex[2 * sizeof(digest) + 1];
+	off_t at = lseek(fd, 0, SEEK_SET);
+	int r = at < 0 && errno != ESPIPE ? -errno : sys_read_fd(fd, KERNEL_FILE_MAX, ret);
 
-	if (gnutls_hash_fast(GNUTLS_DIG_SHA256, file, n, digest) != 0) {
-		return err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
-	}
-	hex_format(digest, sizeof(digest), hex);
-	snprintf(ret->text, sizeof(ret->text), "%s.elf", hex);
-	return 0;
+	return r < 0 ? err_set(e, -r, r == -EFBIG ? ERR_INVALID : ERR_HOST,
+			       "cannot read the kernel") : 0;
 }
 
-/* A file of the cache, which is replaced and never changed. */
-static int map_cached(struct kernel *k, int dir_fd, const char *name)
+static int map_image(struct kernel *k, int fd, struct err *e)
 {
-	auto_close int fd = sys_openat(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 	struct stat st = { 0 };
-	int r = fd < 0 ? fd : sys_fstat(fd, &st);
+	int r = sys_fstat(fd, &st);
 
-	if (r < 0) {
-		return r;
+	if (r == 0 && (!S_ISREG(st.st_mode) || st.st_size <= 4 || st.st_size > KERNEL_IMAGE_MAX)) {
+		r = -EINVAL;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_size <= 4 || st.st_size > KERNEL_IMAGE_MAX) {
-		return -EINVAL;
-	}
-	void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	void *at = r < 0 ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 
 	if (at == MAP_FAILED) {
-		return -errno;
+		return err_set(e, r < 0 ? -r : errno, ERR_HOST, "the unpacked kernel");
 	}
 	k->image = at;
 	k->image_bytes = (size_t)st.st_size;
@@ -174,46 +162,51 @@ static int map_cached(struct kernel *k, int dir_fd, const char *name)
 	return 0;
 }
 
-/* What the cache has is taken; what it lacks is put there, if it can be. */
-static int unpack_cached(struct kernel *k, const struct payload *p, int dir_fd,
-			 const char *name, struct err *e)
+int kernel_open(struct kernel *k, int fd, int image_fd, struct err *e)
 {
-	int r = map_cached(k, dir_fd, name);
+	auto_buf struct buf file = BUF_INIT;
+	struct payload p = { 0 };
+	int r = read_kernel(fd, &file, e);
 
-	if (r == 0) {
-		return 0;
+	r = r < 0 ? r : parse_start(k, (const uint8_t *)buf_str(&file), file.len, &p, e);
+	r = r < 0 ? r : image_fd < 0 ? unpack(k, &p, e) : map_image(k, image_fd, e);
+	return r < 0 ? r : finish(k, e);
+}
+
+int kernel_unpack_file(int fd, int out_fd, struct err *e)
+{
+	auto_(kernel_fini) struct kernel k = KERNEL_INIT;
+	auto_buf struct buf file = BUF_INIT;
+	struct payload p = { 0 };
+	int r = read_kernel(fd, &file, e);
+
+	r = r < 0 ? r : parse_start(&k, (const uint8_t *)buf_str(&file), file.len, &p, e);
+	if (r < 0 || !k.linux_boot || memcmp(p.data, "\177ELF", 4) == 0) {
+		return r;
 	}
-	r = unpack(k, p, e);
+	r = unpack(&k, &p, e);
 	if (r == 0) {
-		ignore_result(sys_replace_file(dir_fd, name, k->image, k->image_bytes, 0600));
-		/* a full disk costs the cache, not the start */
+		r = sys_write_full(out_fd, k.image, k.image_bytes);
+		r = r < 0 ? err_set(e, -r, ERR_HOST, "the unpacked kernel") : 1;
 	}
 	return r;
 }
 
-int kernel_open(struct kernel *k, int fd, int cache_dir_fd, struct err *e)
+int kernel_image_name(int fd, struct kernel_name *ret, struct err *e)
 {
 	auto_buf struct buf file = BUF_INIT;
-	struct payload p = { 0 };
-	struct cache_name name;
-	int r = sys_read_fd(fd, KERNEL_FILE_MAX, &file);
+	uint8_t digest[32];
+	char hex[2 * sizeof(digest) + 1];
+	int r = read_kernel(fd, &file, e);
 
-	if (r < 0) {
-		return err_set(e, -r, r == -EFBIG ? ERR_INVALID : ERR_HOST, "cannot read the kernel");
+	if (r == 0 && gnutls_hash_fast(GNUTLS_DIG_SHA256, buf_str(&file), file.len, digest) != 0) {
+		r = err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
 	}
-	const uint8_t *data = (const uint8_t *)buf_str(&file);
-
-	r = parse_start(k, data, file.len, &p, e);
-	if (r < 0) {
-		return r;
+	if (r == 0) {
+		hex_format(digest, sizeof(digest), hex);
+		snprintf(ret->text, sizeof(ret->text), "%s.elf", hex);
 	}
-	if (cache_dir_fd < 0 || !k->linux_boot || memcmp(p.data, "\177ELF", 4) == 0) {
-		r = unpack(k, &p, e);
-	} else {
-		r = cache_name(data, file.len, &name, e);
-		r = r < 0 ? r : unpack_cached(k, &p, cache_dir_fd, name.text, e);
-	}
-	return r < 0 ? r : finish(k, e);
+	return r;
 }
 
 bool kernel_cmdline_has(const char *cmdline, const char *name)

@@ -7,7 +7,7 @@
  * randomisation of its addresses.
  *
  *	auto_(kernel_fini) struct kernel k = KERNEL_INIT;
- *	r = kernel_open(&k, fd, cache_dir_fd, e);
+ *	r = kernel_open(&k, fd, -1, e);
  *	r = boot_load(mem, &k, &conf, &entry, e);
  *
  * The file is not trusted: every number of it is checked before it is used.
@@ -41,7 +41,7 @@ struct kernel_relocs {
 struct kernel {
 	uint8_t *image;        /* the ELF file, and behind it its relocation table */
 	size_t   image_bytes;
-	bool     image_mapped; /* it is a file of the cache, and cannot be written */
+	bool     image_mapped; /* it is a file, and cannot be written */
 	size_t   elf_bytes;    /* of it */
 	bool     linux_boot;   /* was a bzImage: enter by the 64-bit protocol, else PVH */
 	uint8_t  header[KERNEL_HEADER_MAX];
@@ -59,16 +59,29 @@ struct kernel {
 #define KERNEL_INIT { .image = NULL }
 
 /*
- * Read, check and unpack the file. With `cache_dir_fd` (-1: none) an unpacked image is kept
- * in that folder, named by the hash of the file, for the next time. The folder is trusted.
- * A cache that cannot be written is done without.
+ * Read and check the file, from its start, and unpack it; or take for its content `image_fd` (-1:
+ * none), which kernel_unpack_file() made of the same file. Both are borrowed; the image must not
+ * change as long as k lives.
  */
-int kernel_open(struct kernel *k, int fd, int cache_dir_fd, struct err *e) must_check;
+int kernel_open(struct kernel *k, int fd, int image_fd, struct err *e) must_check;
 
-/* The same of a file in memory, without a cache. */
+/* The same of a file in memory. */
 int kernel_parse(struct kernel *k, const uint8_t *file, size_t n, struct err *e) must_check;
 
 void kernel_fini(struct kernel *k);
+
+/*
+ * For those who keep images: unpack the file into an empty one. Returns 1, or 0 if nothing in it
+ * is packed, and nothing is written.
+ */
+int kernel_unpack_file(int fd, int out_fd, struct err *e) must_check;
+
+struct kernel_name {
+	char text[72];
+};
+
+/* What the image of the file is called where images are kept: by the hash of the file. */
+int kernel_image_name(int fd, struct kernel_name *ret, struct err *e) must_check;
 
 /* The command line's value of `name`: it begins a word. For "nokaslr". */
 bool kernel_cmdline_has(const char *cmdline, const char *name);
