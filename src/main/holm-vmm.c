@@ -143,13 +143,15 @@ struct watch {
  * that the kernel sends at its death needs its permission, which a parent that has given up its
  * privileges does not have.
  */
-static int wait_for(pid_t pid, struct watch *w)
+static int wait_for(pid_t pid, const struct vmm_files *f, struct watch *w)
 {
 	for (;;) {
 		struct pollfd fds[] = {
 			{ w->signal_fd, POLLIN, 0 },
 			{ w->parent_fd, POLLIN, 0 },
 			{ w->link.open ? w->link.wire.fd : -1, vmm_link_events(&w->link), 0 },
+			{ vmm_link_listens(&w->link) ? f->control_fd : -1, POLLIN, 0 },
+			{ vmm_link_listens(&w->link) ? f->gdb_fd : -1, POLLIN, 0 },
 		};
 		struct signalfd_siginfo got = { .ssi_signo = SIGTERM };
 		siginfo_t si = { 0 };
@@ -159,6 +161,12 @@ static int wait_for(pid_t pid, struct watch *w)
 		}
 		if (fds[2].revents) {
 			vmm_link_ready(&w->link);
+		}
+		if (fds[3].revents) {
+			vmm_link_accept(&w->link, f->control_fd, false);
+		}
+		if (fds[4].revents) {
+			vmm_link_accept(&w->link, f->gdb_fd, true);
 		}
 		if (fds[1].revents) {
 			fd_close(&w->parent_fd);
@@ -225,7 +233,7 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch 
 	}
 	if (pid > 0) {
 		fd_close(&f->parent_fd);
-		r = wait_for(pid, w);
+		r = wait_for(pid, f, w);
 		vmm_link_close(&w->link);
 		return r;
 	}
@@ -234,6 +242,8 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch 
 	/* The keeper's: one of them stands for the process that started it. */
 	fd_close(&w->signal_fd);
 	fd_close(&w->parent_fd);
+	fd_close(&f->control_fd);
+	fd_close(&f->gdb_fd);
 	/* Without a keeper there is nobody to tell how it ended. */
 	if (sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != keeper) {
 		_exit(1);

@@ -259,12 +259,13 @@ static int report(const struct monitor *m, struct err *e)
 	return vm_ends[end].status;
 }
 
-static int add_control(struct monitor *m, struct vmm_files *f, struct err *e)
+static int add_control(struct monitor *m, const struct vmm_opts *o, struct vmm_files *f,
+		       struct err *e)
 {
-	const struct vm_ctl_conf conf = { .listen_fd = f->control_fd,
-					  .own_parent_fd = take_fd(&f->parent_fd) };
+	int r = o->gdb ? vm_gdb_new(m->vm, &m->gdb, e) : 0;
+	const struct vm_ctl_conf conf = { .own_parent_fd = take_fd(&f->parent_fd), .gdb = m->gdb };
 
-	return vm_ctl_new(m->vm, &conf, &m->ctl, e);
+	return r < 0 ? r : vm_ctl_new(m->vm, &conf, &m->ctl, e);
 }
 
 /* What came of a recording or a replay; a replay that is not the same is an error. */
@@ -313,8 +314,7 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 
 		r = s < 0 ? err_set(e, -s, ERR_HOST, "signals") : 0;
 	}
-	r = r < 0 ? r : add_control(&m, f, e);
-	r = r < 0 || f->gdb_fd < 0 ? r : vm_gdb_new(m.vm, f->gdb_fd, &m.gdb, e);
+	r = r < 0 ? r : add_control(&m, o, f, e);
 	r = r < 0 || o->unconfined ? r : jail_seal(e);
 	r = r < 0 ? r : vm_start_paused(m.vm, e);
 	if (r == 0 && !o->kernel && !o->replay) {

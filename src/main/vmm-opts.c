@@ -483,8 +483,9 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 ? r : open_vsock(o->vsock, f, e);
 	r = r < 0 ? r : open_net(o->net, f, e);
 	r = r < 0 ? r : pick_engine(o, f, e);
-	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
 	r = r < 0 || !o->gdb ? r : open_gdb(o->gdb, &f->gdb_fd, e);
+	/* The last of the sockets: who can connect to it finds the others listening. */
+	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
 	open_console(o, f);
 	f->escape_key = (o->console == VMM_CONSOLE_VIRTIO ||
 			 (o->console == VMM_CONSOLE_SERIAL && !o->serial_file)) && isatty(STDIN_FILENO);

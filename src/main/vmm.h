@@ -45,7 +45,7 @@ struct vmm_files {
 	int    net_fd;
 	bool   net_stream;
 	uint8_t net_mac[6];
-	int    control_fd, gdb_fd;      /* they listen */
+	int    control_fd, gdb_fd;      /* they listen; the keeper's */
 };
 
 #define VMM_FILES_INIT { .kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
@@ -71,6 +71,7 @@ struct vmm_link {
 	const struct vmm_files *files;
 	struct wire_conn wire;
 	bool   open;
+	bool   refused;        /* somebody, and it was said */
 };
 
 int   vmm_link_open(struct vmm_link *l, const struct vmm_files *f, int *ret_child_fd,
@@ -78,6 +79,14 @@ int   vmm_link_open(struct vmm_link *l, const struct vmm_files *f, int *ret_chil
 void  vmm_link_close(struct vmm_link *l);
 short vmm_link_events(const struct vmm_link *l);   /* for poll() */
 void  vmm_link_ready(struct vmm_link *l);
+
+/*
+ * Somebody connects to a listening socket. If they are root or whoever started the machine, the
+ * monitor gets the connection; else it is closed. While the monitor has not taken what it got,
+ * vmm_link_listens() is false: then they wait. Of vmm-clients.c.
+ */
+bool  vmm_link_listens(const struct vmm_link *l);
+void  vmm_link_accept(struct vmm_link *l, int listen_fd, bool debugger);
 
 /* Those that a machine which is made and loaded has no use for, or duplicates of. */
 void vmm_close_loaded(struct vmm_files *f);

@@ -17,11 +17,10 @@ struct ctl_conn {
 
 struct vm_ctl {
 	struct vm       *vm;
-	int              listen_fd;   /* -1: none */
-	struct loop_fd  *listen;
+	struct vm_gdb   *gdb;
 	struct list      conns;
 	unsigned         n_conns;
-	struct ctl_conn *parent;      /* who started us, and answers if nobody else wants to */
+	struct ctl_conn *parent;      /* the keeper, and who answers if nobody else wants to */
 	struct ctl_conn *server;      /* who asked to be asked, last */
 	struct list      waiting;     /* connections to the guest that it has not accepted yet */
 };

@@ -10,6 +10,7 @@
 #include "sys/socket.h"
 #include "vm/dev/net.h"
 #include "vm/dev/vsock.h"
+#include "vm/gdb.h"
 #include "vm/snapshot.h"
 #include "vm/vm-priv.h"
 
@@ -236,6 +237,27 @@ static int do_restore(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *re
 	return vm_load(c->ctl->vm, m->snapshot.state_fd, m->snapshot.memory_fd, e);
 }
 
+static struct ctl_conn *conn_new(struct vm_ctl *ctl, int own_fd);
+
+static int do_client(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	struct vm_ctl *ctl = c->ctl;
+	auto_close int fd = take_fd(&m->client.fd);
+
+	(void)ret;
+	if (c != ctl->parent) {
+		return err_set(e, EPERM, ERR_DENIED, "only the machine's keeper lets others in");
+	}
+	if (m->client.debugger && ctl->gdb) {
+		vm_gdb_connect(ctl->gdb, take_fd(&fd));
+		return 0;
+	}
+	if (m->client.debugger || ctl->n_conns == CONNS_MAX || !conn_new(ctl, take_fd(&fd))) {
+		return err_set(e, ENOSPC, ERR_LIMIT, "no more connections"); /* closing tells it */
+	}
+	return 0;
+}
+
 static const struct {
 	enum vmm_msg_type type;
 	ctl_request_fn       *fn;
@@ -249,6 +271,7 @@ static const struct {
 	{ VMM_VSOCK_SERVE, do_vsock_serve }, { VMM_VSOCK_ANSWER, do_vsock_answer },
 	{ VMM_VSOCK_LIST, do_vsock_list },   { VMM_VSOCK_TAKE, do_vsock_take },
 	{ VMM_VSOCK_GIVE, do_vsock_give },   { VMM_RESTORE, do_restore },
+	{ VMM_CLIENT, do_client },
 };
 
 static ctl_request_fn *handler(uint16_t type)
@@ -334,18 +357,6 @@ static struct ctl_conn *conn_new(struct vm_ctl *ctl, int own_fd)
 	return c;
 }
 
-static void on_accept(struct loop_fd *src, unsigned events, void *ud)
-{
-	struct vm_ctl *ctl = ud;
-	auto_close int fd = sys_accept4(ctl->listen_fd, SOCK_NONBLOCK);
-
-	(void)src, (void)events;
-	if (fd < 0 || ctl->n_conns == CONNS_MAX) {
-		return; /* closing says it */
-	}
-	(void)conn_new(ctl, take_fd(&fd)); /* without memory: closing says it, too */
-}
-
 int vm_ctl_new(struct vm *vm, const struct vm_ctl_conf *conf, struct vm_ctl **ret, struct err *e)
 {
 	auto_(vm_ctl_freep) struct vm_ctl *c = mem_new(struct vm_ctl);
@@ -354,15 +365,9 @@ int vm_ctl_new(struct vm *vm, const struct vm_ctl_conf *conf, struct vm_ctl **re
 	if (!c) {
 		return err_nomem(e);
 	}
-	*c = (struct vm_ctl){ .vm = vm, .listen_fd = conf->listen_fd };
+	*c = (struct vm_ctl){ .vm = vm, .gdb = conf->gdb };
 	list_init(&c->conns);
 	list_init(&c->waiting);
-	int r = conf->listen_fd < 0 ? 0 : loop_fd_new(vm_loop(vm), conf->listen_fd, LOOP_IN,
-						      on_accept, c, &c->listen);
-
-	if (r < 0) {
-		return err_set(e, -r, ERR_HOST, "control socket");
-	}
 	if (parent >= 0) {
 		c->parent = conn_new(c, take_fd(&parent));
 		if (!c->parent) {
@@ -381,7 +386,6 @@ struct vm_ctl *vm_ctl_free(struct vm_ctl *c)
 			conn_free(conn);
 		}
 		ctl__vsock_fini(c);
-		loop_fd_free(c->listen);
 		free(c);
 	}
 	return NULL;

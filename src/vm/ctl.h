@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control socket of a machine (docs/formats/vmm-protocol.md): a listening socket, and the
- * connections of whoever may drive the machine. A handler for each message stands in a table.
+ * Who drives a machine (docs/formats/vmm-protocol.md): connections, which the machine's keeper
+ * accepts and hands in. A handler for each message stands in a table.
  *
  * Context: the loop's thread.
  */
@@ -12,11 +12,12 @@
 #include "vm/vm.h"
 
 struct vm_ctl;
+struct vm_gdb;
 
 struct vm_ctl_conf {
-	/* Listens, non-blocking; borrowed; -1: none. Who can connect is served: see decision 093. */
-	int   listen_fd;
-	int   own_parent_fd;   /* a connection to who started us, owned, also on failure; -1: none */
+	/* To the keeper, who vouches for the others (decision 103); owned, also on failure; -1: none. */
+	int            own_parent_fd;
+	struct vm_gdb *gdb;    /* gets the debuggers; borrowed; NULL: none */
 };
 
 int vm_ctl_new(struct vm *vm, const struct vm_ctl_conf *conf, struct vm_ctl **ret,

@@ -18,8 +18,8 @@ enum {
 
 struct vm_gdb {
 	struct vm      *vm;
-	int             listen_fd, fd;
-	struct loop_fd *listen, *source;
+	int             fd;
+	struct loop_fd *source;
 	struct buf      in;
 	bool            no_ack;
 	bool            running;          /* the guest goes, and gdb waits */
@@ -583,13 +583,11 @@ static void on_data(struct loop_fd *src, unsigned events, void *ud)
 	}
 }
 
-static void on_accept(struct loop_fd *src, unsigned events, void *ud)
+void vm_gdb_connect(struct vm_gdb *g, int own_fd)
 {
-	struct vm_gdb *g = ud;
-	auto_close int fd = sys_accept4(g->listen_fd, 0);
+	auto_close int fd = own_fd;
 
-	(void)src, (void)events;
-	if (fd < 0 || g->fd >= 0 || vm_state(g->vm) == VM_ENDED) {
+	if (g->fd >= 0 || vm_state(g->vm) == VM_ENDED) {
 		return;
 	}
 	if (loop_fd_new(vm_loop(g->vm), fd, LOOP_IN, on_data, g, &g->source) < 0) {
@@ -602,20 +600,14 @@ static void on_accept(struct loop_fd *src, unsigned events, void *ud)
 	vm_debug_hold(g->vm);
 }
 
-int vm_gdb_new(struct vm *vm, int listen_fd, struct vm_gdb **ret, struct err *e)
+int vm_gdb_new(struct vm *vm, struct vm_gdb **ret, struct err *e)
 {
 	struct vm_gdb *g = mem_new(struct vm_gdb);
 
 	if (!g) {
 		return err_nomem(e);
 	}
-	*g = (struct vm_gdb){ .vm = vm, .listen_fd = listen_fd, .fd = -1, .in = BUF_INIT };
-	int r = loop_fd_new(vm_loop(vm), listen_fd, LOOP_IN, on_accept, g, &g->listen);
-
-	if (r < 0) {
-		free(g);
-		return err_set(e, -r, ERR_HOST, "the debugger's socket");
-	}
+	*g = (struct vm_gdb){ .vm = vm, .fd = -1, .in = BUF_INIT };
 	vm_set_debugger(vm, on_stop, g);
 	*ret = g;
 	return 0;
@@ -629,7 +621,6 @@ struct vm_gdb *vm_gdb_free(struct vm_gdb *g)
 			send_packet(g, "W00");
 		}
 		gdb_close(g);
-		loop_fd_free(g->listen);
 		buf_fini(&g->in);
 		free(g);
 	}

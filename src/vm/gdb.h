@@ -24,8 +24,11 @@
 
 struct vm_gdb;
 
-/* The socket listens, non-blocking; borrowed. */
-int vm_gdb_new(struct vm *vm, int listen_fd, struct vm_gdb **ret, struct err *e) must_check;
+int vm_gdb_new(struct vm *vm, struct vm_gdb **ret, struct err *e) must_check;
+
+/* A debugger has connected (a socket that blocks); if one is there, it finds itself closed. */
+void vm_gdb_connect(struct vm_gdb *g, int own_fd);
+
 struct vm_gdb *vm_gdb_free(struct vm_gdb *g);
 AUTO_PTR(struct vm_gdb, vm_gdb_free)
 

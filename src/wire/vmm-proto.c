@@ -83,6 +83,13 @@ static const struct wire_field restore_fields[] = {
 };
 #undef IN
 
+#define IN(m) offsetof(struct vmm_client, m)
+static const struct wire_field client_fields[] = {
+	{ 1, "fd", WIRE_FD, IN(fd), REQ, 0, 0, "a connected stream socket" },
+	{ 2, "debugger", WIRE_BOOL, IN(debugger), 0, 0, 0, "it wants the debugger's protocol" },
+};
+#undef IN
+
 #define MSG(type, text, strct, fields, doc) [type] = WIRE_MSG(type, text, struct strct, fields, doc)
 #define EMPTY(type_no, text, what) \
 	[type_no] = { .type = (type_no), .name = (text), .size = sizeof(struct vmm_empty), \
@@ -119,6 +126,8 @@ const struct wire_msg vmm_msgs[VMM_MSG__COUNT] = {
 	    "the socket of a connection that a snapshot had"),
 	MSG(VMM_RESTORE, "restore", vmm_snapshot, restore_fields,
 	    "load a snapshot into an empty machine"),
+	MSG(VMM_CLIENT, "client", vmm_client, client_fields,
+	    "from the machine's keeper: somebody who may has connected"),
 };
 
 const struct wire_msg *vmm_msg(uint16_t type)

@@ -37,6 +37,7 @@ enum vmm_msg_type {
 	VMM_VSOCK_TAKE,      /* of a paused machine; REPLY .fd: a connection's socket */
 	VMM_VSOCK_GIVE,      /* after a restore: the socket for a connection */
 	VMM_RESTORE,         /* into an empty machine, from files that come with it */
+	VMM_CLIENT,          /* from the keeper alone: somebody has connected, and may */
 	VMM_MSG__COUNT,
 };
 
@@ -66,6 +67,11 @@ struct vmm_state_msg {
 struct vmm_snapshot {
 	int state_fd;         /* empty files */
 	int memory_fd;
+};
+
+struct vmm_client {
+	int  fd;              /* a connected stream socket */
+	bool debugger;        /* connected to the socket for one, not to the control socket */
 };
 
 struct vmm_log_take {
@@ -99,6 +105,7 @@ union vmm_any {
 	struct vmm_state_msg     state;
 	struct vmm_snapshot      snapshot;
 	struct vmm_log_take      log_take;
+	struct vmm_client        client;
 	struct vmm_vsock_connect vsock_connect;
 	struct vmm_vsock_ask     vsock_ask;
 	struct vmm_vsock_answer  vsock_answer;

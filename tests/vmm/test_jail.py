@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wall around a running monitor. Its machine is made and loaded, and waits paused."""
+import errno
 import os
 import pathlib
 import re
 import shutil
 import signal
 import socket
+import struct
 
 import pytest
 
 from lib.jail import check_monitor, sanitized
-from lib.vmm import Control, Machine
+from lib.vmm import PATIENCE, Control, Machine
 from lib.wait import wait_for
 
 
@@ -92,6 +94,76 @@ def test_the_sockets_are_not_for_others(paused, tmp_path):
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert m.process.poll() is None
+
+
+DRIVING = ("ctl", "gdb")
+
+
+def test_nor_are_they_when_their_modes_say_so(paused, tmp_path):
+    """The second wall: who has the control socket or the debugger's opened up lets nobody in. Also
+    not the monitor's own user, and not who runs as everybody's nobody."""
+    m = paused()
+    tmp_path.chmod(0o755)
+    for name in DRIVING:
+        (tmp_path / name).chmod(0o666)
+    for uid in (64998, 65534):
+        pid = os.fork()
+        if pid == 0:
+            status = 100
+            try:
+                os.chdir(tmp_path)
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+                status = sum(not shut(name) for name in DRIVING)
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, uid
+    assert m.output().count("another user tried to drive this machine") == 1, m.output()
+    for name in DRIVING:
+        assert not shut(tmp_path / name), name
+    control = Control(tmp_path / "ctl")
+    assert control.state() == "paused"
+    control.close()
+
+
+def shut(path):
+    """Whether it lets us connect and then closes, without a word, whatever it is asked."""
+    ask = {"ctl": struct.pack("<IHHIHH", 16, 3, 1, 1, 0, 0), "gdb": b"$?#3f"}
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(PATIENCE)
+        s.connect(str(path))
+        try:
+            s.sendall(ask[os.path.basename(path)])
+            return not s.recv(1)
+        except (BrokenPipeError, ConnectionResetError):
+            return True
+
+
+def test_only_the_keeper_lets_others_in(paused, tmp_path):
+    """Not one who was let in."""
+    paused()
+    ours, theirs = socket.socketpair()
+    control = Control(tmp_path / "ctl")
+    with ours, theirs:
+        errnum, _, _ = control.ask("client", fds=[theirs.fileno()])
+        assert errnum == errno.EPERM
+        theirs.close()
+        ours.settimeout(PATIENCE)
+        assert ours.recv(1) == b""
+    assert control.state() == "paused"
+    control.close()
+
+
+def test_it_listens_to_nobody_itself(paused):
+    """But to vsock's clients: the keeper has the sockets by which a machine is driven."""
+    m = paused()
+    listening = {f"socket:[{line.split()[6]}]": line.split()[7] for line in
+                 pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]
+                 if int(line.split()[3], 16) & 0x10000}
+    pid = m.monitor_pid()
+    mine = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    names = {os.path.basename(listening[s]) for s in mine if s in listening}
+    assert names == {"vsock"}
 
 
 def refused(path):
