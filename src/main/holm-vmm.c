@@ -22,7 +22,7 @@
 #include "sys/socket.h"
 #include "vm/jail.h"
 
-static const char *const engines[] = { "auto", "kvm", "soft", NULL };
+static const char *const engines[] = { "auto", "kvm", "soft", "interp", NULL };
 static const char *const consoles[] = { "serial", "virtio", "none", NULL };
 
 #define IN(m) offsetof(struct vmm_opts, m)

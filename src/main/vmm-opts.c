@@ -445,7 +445,8 @@ static int pick_engine(const struct vmm_opts *o, struct vmm_files *f, struct err
 			log_notice("the software engine runs the guest", "why", why.msg);
 		}
 	} else {
-		f->engine = o->engine == VMM_ENGINE_SOFT ? &engine_soft : &engine_kvm;
+		f->engine = o->engine == VMM_ENGINE_SOFT ? &engine_soft :
+			    o->engine == VMM_ENGINE_INTERP ? &engine_interp : &engine_kvm;
 	}
 	r = f->engine->probe(e);
 	return r < 0 || f->engine != &engine_kvm ? r :

@@ -7,7 +7,7 @@
 #include "vm/vm.h"
 #include "wire/wire.h"
 
-enum { VMM_ENGINE_AUTO, VMM_ENGINE_KVM, VMM_ENGINE_SOFT };
+enum { VMM_ENGINE_AUTO, VMM_ENGINE_KVM, VMM_ENGINE_SOFT, VMM_ENGINE_INTERP };
 enum { VMM_CONSOLE_SERIAL, VMM_CONSOLE_VIRTIO, VMM_CONSOLE_NONE };
 
 struct vmm_opts {

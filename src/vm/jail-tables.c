@@ -44,6 +44,8 @@ static const int vcpu_calls[] = {
 	CALLS_BASE,
 	/* KVM_RUN and the registers; see jail_ioctls */
 	SYS_ioctl, SYS_membarrier, SYS_ppoll,
+	/* the clock of translated code */
+	SYS_timer_create, SYS_timer_settime, SYS_timer_delete,
 };
 
 static const int worker_calls[] = {

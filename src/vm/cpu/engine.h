@@ -197,7 +197,8 @@ struct vcpu {
 	unsigned                 watch_hit;    /* VCPU_STOP_WATCHED: index of the watch */
 };
 
-extern const struct engine_ops engine_kvm, engine_soft;
+/* engine_interp: the software engine without its translator, the reference of what is right. */
+extern const struct engine_ops engine_kvm, engine_soft, engine_interp;
 
 /*
  * The engine that suits this host: KVM where a tiny guest runs on it, in kernel and user mode,

@@ -66,7 +66,7 @@ static void fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w,
 		e->tag_write = soft_tlb_never((size_t)(e - c->tlb));
 	}
 	e->tag_read = page;
-	e->addend = (uint64_t)(uintptr_t)t->host - linear;
+	e->host = (uint64_t)(uintptr_t)t->host & ~(uint64_t)PAGE_MASK;
 	e->gpa = (t->gpa & ~(uint64_t)PAGE_MASK) | (large ? SOFT_TLB_LARGE : 0) |
 		 (w->global ? SOFT_TLB_GLOBAL : 0) | (uint64_t)w->shift << SOFT_TLB_SIZE_SHIFT;
 	if (c->tlb == c->tlb_kernel) {
@@ -287,7 +287,7 @@ void soft_load_bytes(struct soft_cpu *c, uint64_t linear, void *ret, size_t n)
 	const struct soft_tlb_entry *e = soft__tlb(c, linear);
 
 	if (linear - e->tag_read <= GMEM_PAGE_BYTES - n && n <= GMEM_PAGE_BYTES) {
-		memcpy(ret, (const void *)(linear + e->addend), n);
+		memcpy(ret, (const void *)soft_tlb_host(e, linear), n);
 		return;
 	}
 	ends_canonical(c, linear, n);
@@ -312,7 +312,7 @@ void soft_store_bytes(struct soft_cpu *c, uint64_t linear, const void *data, siz
 	const struct soft_tlb_entry *e = soft__tlb(c, linear);
 
 	if (linear - e->tag_write <= GMEM_PAGE_BYTES - n && n <= GMEM_PAGE_BYTES) {
-		memcpy((void *)(linear + e->addend), data, n);
+		memcpy((void *)soft_tlb_host(e, linear), data, n);
 		return;
 	}
 	ends_canonical(c, linear, n);
@@ -352,7 +352,7 @@ void *soft_atomic(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	const struct soft_tlb_entry *e = soft__tlb(c, linear);
 
 	if (__builtin_expect(linear - e->tag_write <= GMEM_PAGE_BYTES - bytes, 1)) {
-		return (void *)(linear + e->addend);
+		return (void *)soft_tlb_host(e, linear);
 	}
 	ends_canonical(c, linear, bytes);
 	if (c->check_access) {

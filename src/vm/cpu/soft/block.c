@@ -20,6 +20,7 @@
 
 #include "base/mem.h"
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl.h"
 
 enum {
 	/* As many as the arena holds blocks: each step of a chain is a miss of the host's cache. */
@@ -27,6 +28,8 @@ enum {
 	PAGE_MASK = GMEM_PAGE_BYTES - 1,
 	SEGMENTS = 12, SEGMENT_BYTES = 4 << 20, ARENA_BYTES = SEGMENTS * SEGMENT_BYTES,
 	CROSS = 64,
+	/* What runs less often is not worth a translation. */
+	HEAT = 12,
 };
 
 struct soft_blocks {
@@ -164,7 +167,8 @@ static void page_settle(struct soft_cpu *c, uint64_t gpa)
 		}
 	}
 	rec = page_of(c, gpa);
-	if (rec) {
+	/* What was translated by this vCPU may run on others: its bit says that there is code. */
+	if (rec && atomic_load(&rec->translated) == 0) {
 		atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
 	}
 }
@@ -172,16 +176,22 @@ static void page_settle(struct soft_cpu *c, uint64_t gpa)
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 {
 	struct soft_block **p = page_slot(c, gpa);
+	bool translated = false;
 
 	while (*p) {
 		struct soft_block *b = *p;
 
 		if (same_page(b->gpa, gpa) && gpa < b->gpa + b->bytes && b->gpa < gpa + n) {
 			*p = b->page_next;
+			translated |= b->xl != NULL;
 			invalidate(c, b);
 		} else {
 			p = &b->page_next;
 		}
+	}
+	if (translated) {
+		xl_forget(c, true);
+		xl_forget(c, false);
 	}
 	page_settle(c, gpa);
 }
@@ -199,7 +209,7 @@ void soft_blocks_drop_all(struct soft_cpu *c)
 		for (struct soft_block *b = bs->pages[i]; b; b = b->page_next) {
 			struct soft_page *rec = page_of(c, b->gpa);
 
-			if (rec) {
+			if (rec && atomic_load(&rec->translated) == 0) {
 				atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
 			}
 			b->mode = SOFT_BLOCK_INVALID;
@@ -211,6 +221,8 @@ void soft_blocks_drop_all(struct soft_cpu *c)
 	}
 	memset(bs->hash, 0, sizeof(bs->hash));
 	memset(c->jump, 0, sizeof(c->jump));
+	xl_forget(c, true);
+	xl_forget(c, false);
 	c->link = NULL;
 }
 
@@ -218,6 +230,9 @@ void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa,
 {
 	uint64_t mask = atomic_load(&page->code);
 
+	if (c->eng->xl) {
+		xl_written(c->eng, gpa, n);
+	}
 	for (unsigned i = 0; mask; i++, mask >>= 1) {
 		if (!(mask & 1)) {
 			continue;
@@ -295,7 +310,7 @@ static bool ends_block_0f(const struct insn *i)
 	}
 }
 
-static bool ends_block(const struct insn *i)
+bool soft_block_ends(const struct insn *i)
 {
 	if (i->prefix & INSN_VEX) {
 		return false;
@@ -310,7 +325,7 @@ static void finish(struct soft_block *b)
 {
 	struct insn *last = &b->insns[b->n - 1];
 
-	if (last->fn == insn_plain && ends_block(last)) {
+	if (last->fn == insn_plain && soft_block_ends(last)) {
 		last->fn = insn_plain_last;
 	}
 	b->insns[b->n].fn = soft_block_end;
@@ -384,7 +399,7 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 		return b;
 	}
 	memcpy(known, bytes, INSN_BYTES_MAX);
-	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true };
+	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true, .heat = c->eng->xl ? HEAT : INT32_MAX };
 	n = insn_decode(bytes, INSN_BYTES_MAX, c->mode, &b->insns[0]);
 	if (n <= 0) {
 		n = decode_fault(n, &b->insns[0]);
@@ -443,6 +458,8 @@ static void empty_segment(struct soft_cpu *c, unsigned segment)
 	bs->used[segment] = 0;
 	unlink_segment(bs, segment);
 	memset(c->jump, 0, sizeof(c->jump));
+	xl_forget(c, true);
+	xl_forget(c, false);
 	c->link = NULL;
 }
 
@@ -477,7 +494,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 	left = MIN(left, sizeof(bytes));
 	memcpy(bytes, host, left);
 	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
-	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode };
+	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = c->eng->xl ? HEAT : INT32_MAX };
 	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {
 		struct insn *i = &b->insns[b->n];
 		size_t room = MIN(left - b->bytes, (size_t)INSN_BYTES_MAX);
@@ -501,7 +518,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 		b->n++;
 		b->bytes = (uint16_t)(b->bytes + n);
 		i->end = b->bytes;
-		if (ends_block(i)) {
+		if (soft_block_ends(i)) {
 			break;
 		}
 	}

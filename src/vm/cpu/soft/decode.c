@@ -415,7 +415,7 @@ static void registers(struct decode *d, const struct insn_row *row, bool has_mod
 	}
 }
 
-int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *ret)
+int insn_parse(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *ret)
 {
 	struct decode d = { .mode = mode, .i = ret, .seg = INSN_NONE };
 	struct insn_rows list = { 0 };
@@ -460,6 +460,17 @@ int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn
 		return finish(&d, -EINVAL);
 	}
 	ret->end = ret->len;
+	return (int)d.pos;
+}
+
+int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *ret)
+{
+	int len = insn_parse(bytes, n, mode, ret);
+	const struct insn_row *row = &insn_table[ret->row];
+
+	if (len <= 0) {
+		return len;
+	}
 	if (row->pick) {
 		ret->fn = row->pick(ret, mode);
 	} else if (row->fn) {
@@ -467,5 +478,5 @@ int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn
 	} else {
 		native_bind(ret, mode);
 	}
-	return (int)d.pos;
+	return len;
 }

@@ -70,7 +70,7 @@ void flat_init(struct soft_cpu *c)
 	for (uint64_t at = flat_base; at < flat_base + flat_bytes; at += GMEM_PAGE_BYTES) {
 		struct soft_tlb_entry *e = &c->tlb_kernel[at >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1)];
 
-		e->tag_read = e->tag_write = at;
+		e->tag_read = e->tag_write = e->host = at;
 	}
 	c->tlb = c->tlb_none;
 	c->mode = INSN_MODE_64;

@@ -77,7 +77,7 @@ static inline stack_word *stack_hit(struct soft_cpu *c, uint64_t at, bool write)
 	const struct soft_tlb_entry *e = soft__tlb(c, at);
 
 	return __builtin_expect(at - (write ? e->tag_write : e->tag_read) <= GMEM_PAGE_BYTES - 8, 1) ?
-		(stack_word *)(at + e->addend) : NULL;
+		(stack_word *)soft_tlb_host(e, at) : NULL;
 }
 
 #define PUSH_64(name, general, value) \

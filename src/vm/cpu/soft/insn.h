@@ -232,6 +232,9 @@ struct insn {
  */
 int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *ret) must_check;
 
+/* The same without a function: ret->imm is the immediate of every instruction that has one. */
+int insn_parse(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *ret) must_check;
+
 /* Bytes of operand `op` of a row, as a register or in memory. */
 unsigned insn_reg_bytes(const struct insn *i, enum insn_mode mode, enum insn_operand op);
 unsigned insn_mem_bytes(const struct insn *i, enum insn_mode mode, enum insn_operand op);

@@ -111,7 +111,7 @@ static inline unsigned int_quick(const struct insn *i, enum insn_mode mode)
 			name##_##N(c, i); \
 			return; \
 		} \
-		m_##N *m = (m_##N *)(at + e->addend); \
+		m_##N *m = (m_##N *)soft_tlb_host(e, at); \
 		what; \
 		soft_next(c, i); \
 	}
@@ -127,7 +127,7 @@ static inline void *int_rmw(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	const struct soft_tlb_entry *e = soft__tlb(c, linear);
 
 	if (__builtin_expect(linear - e->tag_write <= GMEM_PAGE_BYTES - bytes, 1)) {
-		return (void *)(linear + e->addend);
+		return (void *)soft_tlb_host(e, linear);
 	}
 	return soft_atomic(c, linear, bytes);
 }

@@ -217,7 +217,7 @@ INT_PICKER(pick_lea)
 			op##_m_##N(c, i); \
 			return; \
 		} \
-		as##_##S v = (as##_##S)*(const m_##S *)(at + e->addend); \
+		as##_##S v = (as##_##S)*(const m_##S *)soft_tlb_host(e, at); \
 		SET_##N(c, i, i->reg, (u_##N)(as##_##N)v); \
 		soft_next(c, i); \
 	}

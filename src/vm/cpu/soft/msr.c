@@ -159,6 +159,7 @@ static int set_paravirtual(struct soft_cpu *c, uint32_t msr, uint64_t v)
 			return -EPERM;
 		}
 		c->s.msr.pv_steal_time = v;
+		atomic_store(&c->xl_tick, true);
 		soft_pv_steal(c, true);
 		return 0;
 	}

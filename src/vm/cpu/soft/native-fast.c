@@ -26,7 +26,7 @@ static inline void *quick(struct soft_cpu *c, uint64_t linear, unsigned bytes, b
 	const struct soft_tlb_entry *e = soft__tlb(c, linear);
 
 	if (linear - (write ? e->tag_write : e->tag_read) <= GMEM_PAGE_BYTES - bytes) {
-		return (void *)(linear + e->addend);
+		return (void *)soft_tlb_host(e, linear);
 	}
 	return NULL;
 }

@@ -14,6 +14,7 @@
 struct soft_page {
 	_Atomic uint64_t code;      /* it has blocks decoded from the page */
 	_Atomic uint64_t writers;   /* it may have a write tag for the page */
+	atomic_uint      translated;   /* blocks of the translator's in the page */
 };
 
 struct soft_engine {
@@ -27,6 +28,7 @@ struct soft_engine {
 	pthread_mutex_t   alone_lock;
 	int64_t           clock_offset_ns;         /* guest's boot clock - host monotonic */
 	bool              counted;                 /* deterministic: time is counted */
+	struct xl_cache  *xl;                      /* NULL: the interpreter does everything */
 	uint64_t          skipped_ns;              /* counted time that passed in HLT */
 	const struct engine_tape *tape;            /* of counted mode; NULL: none */
 	struct engine_pos next;                    /* where tape->due() is to be called */
@@ -129,6 +131,9 @@ struct soft_block {
 	uint8_t  n;
 	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
 	bool     cross;        /* one instruction on two pages, for this time only: no links */
+	int32_t  heat;         /* how often it is still interpreted before it is translated */
+	uint32_t xl_epoch;
+	struct xl_block *xl;   /* its translation, of that epoch; or NULL */
 	struct insn insns[];
 };
 
@@ -140,6 +145,9 @@ struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear);
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page);
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n);
 void soft_blocks_drop_all(struct soft_cpu *c);
+
+/* Does an instruction end its block? */
+bool soft_block_ends(const struct insn *i);
 
 /* The function behind the last instruction: execution goes on after it. */
 insn_fn soft_block_end;
@@ -188,6 +196,7 @@ static inline __attribute__((always_inline)) void soft_block_enter(struct soft_c
 	c->running_rip = rip;
 	c->running_n = b->n;
 	c->count += b->n;
+	b->heat--;
 	b->insns->fn(c, b->insns);
 }
 
@@ -197,7 +206,7 @@ static inline __attribute__((always_inline)) void soft_go_linked(struct soft_cpu
 {
 	struct soft_block *b = c->running->link[way];
 
-	if (__builtin_expect(b && b->mode == INSN_MODE_64, 1) &&
+	if (__builtin_expect(b && b->mode == INSN_MODE_64 && b->heat > 0, 1) &&
 	    __builtin_expect(soft_may_chain(c), 1)) {
 		soft_block_enter(c, b, rip);
 		return;
@@ -213,7 +222,7 @@ static inline __attribute__((always_inline)) void soft_go_linked(struct soft_cpu
 static inline __attribute__((always_inline)) void soft_go_known(struct soft_cpu *c, struct soft_block *b,
 								uint64_t rip)
 {
-	if (__builtin_expect(b && soft_may_chain(c), 1)) {
+	if (__builtin_expect(b && b->heat > 0 && soft_may_chain(c), 1)) {
 		soft_block_enter(c, b, rip);
 		return;
 	}

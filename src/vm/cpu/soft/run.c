@@ -10,7 +10,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
-#include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl.h"
 
 enum {
 	/* Blocks between two looks at the clock: well below 100 us. */
@@ -524,6 +524,7 @@ static bool faulted(struct soft_cpu *c)
 	soft_exclusive_end(c);
 	soft_rip_sync(c);
 	c->link = NULL;
+	c->xl_site = 0;
 	c->single = false;
 	c->count -= soft_block_rest(c);
 	if (c->resume_was) {
@@ -561,6 +562,24 @@ static void clock_look(struct soft_cpu *c)
 	}
 }
 
+/* The translation that a block has by now; NULL: it is interpreted. */
+static inline const struct xl_block *translated(struct soft_cpu *c, struct soft_block *b)
+{
+	if (b->heat > 0 || b->cross) {
+		return NULL;
+	}
+	return xl_of(c, b);
+}
+
+static void run_translated(struct soft_cpu *c, const struct xl_block *x)
+{
+	if (c->xl_site) {
+		xl_link(c, x);
+	}
+	xl_run(c, x);
+	c->s.rip = c->next_rip;
+}
+
 static void loop(struct soft_cpu *c)
 {
 	for (;;) {
@@ -570,6 +589,7 @@ static void loop(struct soft_cpu *c)
 		if (__builtin_expect((atomic_load_explicit(&c->wants, memory_order_relaxed) |
 				      c->slow) != 0, 0)) {
 			c->link = NULL;
+			c->xl_site = 0;
 			if (!serve(c)) {
 				return;
 			}
@@ -582,10 +602,18 @@ static void loop(struct soft_cpu *c)
 		}
 		struct soft_block *b = next_block(c);
 
-		if (__builtin_expect(c->mode == INSN_MODE_64, 1)) {
-			run_insns(c, b, b->insns, b->n);
-		} else {
+		if (__builtin_expect(c->mode != INSN_MODE_64, 0)) {
 			run_block_legacy(c, b);
+			continue;
+		}
+		const struct xl_block *x = translated(c, b);
+
+		if (x) {
+			run_translated(c, x);
+		} else {
+			c->xl_site = 0;
+			b->heat--;
+			run_insns(c, b, b->insns, b->n);
 		}
 	}
 }
@@ -629,11 +657,13 @@ void soft_run(struct soft_cpu *c)
 		return;
 	}
 	soft_guest_enter(c);
+	xl_begin(c);
 	soft_pv_steal(c, true);
 	c->slow |= SOFT_SLOW_EVENT;
 	c->running = NULL;
 	soft_mode_update(c);
 	if (sigsetjmp(c->fault_jump, 0) != 0 && !faulted(c)) {
+		xl_pause(c);
 		soft_guest_leave(c);
 		return;
 	}
@@ -643,5 +673,6 @@ void soft_run(struct soft_cpu *c)
 		loop(c);
 	}
 	c->slow &= ~(unsigned)SOFT_SLOW_STOP;
+	xl_pause(c);
 	soft_guest_leave(c);
 }

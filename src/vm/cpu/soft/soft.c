@@ -7,10 +7,12 @@
 #include "base/mem.h"
 #include "vm/cpu/model.h"
 #include "vm/cpu/soft/native.h"
-#include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl.h"
 
 /* Without a rate to keep to: any will do, as the TSC is made from the monotonic clock. */
 #define TSC_HZ_DEFAULT UINT64_C(2000000000)
+
+enum { XL_BYTES = 64 << 20 };
 
 static struct soft_cpu *cpu_of(struct vcpu *v)
 {
@@ -52,6 +54,9 @@ static void memory_written(void *ctx, gpa_t first, uint64_t bytes)
 			continue;
 		}
 		mask = atomic_load_explicit(&page->code, memory_order_relaxed);
+		if (mask && eng->xl) {
+			xl_written(eng, at, (size_t)MIN(end - at, GMEM_PAGE_BYTES - at % GMEM_PAGE_BYTES));
+		}
 		for (; mask; mask &= mask - 1) {
 			soft_post_page(eng->cpus[__builtin_ctzll(mask)], at, SOFT_REQ_CODE);
 		}
@@ -80,6 +85,7 @@ static void cpu_free(struct soft_cpu *c)
 	if (!c) {
 		return;
 	}
+	xl_end(c);
 	soft_blocks_fini(c);
 	free(c->cpuid);
 	pthread_mutex_destroy(&c->inbox.lock);
@@ -105,6 +111,7 @@ static void soft_free(struct engine *e)
 						      sizeof(struct soft_page));
 		}
 	}
+	xl_free(eng);
 	(void)irq_free(eng->chip);
 	pthread_mutex_destroy(&eng->alone_lock);
 	pthread_mutex_destroy(&eng->turn_lock);
@@ -112,7 +119,8 @@ static void soft_free(struct engine *e)
 	free(eng);
 }
 
-static int soft_new(const struct engine_conf *conf, struct engine **ret, struct err *e)
+static int new_engine(const struct engine_conf *conf, const struct engine_ops *ops, bool translates,
+		      struct engine **ret, struct err *e)
 {
 	struct soft_engine *eng = NULL;
 	struct irq_conf irq = { .n_cpus = conf->n_vcpus, .phys_bits = CPU_MODEL_PHYS_BITS,
@@ -126,7 +134,7 @@ static int soft_new(const struct engine_conf *conf, struct engine **ret, struct 
 	if (!eng) {
 		return err_set(e, ENOMEM, ERR_HOST, "the software engine");
 	}
-	eng->eng.ops = &engine_soft;
+	eng->eng.ops = ops;
 	eng->eng.conf = *conf;
 	eng->eng.bus = *conf->bus;
 	eng->n_cpus = conf->n_vcpus;
@@ -148,6 +156,10 @@ static int soft_new(const struct engine_conf *conf, struct engine **ret, struct 
 	if (r == 0) {
 		r = pages_new(eng);
 	}
+	if (r == 0 && translates) {
+		r = xl_new(eng, XL_BYTES);
+		r = r == -ENOTSUP ? 0 : r;
+	}
 	if (r < 0) {
 		soft_free(&eng->eng);
 		return err_set(e, -r, ERR_HOST, "the software engine");
@@ -155,6 +167,16 @@ static int soft_new(const struct engine_conf *conf, struct engine **ret, struct 
 	gmem_watch(conf->mem, memory_written, eng);
 	*ret = &eng->eng;
 	return 0;
+}
+
+static int soft_new(const struct engine_conf *conf, struct engine **ret, struct err *e)
+{
+	return new_engine(conf, &engine_soft, !conf->deterministic, ret, e);
+}
+
+static int interp_new(const struct engine_conf *conf, struct engine **ret, struct err *e)
+{
+	return new_engine(conf, &engine_interp, false, ret, e);
 }
 
 static int set_cpuid(struct soft_cpu *c, const struct cpu_cpuid *entries, size_t n)
@@ -196,7 +218,7 @@ static int vcpu_new(struct engine *e, unsigned id, struct vcpu **ret, struct err
 	if (c == MAP_FAILED) {
 		return err_set(err, errno, ERR_HOST, "memory of vCPU %u", id);
 	}
-	c->vcpu = (struct vcpu){ .ops = &engine_soft, .eng = e, .id = id };
+	c->vcpu = (struct vcpu){ .ops = e->ops, .eng = e, .id = id };
 	c->eng = eng;
 	c->apic = irq_lapic(eng->chip, id);
 	c->deadline_ns = UINT64_MAX;
@@ -458,29 +480,32 @@ static int soft_log(struct engine *e, bool on, struct err *err)
 	return on ? soft_log_sync(e, err) : 0;
 }
 
-const struct engine_ops engine_soft = {
-	.name = "soft",
-	.probe = soft_probe,
-	.new_ = soft_new,
-	.free_ = soft_free,
-	.vcpu_new = vcpu_new,
-	.vcpu_cpuid = vcpu_cpuid,
-	.vcpu_run = vcpu_run,
-	.vcpu_kick = vcpu_kick,
-	.vcpu_get = vcpu_get,
-	.vcpu_set = vcpu_set,
-	.vcpu_debug = vcpu_debug,
-	.vcpu_translate = vcpu_translate,
-	.msi = soft_msi,
-	.line = soft_line,
-	.irq_get = soft_irq_get,
-	.irq_set = soft_irq_set,
-	.clock_get = soft_clock_get,
-	.clock_set = soft_clock_set,
-	.ioevent = soft_ioevent,
-	.log = soft_log,
-	.log_sync = soft_log_sync,
-	.set_tape = soft_set_tape,
-	.position = soft_position,
-	.hold = soft_hold,
-};
+#define SOFT_OPS(name_, new__) { \
+	.name = (name_), \
+	.probe = soft_probe, \
+	.new_ = (new__), \
+	.free_ = soft_free, \
+	.vcpu_new = vcpu_new, \
+	.vcpu_cpuid = vcpu_cpuid, \
+	.vcpu_run = vcpu_run, \
+	.vcpu_kick = vcpu_kick, \
+	.vcpu_get = vcpu_get, \
+	.vcpu_set = vcpu_set, \
+	.vcpu_debug = vcpu_debug, \
+	.vcpu_translate = vcpu_translate, \
+	.msi = soft_msi, \
+	.line = soft_line, \
+	.irq_get = soft_irq_get, \
+	.irq_set = soft_irq_set, \
+	.clock_get = soft_clock_get, \
+	.clock_set = soft_clock_set, \
+	.ioevent = soft_ioevent, \
+	.log = soft_log, \
+	.log_sync = soft_log_sync, \
+	.set_tape = soft_set_tape, \
+	.position = soft_position, \
+	.hold = soft_hold, \
+}
+
+const struct engine_ops engine_soft = SOFT_OPS("soft", soft_new);
+const struct engine_ops engine_interp = SOFT_OPS("interp", interp_new);

@@ -24,6 +24,7 @@
 
 #include <setjmp.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "vm/cpu/engine.h"
 #include "vm/cpu/soft/insn.h"
@@ -34,9 +35,14 @@ enum soft_access { SOFT_READ, SOFT_WRITE, SOFT_FETCH };
  * belongs in another slot, so that it never matches. */
 struct soft_tlb_entry {
 	uint64_t tag_read, tag_write;
-	uint64_t addend;          /* host address = virtual address + addend; RAM only */
+	uint64_t host;            /* of the page: its address here; RAM only */
 	uint64_t gpa;             /* page, and SOFT_TLB_* in the low bits */
 };
+
+static inline void *soft_tlb_host(const struct soft_tlb_entry *e, uint64_t linear)
+{
+	return (void *)(uintptr_t)(e->host + (linear & (GMEM_PAGE_BYTES - 1)));
+}
 
 /* Page's virtual address to physical, for instructions. */
 struct soft_code_entry {
@@ -47,6 +53,7 @@ enum {
 	SOFT_TLB_ENTRIES  = 1024,
 	SOFT_CODE_ENTRIES = 256,
 	SOFT_JUMP_ENTRIES = 8192,
+	XL_TABLE          = 2048,
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
 	SOFT_TLB_LARGE    = 1,      /* a piece of a large page; bits 4..9: log2 of its size */
 	SOFT_TLB_GLOBAL   = 2,
@@ -147,6 +154,20 @@ struct soft_cpu {
 	uint64_t         kernel_generation;
 	struct soft_block **link;         /* where it keeps the block that it goes on to; or NULL */
 
+	/* Of translated code (xl.h), which runs while GS is this struct. */
+	struct soft_cpu *xl_self;
+	uint64_t         xl_page;         /* virtual address of the page that runs */
+	uint64_t         xl_tmp, xl_tmp2; /* between two instructions of one of the guest */
+	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
+	uint32_t         xl_site;         /* a jump that found no block; 0: none */
+	uint32_t         xl_epoch;        /* of the cache, as it was last seen */
+	bool             xl_on;           /* this thread can run it */
+	uint64_t         xl_host_gs;      /* what GS was on it before */
+	pid_t            xl_thread;       /* where the timer's signal goes */
+	timer_t          xl_timer;
+	uint64_t         xl_deadline_ns;  /* the guest's that it is set for */
+	atomic_bool      xl_tick;         /* it has rung */
+
 	struct insn      one[2];          /* an instruction that runs alone, and its end */
 	bool             fpu_live;        /* x87 registers are in the host's own: native.h */
 	uint16_t         fpu_op;          /* of the last x87 instruction, while it is live: */
@@ -197,6 +218,9 @@ struct soft_cpu {
 	struct soft_code_entry code_kernel[SOFT_CODE_ENTRIES];
 	struct soft_jump       jump[SOFT_JUMP_ENTRIES];
 	struct soft_window     windows[SOFT_WINDOWS];
+	/* Translated code by virtual address: less the address, and where; at CPL 3, and not. */
+	uint64_t               xl_neg[2][XL_TABLE];
+	const uint8_t         *xl_to[2][XL_TABLE];
 };
 
 /* --- Flags --- */
@@ -383,7 +407,7 @@ static inline uint64_t soft_load(struct soft_cpu *c, uint64_t linear, unsigned b
 	if (__builtin_expect(linear - e->tag_read > GMEM_PAGE_BYTES - bytes, 0)) {
 		return soft__load_slow(c, linear, bytes);
 	}
-	return soft_host_load((const void *)(linear + e->addend), bytes);
+	return soft_host_load((const void *)soft_tlb_host(e, linear), bytes);
 }
 
 static inline void soft_store(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v)
@@ -394,7 +418,7 @@ static inline void soft_store(struct soft_cpu *c, uint64_t linear, unsigned byte
 		soft__store_slow(c, linear, bytes, v);
 		return;
 	}
-	soft_host_store((void *)(linear + e->addend), bytes, v);
+	soft_host_store((void *)soft_tlb_host(e, linear), bytes, v);
 }
 
 /* Larger ones: both pages are checked before anything is written. */

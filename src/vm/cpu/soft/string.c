@@ -208,8 +208,8 @@ static uint64_t many_movs(struct soft_cpu *c, const struct insn *i, uint64_t n)
 	    to - t->tag_write >= GMEM_PAGE_BYTES) {
 		return 0;
 	}
-	const uint8_t *src = (const uint8_t *)(from + f->addend);
-	uint8_t *dst = (uint8_t *)(to + t->addend);
+	const uint8_t *src = (const uint8_t *)soft_tlb_host(f, from);
+	uint8_t *dst = (uint8_t *)soft_tlb_host(t, to);
 	size_t bytes = n * i->op_bytes;
 
 	if (dst <= src || dst >= src + bytes) {
@@ -237,7 +237,7 @@ static uint64_t many_stos(struct soft_cpu *c, const struct insn *i, uint64_t n)
 	if (n == 0 || to - t->tag_write >= GMEM_PAGE_BYTES) {
 		return 0;
 	}
-	uint8_t *dst = (uint8_t *)(to + t->addend);
+	uint8_t *dst = (uint8_t *)soft_tlb_host(t, to);
 	size_t bytes = n * i->op_bytes;
 
 	if (i->op_bytes == 1 || soft_cut(v, i->op_bytes) == 0) {

@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl.h"
 
 static void clear_data(struct soft_tlb_entry *t)
 {
@@ -35,6 +36,9 @@ static void clear_window(struct soft_cpu *c, struct soft_window *w)
 	clear_code(w->code);
 	w->generation = ++c->generations;
 	w->has_large = false;
+	if (w == c->window) {
+		xl_forget(c, true);
+	}
 }
 
 static void clear_kernel(struct soft_cpu *c)
@@ -42,6 +46,7 @@ static void clear_kernel(struct soft_cpu *c)
 	clear_data(c->tlb_kernel);
 	clear_code(c->code_kernel);
 	c->kernel_generation = ++c->generations;
+	xl_forget(c, false);
 	c->kernel_large = false;
 	c->kernel_local = false;
 }
@@ -119,6 +124,7 @@ void soft_tlb_switch(struct soft_cpu *c, bool keep)
 	}
 	w->used = ++c->generations;
 	c->window = w;
+	xl_forget(c, true);
 	kernel_local_go(c);
 	soft_mode_update(c);
 }
@@ -170,6 +176,9 @@ static void drop_in_window(struct soft_cpu *c, struct soft_window *w, uint64_t v
 	drop(w->ac, va, w->has_large);
 	clear_code(w->code);
 	w->generation = ++c->generations;
+	if (w == c->window) {
+		xl_forget(c, true);
+	}
 }
 
 void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va)
@@ -186,6 +195,7 @@ void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va)
 	}
 	clear_code(c->code_kernel);
 	c->kernel_generation = ++c->generations;
+	xl_forget(c, false);
 }
 
 void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
@@ -199,6 +209,7 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 		drop(c->tlb_kernel, va, c->kernel_large);
 		clear_code(c->code_kernel);
 		c->kernel_generation = ++c->generations;
+		xl_forget(c, false);
 	}
 }
 

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the guest's flags are while a block is written.
+ *
+ * An access to memory needs a comparison, which changes the host's flags. Where those are the
+ * guest's, they are not saved for it if they can be made again: by the comparison that made them,
+ * or from the result of an addition, as long as its registers are what they were. Only a fault, an
+ * instruction that reads flags, or the end of the block has them made.
+ */
+#include "vm/cpu/soft/xl.h"
+
+/* To c->flags, in its form: AH as LAHF has it, AL as SETO. Only RCX changes. */
+static void save(struct xl_tr *t)
+{
+	struct xl_code *e = &t->e;
+
+	xe_mov(e, XR_CX, XR_AX);
+	xe_op(e, 0, 1, 0x90, 0, xl_reg(XR_AX));          /* seto al */
+	xe_8(e, 0x9f);                                   /* lahf */
+	xe_op(e, XE_66, 0, 0x89, XR_AX, XG(flags));
+	xe_mov(e, XR_AX, XR_CX);
+}
+
+void xf_restore(struct xl_tr *t)
+{
+	struct xl_code *e = &t->e;
+
+	xe_mov(e, XR_CX, XR_AX);
+	xe_op(e, 0, 1, 0xb7, XR_AX, XG(flags));          /* movzx eax */
+	xe_8(e, 0x04);                                   /* add al, 0x7f: OF from bit 0 */
+	xe_8(e, 0x7f);
+	xe_8(e, 0x9e);                                   /* sahf */
+	xe_mov(e, XR_AX, XR_CX);
+}
+
+static void replay(struct xl_tr *t, const struct xl_recipe *r)
+{
+	struct xl_code *e = &t->e;
+	struct xl_rm cx = xl_reg(XR_CX);
+
+	switch ((enum xl_recipe_kind)r->kind) {
+	case XRC_NONE: {
+		break;
+	}
+	case XRC_REPLAY: {
+		for (unsigned i = 0; i < r->n; i++) {
+			xe_8(e, r->bytes[i]);
+		}
+		break;
+	}
+	case XRC_ADD_I: {
+		xe_lea(e, XR_CX, xl_mem(r->d, -r->bias - r->imm));
+		xe_alu_imm(e, r->how, 0, cx, r->imm);
+		break;
+	}
+	case XRC_SUB_I: {
+		xe_lea(e, XR_CX, xl_mem(r->d, -r->bias + r->imm));
+		xe_alu_imm(e, r->how, 5, cx, r->imm);
+		break;
+	}
+	case XRC_ADD_R: {
+		xe_mov(e, XR_CX, r->d);
+		xe_alu(e, r->how, 5, XR_CX, xl_reg(r->s));
+		xe_alu(e, r->how, 0, XR_CX, xl_reg(r->s));
+		break;
+	}
+	case XRC_SUB_R: {
+		xe_lea(e, XR_CX, xl_mem_index(r->d, r->s, 0, 0));
+		xe_alu(e, r->how, 5, XR_CX, xl_reg(r->s));
+		break;
+	}
+	case XRC_LOGIC: {
+		xe_op(e, r->how, 0, 0x85, r->d, xl_reg(r->d));   /* test */
+		break;
+	}
+	case XRC_NEG: {
+		xe_mov(e, XR_CX, r->d);
+		xe_op(e, r->how, 0, 0xf7, 3, cx);
+		xe_op(e, r->how, 0, 0xf7, 3, cx);
+		break;
+	}
+	}
+}
+
+void xf_make(struct xl_tr *t, const struct xl_flags *f)
+{
+	if (f->at == XF_RECIPE) {
+		replay(t, &f->recipe);
+	} else if (f->at == XF_SAVED) {
+		xf_restore(t);
+	}
+}
+
+void xf_clobber(struct xl_tr *t)
+{
+	if (t->f.at != XF_HOST) {
+		return;
+	}
+	if (t->f.recipe.kind != XRC_NONE) {
+		t->f.at = XF_RECIPE;
+		return;
+	}
+	save(t);
+	t->f.at = XF_SAVED;
+}
+
+void xf_need_host(struct xl_tr *t)
+{
+	xf_make(t, &t->f);
+	t->f.at = XF_HOST;
+}
+
+void xf_written(struct xl_tr *t, unsigned guest_mask)
+{
+	if (!(t->f.recipe.uses & guest_mask)) {
+		return;
+	}
+	if (t->f.at == XF_RECIPE) {
+		replay(t, &t->f.recipe);
+		save(t);
+		t->f.at = XF_SAVED;
+	}
+	t->f.recipe = (struct xl_recipe){ .kind = XRC_NONE };
+}
+
+void xf_moved(struct xl_tr *t, unsigned guest, int32_t by)
+{
+	struct xl_recipe *r = &t->f.recipe;
+
+	if (!(r->uses & BIT(guest))) {
+		return;
+	}
+	if ((r->kind == XRC_ADD_I || r->kind == XRC_SUB_I) && r->how == XE_W) {
+		r->bias += by;
+		return;
+	}
+	xf_written(t, (unsigned)BIT(guest));
+}
+
+void xf_set(struct xl_tr *t, const struct xl_recipe *r)
+{
+	t->f.at = XF_HOST;
+	t->f.recipe = *r;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a block goes on. Inside its page it jumps, once the other block is known. Elsewhere the
+ * vCPU's own table says where a virtual address has been translated to; it knows only what the
+ * page tables said since the last flush.
+ *
+ * All of this is done without a change of flags: they are the guest's.
+ */
+#include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/xl.h"
+
+/* RCX: the slot of R11 in the table. */
+static void slot(struct xl_tr *t)
+{
+	xe_vex(&t->e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_mask));   /* pext */
+}
+
+static struct xl_rm in_table(const struct xl_tr *t, size_t first, size_t of_user)
+{
+	struct xl_rm rm = xl_gs(first + (t->to->user ? of_user : 0));
+
+	rm.index = XR_CX;
+	rm.scale = 3;
+	return rm;
+}
+
+/* To an address in R11 that the table holds. The two jumps are taken where it does not, or where
+ * somebody wants something of the vCPU. */
+static void look(struct xl_tr *t, uint8_t *ret_miss[2])
+{
+	const size_t user = sizeof(t->c->xl_neg[0]);
+	struct xl_code *e = &t->e;
+	uint8_t *hit = NULL;
+
+	xe_load32(e, XR_CX, XG(wants));
+	hit = xe_jrcxz(e);
+	ret_miss[0] = xe_jmp(e);
+	xe_here_8(e, hit);
+	slot(t);
+	xe_load(e, XR_CX, in_table(t, offsetof(struct soft_cpu, xl_neg), user));
+	xe_lea(e, XR_CX, xl_mem_index(XR_CX, XR_11, 0, 0));
+	hit = xe_jrcxz(e);
+	ret_miss[1] = xe_jmp(e);
+	xe_here_8(e, hit);
+}
+
+static void jump_found(struct xl_tr *t)
+{
+	slot(t);
+	xe_op(&t->e, 0, 0, 0xff, 4, in_table(t, offsetof(struct soft_cpu, xl_to),
+					     sizeof(t->c->xl_to[0])));
+}
+
+/* Out of the code, on at R11. */
+static void leave(struct xl_tr *t)
+{
+	xe_mov_imm32(&t->e, XR_CX, 0);
+	xe_patch(&t->e, xe_jmp(&t->e), xl_rw(t->x, xl_routines(t->x)->leave));
+}
+
+static void rip_to_r11(struct xl_tr *t, int64_t off)
+{
+	xe_load(&t->e, XR_11, XG(xl_page));
+	xe_lea(&t->e, XR_11, xl_mem(XR_11, (int32_t)off));
+}
+
+static void link_here(struct xl_tr *t, uint8_t *jump, int64_t off)
+{
+	if (t->n_links == XL_LINKS) {
+		t->full = true;
+		return;
+	}
+	t->links[t->n_links].jump = jump;
+	t->links[t->n_links++].off = (unsigned)off;
+}
+
+static bool in_page(int64_t off)
+{
+	return off >= 0 && off < GMEM_PAGE_BYTES;
+}
+
+void xl_go(struct xl_tr *t, int64_t off)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *miss[2] = { NULL }, *on = NULL;
+
+	if (!in_page(off)) {
+		rip_to_r11(t, off);
+		look(t, miss);
+		jump_found(t);
+		xe_here(e, miss[0]);
+		xe_here(e, miss[1]);
+		leave(t);
+		return;
+	}
+	if (off <= t->insns[t->k].off) {
+		xe_load32(e, XR_CX, XG(wants));
+		on = xe_jrcxz(e);
+		rip_to_r11(t, off);
+		leave(t);
+		xe_here_8(e, on);
+	}
+	xe_align_patch(e, 1);
+	link_here(t, xe_jmp(e), off);
+}
+
+static void jcc(struct xl_tr *t, unsigned cond)
+{
+	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
+	uint8_t *taken = NULL;
+
+	xf_need_host(t);
+	if (in_page(to) && to > t->insns[t->k].off) {
+		xe_align_patch(&t->e, 2);
+		link_here(t, xe_jcc(&t->e, cond), to);
+		xl_go(t, xl_next_off(t));
+		return;
+	}
+	taken = xe_jcc(&t->e, cond ^ 1);
+	xl_go(t, to);
+	xe_here(&t->e, taken);
+	xl_go(t, xl_next_off(t));
+}
+
+/* The interpreter does all of the instruction where the table does not know the target in R11. */
+static void look_or_interpret(struct xl_tr *t)
+{
+	uint8_t *miss[2] = { NULL };
+
+	look(t, miss);
+	xl_slow_from(t, miss[0]);
+	xl_slow_from(t, miss[1]);
+}
+
+static void ret(struct xl_tr *t, int32_t by)
+{
+	xe_mov(&t->e, XR_11, XR_9);
+	xl_check(t, 8, false);
+	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	xe_load(&t->e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
+	xf_need_host(t);
+	look_or_interpret(t);
+	xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
+	jump_found(t);
+}
+
+/* The target of an indirect jump or call. */
+static void target_to_r11(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	if (i->rm == INSN_NONE) {
+		xl_address(t);
+		xl_check_to_r11(t, 8, false);
+		xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
+	} else if (xl_host(i->rm) == XR_NONE) {
+		xe_load(&t->e, XR_11, xl_gpr_slot(i->rm));
+	} else {
+		xe_mov(&t->e, XR_11, xl_host(i->rm));
+	}
+}
+
+static void push_place(struct xl_tr *t)
+{
+	xe_lea(&t->e, XR_11, xl_mem(XR_9, -8));
+	xl_check_to_r11(t, 8, true);
+}
+
+static void call(struct xl_tr *t)
+{
+	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
+
+	push_place(t);
+	xe_load(&t->e, XR_CX, XG(xl_page));
+	xe_lea(&t->e, XR_CX, xl_mem(XR_CX, (int32_t)xl_next_off(t)));
+	xe_store(&t->e, XR_CX, xl_mem(XR_11, 0));
+	xf_moved(t, CPU_RSP, -8);
+	xe_lea(&t->e, XR_9, xl_mem(XR_9, -8));
+	xf_need_host(t);
+	xl_go(t, to);
+}
+
+static void call_indirect(struct xl_tr *t)
+{
+	struct xl_code *e = &t->e;
+
+	target_to_r11(t);
+	xe_store(e, XR_11, XG(xl_tmp));
+	push_place(t);
+	xe_store(e, XR_11, XG(xl_tmp2));
+	xe_load(e, XR_11, XG(xl_tmp));
+	xf_need_host(t);
+	look_or_interpret(t);
+	rip_to_r11(t, xl_next_off(t));
+	xe_load(e, XR_CX, XG(xl_tmp2));
+	xe_store(e, XR_11, xl_mem(XR_CX, 0));
+	xe_lea(e, XR_9, xl_mem(XR_9, -8));
+	xe_load(e, XR_11, XG(xl_tmp));
+	jump_found(t);
+}
+
+static void jump_indirect(struct xl_tr *t)
+{
+	target_to_r11(t);
+	xf_need_host(t);
+	look_or_interpret(t);
+	jump_found(t);
+}
+
+bool xl_flow(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+	unsigned op = i->modrm >> 3 & 7;
+	bool one = i->map == INSN_MAP_1;
+
+	if (i->op_bytes != 8 || i->prefix & INSN_VEX) {
+		return false;
+	}
+	if ((one && (i->opcode & 0xf0) == 0x70) ||
+	    (i->map == INSN_MAP_0F && (i->opcode & 0xf0) == 0x80)) {
+		jcc(t, i->opcode & 15);
+	} else if (one && (i->opcode == 0xe9 || i->opcode == 0xeb)) {
+		xf_need_host(t);
+		xl_go(t, (int64_t)xl_next_off(t) + (int64_t)i->imm);
+	} else if (one && i->opcode == 0xe8) {
+		call(t);
+	} else if (one && i->opcode == 0xc3) {
+		ret(t, 8);
+	} else if (one && i->opcode == 0xc2) {
+		ret(t, 8 + (int32_t)(uint16_t)i->imm);
+	} else if (one && i->opcode == 0xff && (op == 2 || op == 4) &&
+		   (i->rm != INSN_NONE || i->ad_bytes == 8)) {
+		(op == 2 ? call_indirect : jump_indirect)(t);
+	} else {
+		return false;
+	}
+	return true;
+}

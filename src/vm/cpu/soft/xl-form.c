@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Instructions that stay what they are: the same opcode, with the registers that hold the guest's
+ * and, in place of its memory operand, the host's address. What operands an opcode has is said by
+ * its row in the table.
+ */
+#include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/int.h"
+#include "vm/cpu/soft/xl.h"
+
+struct field {
+	uint8_t op;          /* enum insn_operand */
+	uint8_t where, file;
+	uint8_t guest;       /* number of the register */
+	uint8_t host;
+	uint8_t bytes;       /* of the register */
+	bool    high;        /* AH to BH */
+	bool    slot;        /* it stays in the state: host is a scratch register */
+	bool    written;
+};
+
+struct form {
+	const struct insn     *i;
+	const struct insn_row *row;
+	struct field f[4];
+	unsigned n;
+	bool     mem, mem_written, uses_cl, rex, modrm;
+	unsigned mem_bytes;
+	unsigned guest_written;    /* mask */
+};
+
+static unsigned number_of(const struct insn *i, const struct insn_operand_desc *d, unsigned op)
+{
+	switch (d->where) {
+	case INSN_AT_REG: return i->reg;
+	case INSN_AT_VVVV: return i->vvvv;
+	case INSN_AT_FIXED: return op == INSN_O_CL ? CPU_RCX : op == INSN_O_DX ? CPU_RDX : CPU_RAX;
+	default: return i->rm;
+	}
+}
+
+/* Is operand o of the row written? */
+static bool is_written(const struct insn_row *row, unsigned o)
+{
+	return (o == 0 && !(row->attr & INSN_A_NODST)) || (o == 1 && row->attr & INSN_A_DST2);
+}
+
+/* A register operand of general purpose. false: this form is not for us. */
+static bool gpr(struct form *f, struct field *d, unsigned *scratches)
+{
+	const struct insn *i = f->i;
+
+	d->guest = (uint8_t)number_of(i, &insn_operands[d->op], d->op);
+	if (d->bytes == 1 && d->op != INSN_O_CL && d->op != INSN_O_AL &&
+	    !(i->prefix & (INSN_REX | INSN_VEX)) && d->guest >= 4) {
+		d->guest -= 4;
+		d->high = true;
+		if (d->guest == CPU_RCX) {
+			return false;
+		}
+	}
+	d->host = (uint8_t)xl_host(d->guest);
+	if (d->op == INSN_O_CL) {
+		f->uses_cl = true;
+		d->host = XR_CX;
+		return true;
+	}
+	if (d->host == XR_NONE) {
+		static const uint8_t order[] = { XR_CX, XR_11 };
+
+		d->slot = true;
+		if (*scratches == 2) {
+			return false;
+		}
+		d->host = order[(*scratches)++];
+	}
+	if (d->written) {
+		f->guest_written |= (unsigned)BIT(d->guest);
+	}
+	f->rex |= d->bytes == 1 && !d->high && d->host >= 4 && d->host < 8;
+	return true;
+}
+
+/* A row that has a handler of its own stays with it, but for these. */
+static bool by_hand(const struct insn_row *row)
+{
+	return row->fn && row->fn != op_cmc && row->fn != op_clc && row->fn != op_stc &&
+	       row->fn != op_sahf && row->fn != op_lahf && row->fn != op_mfence;
+}
+
+static bool known(const struct xl_tr *t, const struct insn *i, const struct insn_row *row)
+{
+	const uint32_t never = INSN_A_SSE | INSN_A_MMX | INSN_A_X87 | INSN_A_VSIB | INSN_A_STRING |
+			       INSN_A_STACK | INSN_A_I64;
+	bool bits = row->attr & INSN_A_BITS && i->rm == INSN_NONE;
+
+	if (i->map == INSN_MAP_1 && (i->opcode & 0xfe) == 0xf6 && (i->modrm >> 3 & 7) >= 6) {
+		return false;   /* a division may fault */
+	}
+	return t->b->insns[t->k].fn != insn_ud && row->cls == INSN_COPY && !(row->attr & never) && !by_hand(row) && !bits &&
+	       (i->ad_bytes == 8 || i->rm != INSN_NONE) &&
+	       t->c->features & BIT(insn_feature(i)) && insn_feature(i) != INSN_F_RDRAND &&
+	       insn_feature(i) != INSN_F_RDSEED;
+}
+
+static bool operand(struct form *f, unsigned o, unsigned *scratches)
+{
+	struct field *d = &f->f[f->n];
+	const struct insn_operand_desc *desc = &insn_operands[f->row->ops[o]];
+
+	*d = (struct field){ .op = f->row->ops[o], .where = desc->where, .file = desc->file,
+			     .written = is_written(f->row, o) };
+	d->bytes = (uint8_t)insn_reg_bytes(f->i, INSN_MODE_64, (enum insn_operand)d->op);
+	f->modrm |= desc->where == INSN_AT_RM || desc->where == INSN_AT_REG;
+	if (desc->where == INSN_AT_RM && f->i->rm == INSN_NONE) {
+		f->mem = true;
+		f->mem_bytes = insn_mem_bytes(f->i, INSN_MODE_64, (enum insn_operand)d->op);
+		f->mem_written = d->written;
+		f->n++;
+		return f->mem_bytes != 0;
+	}
+	f->n++;
+	if (desc->where == INSN_AT_IMM || desc->file == INSN_FILE_NONE) {
+		return desc->where != INSN_AT_MOFFS && desc->where != INSN_AT_IS4;
+	}
+	return desc->file == INSN_FILE_GPR && gpr(f, d, scratches);
+}
+
+/* With memory R11 is its address, and RCX the only one left. */
+static bool enough(const struct form *f, unsigned scratches)
+{
+	unsigned all = scratches + f->uses_cl + f->mem;
+
+	if (all > 2 || (f->mem && scratches + f->uses_cl > 1)) {
+		return false;
+	}
+	for (unsigned k = 0; k < f->n; k++) {
+		const struct field *d = &f->f[k];
+
+		if (d->high && (f->mem || f->i->prefix & INSN_W)) {
+			return false;
+		}
+		for (unsigned m = 0; d->high && m < f->n; m++) {
+			if (f->f[m].file == INSN_FILE_GPR &&
+			    (f->f[m].host >= 8 || (f->f[m].bytes == 1 && !f->f[m].high && f->f[m].host >= 4))) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+static bool parse(const struct xl_tr *t, struct form *f)
+{
+	unsigned scratches = 0;
+
+	if (!known(t, f->i, f->row)) {
+		return false;
+	}
+	/* CL is in the way of the first scratch register. */
+	for (unsigned o = 0; o < ARRAY_LEN(f->row->ops); o++) {
+		scratches |= f->row->ops[o] == INSN_O_CL;
+	}
+	unsigned taken = scratches;
+
+	for (unsigned o = 0; o < ARRAY_LEN(f->row->ops) && f->row->ops[o]; o++) {
+		if (!operand(f, o, &scratches)) {
+			return false;
+		}
+	}
+	f->modrm |= f->row->reg || f->row->rm;
+	if (f->row->imp & INSN_IMP_RAX) {
+		f->guest_written |= (unsigned)BIT(CPU_RAX);
+	}
+	if (f->row->imp & INSN_IMP_RDX) {
+		f->guest_written |= (unsigned)BIT(CPU_RDX);
+	}
+	return !(f->row->imp & (INSN_IMP_RCX | INSN_IMP_XMM0)) && enough(f, scratches - taken);
+}
+
+/* --- Writing it --- */
+
+static unsigned how_of(const struct form *f)
+{
+	const struct insn *i = f->i;
+
+	return (i->prefix & INSN_W ? (unsigned)XE_W : 0) | (i->prefix & INSN_66 ? (unsigned)XE_66 : 0) |
+	       (f->row->pp == INSN_PP_F3 ? (unsigned)XE_F3 : 0) |
+	       (f->row->pp == INSN_PP_F2 ? (unsigned)XE_F2 : 0) |
+	       (i->prefix & INSN_LOCK ? (unsigned)XE_LOCK : 0) | (f->rex ? (unsigned)XE_REX : 0) |
+	       (i->prefix & INSN_VEX_L ? (unsigned)XE_L : 0);
+}
+
+static void slots(struct xl_tr *t, const struct form *f, bool load)
+{
+	for (unsigned k = 0; k < f->n; k++) {
+		const struct field *d = &f->f[k];
+
+		if (d->slot && load) {
+			xe_load(&t->e, d->host, xl_gpr_slot(d->guest));
+		} else if (d->slot && d->written) {
+			xe_store(&t->e, d->host, xl_gpr_slot(d->guest));
+		}
+	}
+	if (f->uses_cl && load) {
+		xe_mov(&t->e, XR_CX, XR_10);
+	}
+}
+
+static void opcode_only(struct xl_tr *t, const struct form *f, unsigned how)
+{
+	const struct insn *i = f->i;
+	unsigned opcode = i->opcode, rex = how & XE_W ? 8 : 0;
+
+	for (unsigned k = 0; k < f->n; k++) {
+		if (f->f[k].where == INSN_AT_OPCODE) {
+			unsigned host = f->f[k].host | (f->f[k].high ? 4u : 0);
+
+			opcode = (opcode & ~7u) | (host & 7);
+			rex |= host >> 3 & 1;
+		}
+	}
+	xe__prefixes(&t->e, how, xl_reg(0));
+	if (rex || how & XE_REX) {
+		xe_8(&t->e, 0x40 | rex);
+	}
+	if (i->map) {
+		xe_8(&t->e, 0x0f);
+	}
+	xe_8(&t->e, opcode);
+}
+
+static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
+{
+	const struct insn *i = f->i;
+	static const uint8_t pps[] = { 0, 0, 1, 2, 3 };
+	unsigned reg = f->row->reg ? f->row->reg - 1u : i->modrm >> 3 & 7u, vvvv = 0;
+	struct xl_rm rm = xl_reg(f->row->rm ? f->row->rm - 1u : i->modrm & 7u);
+
+	for (unsigned k = 0; k < f->n; k++) {
+		const struct field *d = &f->f[k];
+		unsigned host = d->host | (d->high ? 4u : 0);
+
+		if (d->where == INSN_AT_REG) {
+			reg = host;
+		} else if (d->where == INSN_AT_VVVV) {
+			vvvv = host;
+		} else if (d->where == INSN_AT_RM) {
+			rm = f->mem ? xl_mem(XR_11, 0) : xl_reg(host);
+		}
+	}
+	if (i->prefix & INSN_VEX) {
+		unsigned pp = i->prefix & INSN_66 ? 1 : i->prefix & INSN_REP ? 2 :
+			      i->prefix & INSN_REPNE ? 3 : pps[f->row->pp];
+
+		xe_vex(&t->e, how, pp, i->map, i->opcode, reg, vvvv, rm);
+	} else {
+		xe_op(&t->e, how, i->map, i->opcode, reg, rm);
+	}
+}
+
+static void immediates(struct xl_tr *t, const struct form *f)
+{
+	for (unsigned k = 0; k < f->n; k++) {
+		if (f->f[k].where == INSN_AT_IMM) {
+			xe_n(&t->e, f->i->imm, f->f[k].bytes);
+		}
+	}
+}
+
+/* --- Flags --- */
+
+enum { ALL_FLAGS = INSN_CF | INSN_PF | INSN_AF | INSN_ZF | INSN_SF | INSN_OF };
+
+static bool kills(const struct insn_row *row)
+{
+	return (row->fw & ALL_FLAGS) == ALL_FLAGS;
+}
+
+static bool reads_flags(const struct form *f)
+{
+	const struct insn_row *row = f->row;
+	unsigned count = f->i->imm & (f->i->op_bytes == 8 ? 63 : 31);
+	bool shift = f->i->map == INSN_MAP_1 && (f->i->opcode & 0xf6) == 0xc0;
+	bool shift_double = f->i->map == INSN_MAP_0F && (f->i->opcode == 0xa4 || f->i->opcode == 0xac);
+	bool scan = f->i->map == INSN_MAP_0F && (f->i->opcode == 0xbc || f->i->opcode == 0xbd);
+	bool bits = f->i->map == INSN_MAP_0F &&
+		    ((f->i->opcode & 0xe7) == 0xa3 || f->i->opcode == 0xba);
+
+	/* Those that leave some as they were, always or for some operands. */
+	return row->fr || (row->fw && !kills(row)) || f->uses_cl || scan || bits ||
+	       ((shift || shift_double) && count == 0);
+}
+
+static bool wide(const struct insn *i)
+{
+	return i->op_bytes >= 4 && i->op_bytes <= 8;
+}
+
+/* Two registers of the host, or one and an immediate: their recipe. */
+static void recipe_of(const struct form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
+{
+	const struct field *d = &f->f[0], *s = &f->f[1];
+	const char *name = f->row->name;
+	bool imm = f->n == 2 && s->where == INSN_AT_IMM;
+	bool regs = f->n >= 1 && d->file == INSN_FILE_GPR && !d->slot && !d->high &&
+		    (f->n == 1 || imm || (f->n == 2 && s->file == INSN_FILE_GPR && !s->slot && !s->high));
+	int64_t v = (int64_t)f->i->imm;
+
+	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host, .s = s->host };
+	if (f->mem || !regs || f->i->prefix & INSN_VEX) {
+		return;
+	}
+	ret->uses = (uint16_t)(BIT(d->guest) | (f->n == 2 && !imm ? BIT(s->guest) : 0));
+	ret->imm = (int32_t)v;
+	if (f->row->attr & INSN_A_NODST && n <= sizeof(ret->bytes) &&
+	    (strcmp(name, "cmp") == 0 || strcmp(name, "test") == 0)) {
+		ret->kind = XRC_REPLAY;
+		ret->n = (uint8_t)n;
+		memcpy(ret->bytes, bytes, n);
+	} else if (!wide(f->i)) {
+		return;
+	} else if (strcmp(name, "and") == 0 || strcmp(name, "or") == 0 || strcmp(name, "xor") == 0) {
+		ret->kind = XRC_LOGIC;
+		ret->uses = (uint16_t)BIT(d->guest);
+	} else if (strcmp(name, "neg") == 0) {
+		ret->kind = XRC_NEG;
+	} else if ((strcmp(name, "add") == 0 || strcmp(name, "sub") == 0) && imm &&
+		   v > -(1 << 30) && v < 1 << 30) {
+		ret->kind = name[0] == 'a' ? XRC_ADD_I : XRC_SUB_I;
+	} else if ((strcmp(name, "add") == 0 || strcmp(name, "sub") == 0) && f->n == 2 && !imm &&
+		   d->host != s->host) {
+		ret->kind = name[0] == 'a' ? XRC_ADD_R : XRC_SUB_R;
+	}
+}
+
+static void flags_after(struct xl_tr *t, const struct form *f, bool reads, const uint8_t *begin)
+{
+	struct xl_recipe r = { .kind = XRC_NONE };
+
+	if (!(f->row->fw & ALL_FLAGS)) {
+		return;
+	}
+	if (!reads && t->e.at <= t->e.end) {
+		recipe_of(f, begin, (size_t)(t->e.at - begin), &r);
+	}
+	xf_set(t, &r);
+}
+
+/* A load that changes no flag, as most are: the address in two registers is quicker. */
+static bool plain_load(struct xl_tr *t, const struct form *f)
+{
+	const struct insn *i = f->i;
+	bool mov = i->map == INSN_MAP_1 && i->opcode == 0x8b && i->op_bytes >= 4;
+
+	if (!f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written) {
+		return false;
+	}
+	xl_address(t);
+	xl_check(t, f->mem_bytes, false);
+	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	xe_op(&t->e, how_of(f), 0, 0x8b, f->f[0].host, xl_mem_index(XR_11, XR_CX, 0, 0));
+	return true;
+}
+
+bool xl_form(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+	struct form f = { .i = i, .row = &insn_table[i->row] };
+
+	if (!parse(t, &f)) {
+		return false;
+	}
+	if (plain_load(t, &f)) {
+		return true;
+	}
+	bool reads = reads_flags(&f);
+
+	if (f.mem) {
+		xl_address(t);
+		xl_check_to_r11(t, f.mem_bytes, f.mem_written);
+	}
+	if (reads) {
+		xf_need_host(t);
+	}
+	if (!kills(f.row) || reads) {
+		xf_written(t, f.guest_written);   /* else nobody sees the old flags any more */
+	}
+	slots(t, &f, true);
+	const uint8_t *begin = t->e.at;
+
+	if (f.modrm) {
+		with_modrm(t, &f, how_of(&f));
+	} else {
+		opcode_only(t, &f, how_of(&f));
+	}
+	immediates(t, &f);
+	flags_after(t, &f, reads, begin);
+	slots(t, &f, false);
+	return true;
+}

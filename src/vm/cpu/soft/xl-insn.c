@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One instruction: its accesses to memory, the stack, and the way to the interpreter. */
+#include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/int.h"
+#include "vm/cpu/soft/xl.h"
+
+enum { COND_A = 7 };
+
+/* --- To the interpreter --- */
+
+static struct xl_slow *slow_new(struct xl_tr *t)
+{
+	static struct xl_slow none;
+
+	if (t->n_slow == XL_SLOWS) {
+		t->full = true;
+		return &none;
+	}
+	struct xl_slow *s = &t->slow[t->n_slow++];
+
+	*s = (struct xl_slow){ .before = t->f, .k = (uint8_t)t->k };
+	return s;
+}
+
+void xl_slow(struct xl_tr *t, unsigned cond)
+{
+	slow_new(t)->jump = xe_jcc(&t->e, cond);
+}
+
+void xl_slow_from(struct xl_tr *t, uint8_t *jump)
+{
+	slow_new(t)->jump = jump;
+}
+
+void xl_call_interpreter(struct xl_tr *t, bool last)
+{
+	uint32_t index = 0;
+	struct xl_out *o = xl_out_new(t, &index);
+	const struct xl_routines *r = xl_routines(t->x);
+
+	if (!o) {
+		return;
+	}
+	o->last = last;
+	if (t->f.at == XF_RECIPE) {
+		xf_need_host(t);
+	}
+	xe_mov_imm32(&t->e, XR_11, index);
+	xe_patch(&t->e, xe_call(&t->e),
+		 xl_rw(t->x, t->f.at == XF_SAVED ? r->out_saved : r->out_host));
+	t->f = (struct xl_flags){ .at = XF_SAVED };
+}
+
+/* --- Memory --- */
+
+static unsigned address_register(struct xl_tr *t, unsigned guest, unsigned scratch)
+{
+	unsigned host = xl_host(guest);
+
+	if (host != XR_NONE) {
+		return host;
+	}
+	xe_load(&t->e, scratch, xl_gpr_slot(guest));
+	return scratch;
+}
+
+static void effective(struct xl_tr *t, unsigned to)
+{
+	const struct insn *i = &t->insns[t->k].i;
+	struct xl_rm rm = xl_mem(XR_NONE, i->disp);
+
+	if (i->base == INSN_BASE_RIP) {
+		xe_load(&t->e, to, XG(xl_page));
+		xe_lea(&t->e, to, xl_mem(to, i->disp + (int32_t)xl_next_off(t)));
+		return;
+	}
+	if (i->base != INSN_NONE) {
+		rm.base = (uint8_t)address_register(t, i->base, XR_CX);
+	}
+	if (i->index != INSN_NONE) {
+		rm.index = (uint8_t)address_register(t, i->index, XR_11);
+		rm.scale = i->scale;
+	}
+	xe_lea(&t->e, to, rm);
+}
+
+void xl_address(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	effective(t, XR_11);
+	if (i->seg >= CPU_FS) {
+		xf_clobber(t);
+		xe_alu(&t->e, XE_W, 0, XR_11,
+		       xl_gs(offsetof(struct soft_cpu, s.seg) + i->seg * sizeof(struct cpu_seg) +
+			     offsetof(struct cpu_seg, base)));
+	}
+}
+
+void xl_check(struct xl_tr *t, unsigned bytes, bool write)
+{
+	const int32_t tag = write ? offsetof(struct soft_tlb_entry, tag_write) :
+				    offsetof(struct soft_tlb_entry, tag_read);
+	struct xl_code *e = &t->e;
+
+	_Static_assert(sizeof(struct soft_tlb_entry) == 32, "an entry is found by a shift");
+	xf_clobber(t);
+	xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(XR_11));    /* rorx rcx, r11, 7 */
+	xe_8(e, GMEM_PAGE_SHIFT - 5);
+	xe_alu_imm(e, 0, 4, xl_reg(XR_CX), (SOFT_TLB_ENTRIES - 1) * 32);
+	xe_alu(e, XE_W, 0, XR_CX, XG(tlb));
+	xe_alu(e, XE_W, 5, XR_11, xl_mem(XR_CX, tag));
+	xe_alu_imm(e, XE_W, 7, xl_reg(XR_11), (int32_t)(GMEM_PAGE_BYTES - bytes));
+	xl_slow(t, COND_A);
+}
+
+void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write)
+{
+	xl_check(t, bytes, write);
+	xe_alu(&t->e, XE_W, 0, XR_11, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+}
+
+/* --- The stack --- */
+
+static void stack_pointer(struct xl_tr *t, int32_t by)
+{
+	xf_moved(t, CPU_RSP, by);
+	xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
+}
+
+static void push_value(struct xl_tr *t, unsigned host)
+{
+	xe_store(&t->e, host, xl_mem(XR_11, 0));
+	stack_pointer(t, -8);
+}
+
+static void push_place(struct xl_tr *t)
+{
+	xe_lea(&t->e, XR_11, xl_mem(XR_9, -8));
+	xl_check_to_r11(t, 8, true);
+}
+
+static void push_reg(struct xl_tr *t, unsigned guest)
+{
+	push_place(t);
+	push_value(t, address_register(t, guest, XR_CX));
+}
+
+static void push_imm(struct xl_tr *t)
+{
+	push_place(t);
+	xe_op(&t->e, XE_W, 0, 0xc7, 0, xl_mem(XR_11, 0));
+	xe_n(&t->e, t->insns[t->k].i.imm, 4);
+	stack_pointer(t, -8);
+}
+
+static void push_mem(struct xl_tr *t)
+{
+	xl_address(t);
+	xl_check_to_r11(t, 8, false);
+	xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
+	xe_store(&t->e, XR_11, XG(xl_tmp));
+	push_place(t);
+	xe_load(&t->e, XR_CX, XG(xl_tmp));
+	push_value(t, XR_CX);
+}
+
+static void pop_reg(struct xl_tr *t, unsigned guest)
+{
+	xf_written(t, (unsigned)BIT(guest));
+	xe_mov(&t->e, XR_11, XR_9);
+	xl_check(t, 8, false);
+	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	if (guest == CPU_RSP) {
+		xe_load(&t->e, XR_9, xl_mem_index(XR_11, XR_CX, 0, 0));
+		return;
+	}
+	if (xl_host(guest) == XR_NONE) {
+		xe_load(&t->e, XR_CX, xl_mem_index(XR_11, XR_CX, 0, 0));
+		xe_store(&t->e, XR_CX, xl_gpr_slot(guest));
+	} else {
+		xe_load(&t->e, xl_host(guest), xl_mem_index(XR_11, XR_CX, 0, 0));
+	}
+	stack_pointer(t, 8);
+}
+
+static void leave(struct xl_tr *t)
+{
+	xf_written(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
+	xe_mov(&t->e, XR_11, XR_BP);
+	xl_check(t, 8, false);
+	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	xe_lea(&t->e, XR_9, xl_mem(XR_BP, 8));
+	xe_load(&t->e, XR_BP, xl_mem_index(XR_11, XR_CX, 0, 0));
+}
+
+static bool stack(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	if (i->map != INSN_MAP_1 || i->op_bytes != 8) {
+		return false;
+	}
+	if (i->opcode >= 0x50 && i->opcode <= 0x57) {
+		push_reg(t, i->rm);
+	} else if (i->opcode >= 0x58 && i->opcode <= 0x5f) {
+		pop_reg(t, i->rm);
+	} else if (i->opcode == 0x68 || i->opcode == 0x6a) {
+		push_imm(t);
+	} else if (i->opcode == 0xc9) {
+		leave(t);
+	} else if (i->opcode == 0xff && (i->modrm >> 3 & 7) == 6) {
+		if (i->rm == INSN_NONE && i->ad_bytes != 8) {
+			return false;
+		}
+		if (i->rm == INSN_NONE) {
+			push_mem(t);
+		} else {
+			push_reg(t, i->rm);
+		}
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* --- Others --- */
+
+static bool lea(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	if (i->map != INSN_MAP_1 || i->opcode != 0x8d || i->ad_bytes != 8 || i->op_bytes == 2) {
+		return false;
+	}
+	unsigned host = xl_host(i->reg);
+	unsigned to = host == XR_NONE ? XR_11 : host;
+
+	if (i->base == i->reg && i->index == INSN_NONE && i->op_bytes == 8 && host != XR_NONE) {
+		xf_moved(t, i->reg, i->disp);
+	} else {
+		xf_written(t, (unsigned)BIT(i->reg));
+	}
+	effective(t, to);
+	if (i->op_bytes == 4) {
+		xe_op(&t->e, 0, 0, 0x8b, to, xl_reg(to));   /* mov r32, r32 */
+	}
+	if (host == XR_NONE) {
+		xe_store(&t->e, to, xl_gpr_slot(i->reg));
+	}
+	return true;
+}
+
+static bool nothing(const struct insn *i)
+{
+	const struct insn_row *row = &insn_table[i->row];
+
+	return row->pick == pick_nop || (row->pick == pick_prefetchw && i->rm == INSN_NONE) ||
+	       (i->map == INSN_MAP_1 && i->opcode == 0x90 && i->rm == CPU_RAX &&
+		!(i->prefix & (INSN_W | INSN_66)));
+}
+
+void xl_instruction(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	if (nothing(i) || lea(t) || stack(t) || xl_flow(t) || xl_form(t)) {
+		return;
+	}
+	xl_call_interpreter(t, soft_block_ends(i));
+}

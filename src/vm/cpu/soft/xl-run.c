@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Entering translated code and leaving it, and what it calls. */
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "vm/cpu/soft/xl.h"
+
+enum { STEAL_LOOK_NS = 5000000 };
+
+static const uint8_t saved_by_host[] = { XR_BX, XR_BP, XR_12, XR_13, XR_14, XR_15 };
+
+/* --- Routines at the begin of the cache --- */
+
+static void registers(struct xl_code *e, bool load, bool with_rax)
+{
+	for (unsigned g = 0; g < CPU_REG__COUNT; g++) {
+		unsigned host = xl_host(g);
+
+		if (host == XR_NONE || (g == CPU_RAX && !with_rax)) {
+			continue;
+		}
+		if (load) {
+			xe_load(e, host, xl_gpr_slot(g));
+		} else {
+			xe_store(e, host, xl_gpr_slot(g));
+		}
+	}
+}
+
+static void flags_load(struct xl_code *e)
+{
+	xe_op(e, 0, 1, 0xb7, XR_AX, XG(flags));
+	xe_8(e, 0x04);
+	xe_8(e, 0x7f);
+	xe_8(e, 0x9e);
+}
+
+static void flags_store(struct xl_code *e)
+{
+	xe_op(e, 0, 1, 0x90, 0, xl_reg(XR_AX));
+	xe_8(e, 0x9f);
+	xe_op(e, XE_66, 0, 0x89, XR_AX, XG(flags));
+}
+
+static void push_pop(struct xl_code *e, bool push)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(saved_by_host); i++) {
+		unsigned reg = saved_by_host[push ? i : ARRAY_LEN(saved_by_host) - 1 - i];
+
+		if (reg >= 8) {
+			xe_8(e, 0x41);
+		}
+		xe_8(e, (push ? 0x50u : 0x58u) | (reg & 7));
+	}
+}
+
+static void stack_by(struct xl_code *e, int32_t by)
+{
+	xe_lea(e, XR_SP, xl_mem(XR_SP, by));
+}
+
+static void leave_host(struct xl_code *e)
+{
+	stack_by(e, 8);
+	push_pop(e, false);
+	xe_8(e, 0xc3);
+}
+
+/* Call xl_call_out(c, R11); then on in the code, or out of it. */
+static void call_out(struct xl_code *e)
+{
+	uint8_t *out = NULL;
+
+	registers(e, false, false);
+	stack_by(e, -8);
+	xe_load(e, XR_DI, XG(xl_self));
+	xe_op(e, 0, 0, 0x8b, XR_SI, xl_reg(XR_11));
+	xe_mov_imm64(e, XR_AX, (uint64_t)(uintptr_t)xl_call_out);
+	xe_op(e, 0, 0, 0xff, 2, xl_reg(XR_AX));
+	stack_by(e, 8);
+	xe_op(e, 0, 0, 0x85, XR_AX, xl_reg(XR_AX));
+	out = xe_jcc(e, 5);
+	registers(e, true, true);
+	xe_8(e, 0xc3);
+	xe_here(e, out);
+	stack_by(e, 8);          /* the way back */
+	leave_host(e);
+}
+
+void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret)
+{
+	uint8_t *tail = NULL;
+
+	ret->enter = (uint32_t)(e->at - begin);
+	push_pop(e, true);
+	stack_by(e, -8);
+	xe_mov(e, XR_11, XR_DI);
+	flags_load(e);
+	registers(e, true, true);
+	xe_op(e, 0, 0, 0xff, 4, xl_reg(XR_11));
+	ret->leave = (uint32_t)(e->at - begin);
+	registers(e, false, true);
+	flags_store(e);
+	xe_store(e, XR_11, XG(next_rip));
+	xe_op(e, 0, 0, 0x89, XR_CX, XG(xl_site));
+	leave_host(e);
+	ret->out_host = (uint32_t)(e->at - begin);
+	xe_store(e, XR_AX, xl_gpr_slot(CPU_RAX));
+	flags_store(e);
+	tail = xe_jmp(e);
+	ret->out_saved = (uint32_t)(e->at - begin);
+	xe_store(e, XR_AX, xl_gpr_slot(CPU_RAX));
+	xe_here(e, tail);
+	call_out(e);
+}
+
+/* --- The vCPU's side --- */
+
+/* What no address that belongs in a slot comes to: that of one which belongs in another. */
+static uint64_t never[XL_TABLE];
+
+__attribute__((constructor)) static void make_never(void)
+{
+	for (uint64_t i = 0; i < XL_TABLE; i++) {
+		never[i] = -((i ^ 1) << XL_SLOT_SHIFT);
+	}
+}
+
+void xl_forget(struct soft_cpu *c, bool user)
+{
+	if (c->eng->xl) {
+		memcpy(c->xl_neg[user], never, sizeof(never));
+	}
+}
+
+void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b)
+{
+	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
+
+	c->xl_to[b->user][slot] = xl_code_at(c->eng, b->indirect);
+	c->xl_neg[b->user][slot] = -rip;
+}
+
+static void on_timer(unused_arg int sig, siginfo_t *info, unused_arg void *ucontext)
+{
+	struct soft_cpu *c = info->si_value.sival_ptr;
+
+	atomic_store(&c->xl_tick, true);
+	atomic_fetch_or(&c->wants, SOFT_WANT_EVENT);
+}
+
+static int timer_signal(void)
+{
+	return SIGRTMIN + 4;
+}
+
+/* A timer whose signal comes to this thread. */
+static bool timer_make(struct soft_cpu *c)
+{
+	struct sigaction sa = { .sa_sigaction = on_timer, .sa_flags = SA_SIGINFO | SA_RESTART };
+	struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = timer_signal() };
+	sigset_t set;
+
+	ev.sigev_value.sival_ptr = c;
+	ev._sigev_un._tid = c->xl_thread;
+	sigemptyset(&set);
+	sigaddset(&set, timer_signal());
+	return sigaction(timer_signal(), &sa, NULL) == 0 &&
+	       timer_create(CLOCK_MONOTONIC, &ev, &c->xl_timer) == 0 &&
+	       pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0;
+}
+
+void xl_end(struct soft_cpu *c)
+{
+	if (c->xl_on) {
+		timer_delete(c->xl_timer);
+		c->xl_on = false;
+	}
+}
+
+void xl_begin(struct soft_cpu *c)
+{
+	pid_t self = gettid();
+
+	if (!c->eng->xl) {
+		return;
+	}
+	if (c->xl_thread != self) {
+		xl_end(c);
+		c->xl_thread = self;
+		c->xl_self = c;
+		c->xl_mask = (uint64_t)(XL_TABLE - 1) << XL_SLOT_SHIFT;
+		c->xl_deadline_ns = UINT64_MAX;
+		c->xl_on = timer_make(c);
+		xl_forget(c, true);
+		xl_forget(c, false);
+	}
+	atomic_store(&c->xl_tick, true);
+	__asm__ volatile("rdgsbase %0\n\twrgsbase %1" : "=&r"(c->xl_host_gs) : "r"(c));
+}
+
+void xl_pause(struct soft_cpu *c)
+{
+	if (c->eng->xl) {
+		__asm__ volatile("wrgsbase %0" : : "r"(c->xl_host_gs));
+	}
+}
+
+/* Nobody looks at the clock while translated code runs: a signal ends it. */
+static void timer_arm(struct soft_cpu *c)
+{
+	uint64_t at = c->deadline_ns == UINT64_MAX ? 0 : MAX(soft_host_ns(c->eng, c->deadline_ns), UINT64_C(1));
+
+	atomic_store(&c->xl_tick, false);
+	if (c->s.msr.pv_steal_time & 1) {
+		uint64_t look = clock_now_ns() + STEAL_LOOK_NS;
+
+		soft_pv_steal_more(c);
+		at = at == 0 ? look : MIN(at, look);
+	}
+
+	struct itimerspec t = { .it_value = { (time_t)(at / NS_PER_SEC), (long)(at % NS_PER_SEC) } };
+
+	c->xl_deadline_ns = c->deadline_ns;
+	(void)timer_settime(c->xl_timer, TIMER_ABSTIME, &t, NULL);
+}
+
+const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
+{
+	uint32_t epoch = 0;
+
+	if (!c->xl_on) {
+		b->heat = INT32_MAX;
+		return NULL;
+	}
+	epoch = xl_epoch(c->eng);
+	if (__builtin_expect(c->xl_epoch != epoch, 0)) {
+		c->xl_epoch = epoch;
+		xl_forget(c, true);
+		xl_forget(c, false);
+	}
+	if (b->xl && b->xl_epoch == epoch && !b->xl->dead && b->xl->user == (c->cpl == 3)) {
+		return b->xl;
+	}
+	b->xl = xl_get(c, b);
+	b->xl_epoch = xl_epoch(c->eng);
+	if (!b->xl) {
+		b->heat = INT32_MAX;
+	}
+	return b->xl;
+}
+
+void xl_run(struct soft_cpu *c, const struct xl_block *b)
+{
+	const void *enter = xl_entry(c->eng);
+	void (*run)(const uint8_t *code) = NULL;
+
+	memcpy(&run, &enter, sizeof(run));
+	if (c->xl_deadline_ns != c->deadline_ns || atomic_load_explicit(&c->xl_tick, memory_order_relaxed)) {
+		timer_arm(c);
+	}
+	xl_remember(c, c->s.rip, b);
+	c->running = NULL;
+	c->link = NULL;
+	c->at = NULL;
+	c->xl_site = 0;
+	c->xl_page = c->s.rip & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
+	run(xl_code_at(c->eng, b->code));
+}
+
+unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
+{
+	const struct xl_out *o = xl_out_at(c->eng, out);
+	int budget = c->budget;
+
+	c->running_rip = c->xl_page + o->off;
+	c->budget = 0;           /* no block of the interpreter behind it */
+	o->insn.fn(c, &o->insn);
+	c->at = NULL;
+	c->budget = budget;
+	return o->last || c->slow || o->block->dead || c->xl_epoch != xl_epoch(c->eng);
+}

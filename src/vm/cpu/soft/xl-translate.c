@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A block: the straight line first, then what is rarely reached, the ways to the interpreter and
+ * back, and the jumps to blocks that are not known yet.
+ */
+#include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/xl.h"
+
+/* The instructions again, with their immediates. false: the bytes are others by now. */
+static bool decode(struct xl_tr *t, const uint8_t *bytes)
+{
+	unsigned at = 0;
+
+	for (unsigned k = 0; k < t->b->n; k++) {
+		struct xl_insn *x = &t->insns[k];
+
+		x->off = (uint16_t)(t->first_off + at);
+		if (insn_parse(bytes + at, t->b->bytes - at, INSN_MODE_64, &x->i) != t->b->insns[k].len ||
+		    x->i.row != t->b->insns[k].row) {
+			return false;
+		}
+		at += x->i.len;
+	}
+	t->n = t->b->n;
+	return at == t->b->bytes;
+}
+
+/* Does a block end with this one whatever is behind it? */
+static bool ends(const struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->n - 1].i;
+
+	return soft_block_ends(i);
+}
+
+/* Where the block may be entered with RIP in R11. */
+static void entry(struct xl_tr *t)
+{
+	t->to->indirect = xl_off(t->x, t->e.at);
+	xe_lea(&t->e, XR_11, xl_mem(XR_11, -(int32_t)t->first_off));
+	xe_store(&t->e, XR_11, XG(xl_page));
+	t->to->code = xl_off(t->x, t->e.at);
+}
+
+static void line(struct xl_tr *t)
+{
+	for (t->k = 0; t->k < t->n && !t->full; t->k++) {
+		unsigned first = t->n_slow;
+
+		xl_instruction(t);
+		for (unsigned s = first; s < t->n_slow; s++) {
+			t->slow[s].back = t->e.at;
+			t->slow[s].after = t->f.at;
+		}
+	}
+	t->k = t->n - 1;
+	if (!ends(t)) {
+		xf_need_host(t);
+		xl_go(t, xl_next_off(t));
+	}
+}
+
+static void slow_way(struct xl_tr *t, const struct xl_slow *s)
+{
+	const struct xl_routines *r = xl_routines(t->x);
+	struct xl_code *e = &t->e;
+	uint32_t index = 0;
+	struct xl_out *o = NULL;
+
+	t->k = s->k;
+	o = xl_out_new(t, &index);
+	if (!o) {
+		return;
+	}
+	o->last = s->k == t->n - 1 && ends(t);
+	xe_here(e, s->jump);
+	if (s->before.at == XF_RECIPE) {
+		xf_make(t, &s->before);
+	}
+	xe_mov_imm32(e, XR_11, index);
+	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
+	if (!o->last) {
+		if (s->after == XF_HOST) {
+			xf_restore(t);
+		}
+		xe_patch(e, xe_jmp(e), s->back);
+	}
+}
+
+/* Until the other block is known: out, and say which jump it was. */
+static void unknown(struct xl_tr *t, unsigned l)
+{
+	struct xl_code *e = &t->e;
+	uint32_t index = 0;
+	struct xl_link *link = xl_link_new(t, &index);
+
+	if (!link) {
+		return;
+	}
+	link->place = xl_off(t->x, t->links[l].jump);
+	link->stub = xl_off(t->x, e->at);
+	link->gpa = (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | t->links[l].off;
+	xe_here(e, t->links[l].jump);
+	xe_load(e, XR_11, XG(xl_page));
+	xe_lea(e, XR_11, xl_mem(XR_11, (int32_t)t->links[l].off));
+	xe_mov_imm32(e, XR_CX, index);
+	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
+}
+
+bool xl_translate(struct xl_tr *t)
+{
+	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
+	struct soft_page *page = NULL;
+	const uint8_t *host = soft_ram(t->c->eng, t->b->gpa, &page);
+
+	t->first_off = (unsigned)(t->b->gpa & (GMEM_PAGE_BYTES - 1));
+	memcpy(bytes, host, t->b->bytes);
+	if (!decode(t, bytes)) {
+		return false;
+	}
+	entry(t);
+	line(t);
+	for (unsigned s = 0; s < t->n_slow && !t->full; s++) {
+		slow_way(t, &t->slow[s]);
+	}
+	for (unsigned l = 0; l < t->n_links && !t->full; l++) {
+		unknown(t, l);
+	}
+	return !t->full && t->e.at <= t->e.end;
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The translator: blocks of 64-bit code that run often become code of the host.
+ *
+ *	xl-emit.h       bytes of instructions
+ *	xl-flags.c      where the guest's flags are while a block is written
+ *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
+ *	xl-flow.c       how a block goes on
+ *	xl-translate.c  a block
+ *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
+ *	xl-run.c        entering it, and what it calls
+ *
+ * While translated code runs, GS is the vCPU's struct soft_cpu, the host's RSP its own stack, RCX
+ * and R11 are free for the code, and all others hold the guest's registers: each its own, but RSP
+ * in R9 and RCX in R10; the guest's R9, R10 and R11 stay in the state. The guest's arithmetic
+ * flags are the host's wherever one block ends and another begins.
+ *
+ * An instruction that is not translated, and one whose access to memory is not a hit in the
+ * software TLB, is run by the interpreter from there, state in memory, and the block goes on
+ * behind it: faults, devices, self-modification and all that is rare are the interpreter's.
+ *
+ * Code is kept by guest physical address and knows no virtual one: c->xl_page is that of the page
+ * that runs. Links lead only inside a page.
+ */
+#ifndef VM_CPU_SOFT_XL_H
+#define VM_CPU_SOFT_XL_H
+
+#include <pthread.h>
+
+#include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl-emit.h"
+
+/* A jump of a block to another one of its page. */
+struct xl_link {
+	struct xl_link *next;      /* of those that lead to the same block */
+	uint32_t place;            /* of its distance, from the begin of the cache */
+	uint32_t stub;             /* where it goes while the other one is not known */
+	uint64_t gpa;              /* of the other one */
+};
+
+struct xl_block {
+	struct xl_block *hash_next, *page_next;
+	struct xl_link  *in;       /* jumps that lead here */
+	uint64_t gpa;
+	uint32_t code;             /* from the begin of the cache; RIP's page is known */
+	uint32_t indirect;         /* the same with RIP in R11 */
+	uint16_t bytes;
+	bool     user;             /* of CPL 3 */
+	bool     dead;
+};
+
+/* An instruction for the interpreter. */
+struct xl_out {
+	struct insn insn;
+	insn_fn    *end;           /* behind it, as in a block */
+	struct xl_block *block;
+	uint16_t    off;           /* of the block's begin in its page */
+	bool        last;          /* it says where to go on */
+};
+
+enum { XL_SLOT_SHIFT = 2 };   /* of an address, in the tables */
+
+struct xl_cache;
+
+/* --- xl-cache.c --- */
+
+/* For a whole VM; before the right to map memory is given up. -ENOTSUP: not on this host. */
+int  xl_new(struct soft_engine *eng, size_t bytes) must_check;
+void xl_free(struct soft_engine *eng);
+
+/* The translation of a block for the vCPU's privilege: a known one, or a new one. NULL: it has
+ * none. */
+struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b);
+
+/* Bytes of guest memory have changed: what was made of them goes. Any thread. */
+void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n);
+
+uint32_t xl_epoch(const struct soft_engine *eng);   /* how often all of it went */
+const void *xl_entry(const struct soft_engine *eng);
+const uint8_t *xl_code_at(const struct soft_engine *eng, uint32_t off);
+
+/* Let the jump c->xl_site lead to a block from now on. */
+void xl_link(struct soft_cpu *c, const struct xl_block *to);
+
+/* --- xl-run.c --- */
+
+/* The vCPU begins to run on this thread. */
+void xl_begin(struct soft_cpu *c);
+/* It leaves it for now; for ever. */
+void xl_pause(struct soft_cpu *c);
+void xl_end(struct soft_cpu *c);
+
+/* The translation of a block that is run often; NULL: it has none. */
+const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b);
+
+/* Run translated code from a block on, until it leaves: c->next_rip says where to. */
+void xl_run(struct soft_cpu *c, const struct xl_block *b);
+
+/* Called by translated code: run an instruction. Not 0: the code is left. */
+unsigned xl_call_out(struct soft_cpu *c, uint32_t out);
+
+/* The vCPU's own table of blocks by virtual address: all of it goes; one comes in. */
+void xl_forget(struct soft_cpu *c, bool user);
+void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b);
+
+/* --- Between the files that translate --- */
+
+enum xl_flags_at {
+	XF_HOST,        /* in the host's flags */
+	XF_RECIPE,      /* to be made again by what made them: struct xl_recipe */
+	XF_SAVED,       /* in c->flags */
+};
+
+enum xl_recipe_kind { XRC_NONE, XRC_REPLAY, XRC_ADD_I, XRC_SUB_I, XRC_ADD_R, XRC_SUB_R, XRC_LOGIC, XRC_NEG };
+
+/* How to get flags again from registers that hold what they did. */
+struct xl_recipe {
+	uint8_t  kind;             /* enum xl_recipe_kind */
+	uint8_t  how;              /* XE_W or 0 */
+	uint8_t  d, s;             /* registers of the host */
+	uint8_t  n, bytes[15];     /* to replay */
+	uint16_t uses;             /* registers of the guest */
+	int32_t  imm;
+	int32_t  bias;             /* was added to d since */
+};
+
+struct xl_flags {
+	uint8_t at;                /* enum xl_flags_at */
+	struct xl_recipe recipe;   /* valid in XF_HOST, too */
+};
+
+enum { XL_SLOWS = 96, XL_LINKS = 4 };
+
+/* A jump out of the straight line to the interpreter. */
+struct xl_slow {
+	uint8_t *jump;             /* the distance to fill in */
+	uint8_t *back;             /* where to go on; NULL: nowhere, it is the last */
+	struct xl_flags before;
+	uint8_t  after;            /* enum xl_flags_at */
+	uint8_t  k;                /* the instruction */
+};
+
+struct xl_insn {
+	struct insn i;             /* imm is an immediate */
+	uint16_t off;              /* in its page */
+};
+
+/* A block that is being written. */
+struct xl_tr {
+	struct soft_cpu *c;
+	struct xl_cache *x;
+	struct xl_code   e;
+	struct xl_flags  f;
+	const struct soft_block *b;
+	struct xl_block *to;
+	unsigned n, k;             /* instructions; which is written */
+	unsigned first_off;
+	bool     full;             /* of something: it cannot be finished */
+	unsigned n_slow, first_slow;   /* first_slow: of instruction k */
+	struct xl_slow slow[XL_SLOWS];
+	unsigned n_links;
+	struct {
+		uint8_t *jump;
+		unsigned off;
+	} links[XL_LINKS];         /* jumps inside the page */
+	struct xl_insn insns[SOFT_BLOCK_INSNS];
+};
+
+#define XG(field) xl_gs(offsetof(struct soft_cpu, field))
+
+static inline struct xl_rm xl_gpr_slot(unsigned guest)
+{
+	return xl_gs(offsetof(struct soft_cpu, s.gpr) + 8u * guest);
+}
+
+/* The host's register that holds one of the guest; XR_NONE: it stays in the state. */
+static inline unsigned xl_host(unsigned guest)
+{
+	static const uint8_t host[] = { XR_AX, XR_10, XR_DX, XR_BX, XR_9, XR_BP, XR_SI, XR_DI, XR_8,
+					XR_NONE, XR_NONE, XR_NONE, XR_12, XR_13, XR_14, XR_15 };
+
+	return host[guest];
+}
+
+static inline unsigned xl_next_off(const struct xl_tr *t)
+{
+	return t->insns[t->k].off + t->insns[t->k].i.len;
+}
+
+/* --- xl-flags.c --- */
+
+void xf_clobber(struct xl_tr *t);                     /* the host's flags are going to change */
+void xf_need_host(struct xl_tr *t);                   /* changes RCX only */
+void xf_make(struct xl_tr *t, const struct xl_flags *f);   /* the same from a given state */
+void xf_restore(struct xl_tr *t);                     /* from c->flags to the host's */
+void xf_written(struct xl_tr *t, unsigned guest_mask);     /* registers are going to change */
+void xf_moved(struct xl_tr *t, unsigned guest, int32_t by);   /* one was added to */
+void xf_set(struct xl_tr *t, const struct xl_recipe *r);   /* an instruction has set all flags */
+
+/* --- xl-form.c: instructions that stay what they are --- */
+
+/* false: not one of those; nothing was written. */
+bool xl_form(struct xl_tr *t);
+
+/* --- xl-insn.c --- */
+
+void xl_instruction(struct xl_tr *t);
+/* The linear address of the memory operand of instruction k into R11. */
+void xl_address(struct xl_tr *t);
+/* R11 holds a linear address: check the access; then R11 is the offset in its page and the page's
+ * host address lies at RCX + offsetof(struct soft_tlb_entry, host). */
+void xl_check(struct xl_tr *t, unsigned bytes, bool write);
+/* The same, and R11 is the host's address. */
+void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write);
+/* A jump to the interpreter for instruction k in the state of flags that there is now. */
+void xl_slow(struct xl_tr *t, unsigned cond);
+void xl_slow_from(struct xl_tr *t, uint8_t *jump);   /* a jump that was written already */
+void xl_call_interpreter(struct xl_tr *t, bool last);
+
+/* --- xl-flow.c --- */
+
+/* false: not one of those. */
+bool xl_flow(struct xl_tr *t);
+/* On to an offset from the begin of the page: in it or in another one. */
+void xl_go(struct xl_tr *t, int64_t off);
+
+/* --- xl-cache.c --- */
+
+const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);
+uint32_t xl_off(const struct xl_cache *x, const uint8_t *rw);
+/* NULL: there is no room. */
+struct xl_out  *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
+struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index);
+struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
+
+/* Routines at the begin of the cache. */
+struct xl_routines {
+	uint32_t enter, leave, out_host, out_saved;
+};
+const struct xl_routines *xl_routines(const struct xl_cache *x);
+void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
+
+/* --- xl-translate.c --- */
+
+/* false: it cannot be, or there is no room (t->full). */
+bool xl_translate(struct xl_tr *t);
+
+#endif
