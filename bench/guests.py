@@ -4,42 +4,75 @@ One static binary is the first process of every guest and runs natively as well;
 on its console and answers on it (bench/guest/main.c). So all machines of a comparison are up
 together and run each program in turn, and a machine whose speed drifts does not decide.
 
-All guests have the same kernel, initramfs, command line and memory. QEMU is given the unpacked
+All guests have the same kernel, initramfs and memory. QEMU is given the unpacked
 kernel (PVH), holm-vmm the package's bzImage and a cache that has it unpacked.
 """
+import functools
 import os
 import pathlib
 import select
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 
 from benchlib import BIN, TOP
 
 sys.path.insert(0, str(TOP / "tests"))
 
-from lib.vmm import newc, stock_kernel  # noqa: E402
+from lib.vmm import CACHE, module, newc, stock_kernel  # noqa: E402, F401
 
-PATIENCE = 600
+PATIENCE = 120
 CMDLINE = "console=ttyS0 panic=-1 quiet"
-FLAGS = ["-O2", "-fno-tree-vectorize", "-static", "-pthread"]
+MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
+           "virtio_pci", "virtio_blk", "failover", "net_failover", "virtio_net"]
+HOST, PORT = "10.78.0.1", 7001   # the guest's end is in bench/guest/devices.c
+FLAGS = ["-O2", "-fno-tree-vectorize", "-fno-math-errno", "-static", "-pthread"]
 
 
 def compile_programs(folder):
     path = folder / "guest"
     sources = sorted((TOP / "bench/guest").glob("*.c"))
-    subprocess.run(["cc", *FLAGS, "-o", path, *sources, "-lz"], check=True,
+    subprocess.run(["cc", *FLAGS, "-o", path, *sources, "-lz", "-lm"], check=True,
                    stdin=subprocess.DEVNULL)
     return path
 
 
-def make_initramfs(folder, program, files=()):
-    path = folder / "initrd"
+def make_initramfs(path, program, files=()):
     path.write_bytes(newc([("dev", 0o40755, b""), ("lib", 0o40755, b""),
                            ("dev/console", 0o20600, (5, 1)),
                            ("init", 0o100755, program.read_bytes()),
                            *[(name, 0o100644, data) for name, data in files]]))
     return path
+
+
+class Sink:
+    """The host's end of the network: takes what a guest sends and answers how much it was."""
+
+    def __init__(self):
+        self.listener = socket.create_server((HOST, PORT))
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        buffer = bytearray(1 << 20)
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            with client:
+                total = 0
+                while n := client.recv_into(buffer):
+                    total += n
+                client.sendall(struct.pack("<Q", total))
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
 
 
 def tasks(pid):
@@ -56,8 +89,8 @@ def processor_time(pid):
 
 
 class Result:
-    """Of one run: seconds of the program's own clock, those of the processors that ran it, those
-    of the clock on the wall around both, and the sum of what it computed."""
+    """Of one run: seconds of the program's own clock, those of the processors that ran it (of a
+    guest), those of the host's clock, and the sum of what it computed."""
 
     def __init__(self, seconds, processor, wall, total):
         self.seconds, self.processor, self.wall, self.sum = seconds, processor, wall, total
@@ -72,9 +105,10 @@ class Runner:
         self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, env=env)
         try:
-            while self.line()[:2] != ["bench", "ready"]:
+            while (words := self.line())[:2] != ["bench", "ready"]:
                 pass
             self.boot = time.perf_counter() - start
+            self.cpus = int(words[2])
             self.programs = self.list()
         except BaseException:
             self.close()
@@ -111,16 +145,21 @@ class Runner:
                 programs[words[1]] = int(words[2])
         return programs
 
+    def counter(self):
+        self.say("counter")
+        return int(self.line()[1])
+
     def run(self, name, work):
-        before, start = processor_time(self.process.pid), time.perf_counter()
         self.say(f"run {name} {work}")
         while True:
             words = self.line()
-            if words[:1] == [name] and len(words) == 4:
+            if words[:2] == ["begin", name]:
+                before, start = processor_time(self.process.pid), time.perf_counter()
+            elif words[:1] == [name] and len(words) == 4:
                 took = time.perf_counter() - start
                 return Result(float(words[1]), processor_time(self.process.pid) - before, took,
                               words[3])
-            if words[:2] == ["failed", name]:
+            elif words[:2] == ["failed", name]:
                 self.fail(f"{name} failed")
 
     def close(self):
@@ -134,33 +173,68 @@ class Runner:
         self.process.stdout.close()
 
 
+# Of each kind of machine: QEMU's model and what more it is told, and Holm. microvm has the devices
+# that this kernel needs to find a clock; QEMU 10's does not start with two processors and these.
+KINDS = {
+    "one": ("microvm,acpi=off,pit=on,pic=on,rtc=on", [], []),
+    "two": ("q35", ["-smp", "2"], ["--cpus", "2"]),
+    "devices": ("q35", ["-drive", "if=none,id=disk,format=raw,aio=io_uring,readonly=on,file={disk}",
+                        "-device", "virtio-blk-pci,drive=disk",
+                        "-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no",
+                        "-device", "virtio-net-pci,netdev=net,romfile="],
+                ["--disk", "path={disk},ro", "--net", "tap=tap0"]),
+}
+
+
 class Bench:
     """Where the machines' files are, and how each is started."""
 
     def __init__(self, folder):
+        self.folder = folder
         self.program = compile_programs(folder)
-        self.initrd = make_initramfs(folder, self.program)
+        self.initrd = make_initramfs(folder / "initrd", self.program)
         self.cache = folder / "cache"
         self.cache.mkdir()
         folder.chmod(0o755)
         self.cache.chmod(0o777)   # the monitor writes there as a user of its own
         Runner(self.holm()).close()
         self.kernel = next(self.cache.iterdir())
+        host = Runner(self.native())
+        self.counter_khz, self.programs = host.counter(), host.programs
+        host.close()
 
-    def holm(self, *more, engine="soft", binaries=BIN):
+    @functools.cached_property
+    def with_modules(self):
+        return make_initramfs(self.folder / "initrd-modules", self.program, map(module, MODULES))
+
+    @functools.cached_property
+    def disk(self):
+        path = self.folder / "disk"
+        with open(path, "wb") as out:
+            for _ in range(256):
+                out.write(os.urandom(1 << 20))
+        return path
+
+    def more(self, kind, args):
+        return [a.format(disk=self.disk) if "{disk}" in a else a for a in args], str(
+            self.with_modules if kind == "devices" else self.initrd)
+
+    def holm(self, kind="one", engine="soft", binaries=BIN):
+        more, initrd = self.more(kind, KINDS[kind][2])
         return [str(binaries / "holm-vmm"), "--engine", engine, "--kernel",
-                str(next(stock_kernel().glob("boot/vmlinuz-*"))), "--initrd", str(self.initrd),
-                "--cmdline", CMDLINE, "--cache", str(self.cache), "--memory", "512m",
-                "--no-reboot", *more]
+                str(next(stock_kernel().glob("boot/vmlinuz-*"))), "--initrd", initrd, "--cmdline",
+                CMDLINE, "--cache", str(self.cache), "--memory", "512m", "--no-reboot", *more]
 
-    def tcg(self, *more, program="qemu-system-x86_64", cpu="max",
-            machine="microvm,acpi=off,pit=on,pic=on,rtc=on"):
-        """microvm has the devices that this kernel needs to find a clock."""
+    def tcg(self, kind="one", program=("qemu-system-x86_64",), cpu="max"):
+        """The time stamps of its processor are the host's; the guest, which cannot always tell
+        how fast they are, is told."""
         model = ["-cpu", cpu] if cpu else []
-        return [str(program), "-machine", machine, "-accel", "tcg", *model, "-m", "512",
+        clock = f" tsc=reliable tsc_early_khz={self.counter_khz}"
+        more, initrd = self.more(kind, KINDS[kind][1])
+        return [*program, "-machine", KINDS[kind][0], "-accel", "tcg", *model, "-m", "512",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial",
-                "stdio", "-kernel", str(self.kernel), "-initrd", str(self.initrd), "-append",
-                CMDLINE, *more]
+                "stdio", "-kernel", str(self.kernel), "-initrd", initrd, "-append",
+                CMDLINE + clock, *more]
 
     def native(self):
         return [str(self.program)]

@@ -76,6 +76,6 @@ static uint64_t run(unsigned work)
 }
 
 const struct program gzip_programs[] = {
-	{ "gzip", run, 12, prepare },
+	{ "gzip", run, 8, prepare },
 	{ 0 },
 };

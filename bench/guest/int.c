@@ -163,9 +163,9 @@ static uint64_t bytecode(unsigned work)
 }
 
 const struct program int_programs[] = {
-	{ "intloop", loop, 60, NULL },
-	{ "calls", calls, 100, NULL },
+	{ "intloop", loop, 200, NULL },
+	{ "calls", calls, 150, NULL },
 	{ "indirect", indirect, 150, prepare_order },
-	{ "bytecode", bytecode, 30, NULL },
+	{ "bytecode", bytecode, 25, NULL },
 	{ 0 },
 };

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Process 1 of the guests that bench/guests.py boots, and natively a program like others: reads
- * commands, a line each, and answers them on the console.
+ * commands, a line each, and answers them on the console, where it says first that it is ready
+ * and how many processors there are.
  *
  *   list              program NAME WORK ... end
- *   run NAME WORK     NAME SECONDS WORK SUM     or: failed NAME WHY
+ *   counter           counter KHZ: of the processor's time stamps
+ *   run NAME WORK     begin NAME, NAME SECONDS WORK SUM     or: failed NAME WHY
  *
  * Every run is a process of its own, so that none finds what another left: memory that it
  * touched, numbers that it took. The seconds are those of CLOCK_MONOTONIC.
@@ -23,7 +25,8 @@
 
 static const struct program *const lists[] = {
 	int_programs, core_programs, sha256_programs, gzip_programs, memory_programs,
-	small_programs,
+	float_programs, matrix_programs, rewrite_programs, kernel_programs, thread_programs,
+	device_programs, small_programs,
 };
 
 const char *own_path = "/init";
@@ -67,21 +70,25 @@ static const struct program *find(const char *name)
 	return NULL;
 }
 
+static uint64_t nanoseconds(void)
+{
+	struct timespec t = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 static void run_here(const struct program *p, unsigned work)
 {
-	struct timespec begin = { 0 }, end = { 0 };
-
 	if (p->prepare) {
 		p->prepare();
 	}
-	clock_gettime(CLOCK_MONOTONIC, &begin);
+	printf("begin %s\n", p->name);
+	fflush(stdout);
 
-	uint64_t sum = p->run(work);
+	uint64_t begin = nanoseconds(), sum = p->run(work), took = nanoseconds() - begin;
 
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	printf("%s %.9f %u %llx\n", p->name,
-	       (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9,
-	       work, (unsigned long long)sum);
+	printf("%s %.9f %u %llx\n", p->name, (double)took / 1e9, work, (unsigned long long)sum);
 	fflush(stdout);
 }
 
@@ -102,6 +109,16 @@ static void run_apart(const struct program *p, unsigned work)
 	}
 }
 
+static void measure_counter(void)
+{
+	uint64_t begin = nanoseconds(), counted = __builtin_ia32_rdtsc(), took = 0;
+
+	while ((took = nanoseconds() - begin) < 100000000) {
+	}
+	counted = __builtin_ia32_rdtsc() - counted;
+	printf("counter %llu\n", (unsigned long long)(counted * 1000000 / took));
+}
+
 static void command(const char *line)
 {
 	char name[32] = "";
@@ -109,6 +126,8 @@ static void command(const char *line)
 
 	if (strncmp(line, "list", 4) == 0) {
 		list_all();
+	} else if (strncmp(line, "counter", 7) == 0) {
+		measure_counter();
 	} else if (sscanf(line, "run %31s %u", name, &work) == 2 && find(name)) {
 		run_apart(find(name), work);
 	} else {
@@ -150,7 +169,7 @@ int main(int argc, char **argv)
 		own_path = path;
 	}
 	(void)argv;
-	printf("bench ready\n");
+	printf("bench ready %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		command(line);

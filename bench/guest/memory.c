@@ -54,7 +54,7 @@ static uint64_t copy_small(unsigned work)
 }
 
 const struct program memory_programs[] = {
-	{ "memcpy16m", copy_big, 5, prepare },
-	{ "memcpy16k", copy_small, 50, prepare },
+	{ "memcpy16m", copy_big, 40, prepare },
+	{ "memcpy16k", copy_small, 400, prepare },
 	{ 0 },
 };

@@ -111,6 +111,6 @@ static uint64_t run(unsigned work)
 }
 
 const struct program sha256_programs[] = {
-	{ "sha256", run, 150, prepare },
+	{ "sha256", run, 400, prepare },
 	{ 0 },
 };
