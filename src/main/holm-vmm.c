@@ -86,6 +86,9 @@ static const struct cmd_opt opts[] = {
 	{ 0, "check-every", CMD_UINT, IN(check_every), "N",
 	  "with --record: instructions between two checks of the registers", 1, UINT64_MAX / 2,
 	  .dflt = "1000000" },
+	{ 0, "check-memory-every", CMD_UINT, IN(check_memory_every), "N",
+	  "with --record: the same for memory, at the first check of the registers from there on; 0: "
+	  "only at the end", 0, UINT64_MAX / 2, .dflt = "1000000" },
 	{ 0, "stop-at", CMD_UINT, IN(stop_at), "N",
 	  "with --replay: stop after so many instructions, for the debugger of --gdb, or print the "
 	  "registers", 1, UINT64_MAX / 2 },

@@ -284,9 +284,10 @@ static int report_replay(const struct monitor *m, struct err *e)
 			       "not the same as recorded: " : "", s.text);
 	}
 	if (names[s.result]) {
-		fprintf(stderr, "holm-vmm: %s: %llu instructions, %llu checks, hash %016llx%s%s\n",
+		fprintf(stderr, "holm-vmm: %s: %llu instructions, %llu checks, %llu of memory, "
+			"hash %016llx%s%s\n",
 			names[s.result], (unsigned long long)s.insns, (unsigned long long)s.checks,
-			(unsigned long long)s.hash, s.text[0] ? "\n" : "", s.text);
+			(unsigned long long)s.memory_checks, (unsigned long long)s.hash, s.text[0] ? "\n" : "", s.text);
 	}
 	return 0;
 }
@@ -294,7 +295,9 @@ static int report_replay(const struct monitor *m, struct err *e)
 static int begin_replay(struct monitor *m, const struct vmm_opts *o, struct vmm_files *f,
 			struct err *e)
 {
-	const struct replay_conf conf = { .every = o->check_every, .stop_at = o->stop_at };
+	const struct replay_conf conf = { .every = o->check_every,
+					  .memory_every = o->check_memory_every,
+					  .stop_at = o->stop_at };
 
 	if (o->record) {
 		return vm_record(m->vm, take_fd(&f->record_fd), &conf, e);

@@ -108,11 +108,20 @@ static int do_get_state(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *
 	return 0;
 }
 
+/* Its checks of memory are made of it. */
+static int log_is_ours(const struct ctl_conn *c, struct err *e)
+{
+	return !c->ctl->vm->replay ? 0 :
+	       err_set(e, EBUSY, ERR_CONFLICT, "a machine that is recorded or replayed has no dirty log "
+		       "for others");
+}
+
 static int do_log_start(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	struct engine *eng = vm_engine(c->ctl->vm);
-	int r = gmem_log_start(vm_mem(c->ctl->vm), e);
+	int r = log_is_ours(c, e);
 
+	r = r < 0 ? r : gmem_log_start(vm_mem(c->ctl->vm), e);
 	(void)m, (void)ret;
 	return r < 0 ? r : eng->ops->log(eng, true, e);
 }
@@ -122,6 +131,9 @@ static int do_log_stop(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *r
 	struct engine *eng = vm_engine(c->ctl->vm);
 
 	(void)m, (void)ret;
+	if (log_is_ours(c, e) < 0) {
+		return -EBUSY;
+	}
 	gmem_log_stop(vm_mem(c->ctl->vm));
 	return eng->ops->log(eng, false, e);
 }
@@ -148,8 +160,11 @@ static int do_log_take(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *r
 {
 	struct engine *eng = vm_engine(c->ctl->vm);
 	struct gmem *g = vm_mem(c->ctl->vm);
-	int r = 0;
+	int r = log_is_ours(c, e);
 
+	if (r < 0) {
+		return r;
+	}
 	if (!atomic_load(&g->log_dirty)) {
 		return err_set(e, EINVAL, ERR_CONFLICT, "the dirty log is off");
 	}

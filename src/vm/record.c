@@ -136,6 +136,23 @@ static void put_check(struct vm_replay *rp, const struct engine_pos *at, unsigne
 	rp->at_valid = false;
 }
 
+static void put_pages(struct vm_replay *rp)
+{
+	uint8_t data[RLOG_DATA_MAX];
+	size_t len = mem_hash_put(&rp->memory, data, sizeof(data));
+
+	rlog_put(rp->w, &(struct rlog_rec){ .type = RLOG_PAGES, .value = rp->memory.sum,
+					    .data = data, .len = len });
+	rp->at_valid = false;
+}
+
+void record__memory(struct vm_replay *rp)
+{
+	mem_hash_update(&rp->memory, false);
+	put_pages(rp);
+	rp->sum.memory_checks++;
+}
+
 static int record_due(void *ctx, struct vcpu *v, const struct engine_pos *at,
 		      struct engine_pos *ret_next, enum vcpu_stop *ret_stop, struct err *e)
 {
@@ -143,7 +160,6 @@ static int record_due(void *ctx, struct vcpu *v, const struct engine_pos *at,
 	uint64_t now[REGS_WORDS];
 	int r = replay__regs(rp, v, now, e);
 
-	(void)ret_stop;
 	if (r < 0) {
 		return r;
 	}
@@ -152,7 +168,13 @@ static int record_due(void *ctx, struct vcpu *v, const struct engine_pos *at,
 	rp->sum.checks++;
 	rp->next_check += rp->machine.every;
 	*ret_next = (struct engine_pos){ rp->next_check, 0 };
-	return 0;
+	if (!rp->memory.mem || at->insns - rp->memory_insns < rp->machine.memory_every) {
+		return 0;
+	}
+	rp->memory_insns = at->insns;
+	atomic_store(&rp->memory_due, v); /* vm__replay_out() calls record__memory() */
+	*ret_stop = VCPU_STOP_KICKED;
+	return 1;
 }
 
 static int record_slept(void *ctx, const struct engine_pos *at, uint64_t *ns, struct err *e)
@@ -247,13 +269,21 @@ static int start(struct vm_replay *rp, struct err *e)
 	rp->machine = (struct replay_machine){
 		.memory_bytes = gmem_bytes(&vm->mem), .n_vcpus = vm->n_cpus,
 		.tsc_hz = clock.tsc_hz, .every = rp->conf.every,
+		.memory_every = rp->conf.every ? rp->conf.memory_every : 0,
 		.boot_wall_ns = clock.wall_ns - clock.guest_ns,
 		.cpuid = replay__cpuid(vm->n_cpus, clock.tsc_hz), .layout = regs_layout(),
 	};
 	if (getrandom(&rp->machine.seed, sizeof(rp->machine.seed), 0) != sizeof(rp->machine.seed)) {
 		return err_set(e, errno, ERR_HOST, "random numbers");
 	}
-	r = put_machine(rp, e);
+	if (rp->machine.memory_every) {
+		r = mem_hash_init(&rp->memory, &vm->mem, e);
+		r = r < 0 ? r : vm->engine->ops->log(vm->engine, true, e);
+		if (r == 0) {
+			mem_hash_update(&rp->memory, true);
+		}
+	}
+	r = r < 0 ? r : put_machine(rp, e);
 	r = r < 0 ? r : put_state(rp, e);
 	for (unsigned i = 0; i < vm->mem.n_slots && r == 0; i++) {
 		put_memory(rp, &vm->mem.slots[i]);
@@ -290,6 +320,33 @@ int vm_record(struct vm *vm, int own_fd, const struct replay_conf *conf, struct 
 	return 0;
 }
 
+/*
+ * To name what is not the same, in a replay that ends here. And a page that was written and is not
+ * in the dirty log makes the checks worth nothing: better that it is known.
+ */
+static int put_last_pages(struct vm_replay *rp, struct err *e)
+{
+	struct engine *eng = rp->vm->engine;
+	struct mem_hash *m = &rp->memory;
+	struct mem_names names;
+	uint8_t none[1];
+
+	if (!m->mem) {
+		return 0;
+	}
+	int r = eng->ops->log_sync(eng, e);
+
+	mem_hash_update(m, false);
+	put_pages(rp);
+	mem_hash_update(m, true);
+	if (r == 0 && m->n_changed) {
+		ignore_result(mem_hash_differ(m, none, 0, &names)); /* nothing to be damaged */
+		r = err_set(e, EIO, ERR_HOST, "%llu pages were written and are not in the dirty log: %s",
+			    (unsigned long long)names.pages, names.text);
+	}
+	return r;
+}
+
 void record__ended(struct vm_replay *rp)
 {
 	struct engine_pos at = position(rp);
@@ -300,7 +357,7 @@ void record__ended(struct vm_replay *rp)
 	rlog_put(rp->w, &(struct rlog_rec){ .type = RLOG_END, .insns = at.insns,
 					    .events = at.events, .cpu = rp->vm->end,
 					    .value = rp->sum.hash });
-	if (rlog_finish(rp->w, &e) < 0) {
+	if (put_last_pages(rp, &e) < 0 || rlog_finish(rp->w, &e) < 0) {
 		replay__fail(rp, REPLAY_FAILED, "%s", e.msg);
 	} else {
 		rp->sum.result = REPLAY_RECORDED;

@@ -4,6 +4,7 @@
 #define VM_REPLAY_PRIV_H
 
 #include "state/state.h"
+#include "vm/replay-mem.h"
 #include "vm/replay-regs.h"
 #include "vm/replay.h"
 #include "vm/replay/rlog.h"
@@ -18,6 +19,7 @@ struct replay_machine {
 	uint64_t seed, boot_wall_ns;
 	uint64_t cpuid;          /* hash of what CPUID shows */
 	uint64_t layout;         /* regs_layout() */
+	uint64_t memory_every;   /* instructions between checks of memory; 0: only at the end */
 };
 
 extern const struct state_desc replay_machine_state;
@@ -35,6 +37,10 @@ struct vm_replay {
 	uint64_t              next_check;   /* insns */
 	uint64_t              hash;
 	uint64_t              last[VM_VCPUS_MAX][REGS_WORDS];   /* of the last check */
+	struct mem_hash       memory;       /* if it is checked */
+	uint64_t              memory_insns; /* of its last check */
+	/* The vCPU that left the guest for memory to be looked at; only its own thread acts on it. */
+	_Atomic(const struct vcpu *) memory_due;
 
 	/* Recording. */
 	struct rlog_writer   *w;
@@ -69,10 +75,15 @@ uint64_t replay__read(struct vm_replay *rp, enum rlog_space space, uint64_t at, 
 void     replay__write(struct vm_replay *rp, enum rlog_space space, uint64_t at, unsigned n,
 		       uint64_t v);
 void     record__ended(struct vm_replay *rp);
+void     record__memory(struct vm_replay *rp);
+void     replay__memory(struct vm_replay *rp);
 
 /* Of a device. False: it does not reach the guest. */
 bool vm__replay_msi(struct vm *vm, uint64_t addr, uint32_t data);
 bool vm__replay_line(struct vm *vm, unsigned gsi, bool level);
+
+/* A vCPU's thread has come out of the guest. */
+void vm__replay_out(struct vm *vm, const struct vcpu *v);
 
 /* The machine ended; its vCPUs are parked. */
 void vm__replay_ended(struct vm *vm);

@@ -24,6 +24,7 @@ static const struct state_field machine_fields[] = {
 	STATE_U64(6, struct replay_machine, boot_wall_ns),
 	STATE_U64(7, struct replay_machine, cpuid),
 	STATE_U64(8, struct replay_machine, layout),
+	STATE_U64(9, struct replay_machine, memory_every, .since = 2),
 };
 
 static int machine_check(const void *p, struct err *e)
@@ -35,7 +36,7 @@ static int machine_check(const void *p, struct err *e)
 }
 
 const struct state_desc replay_machine_state = STATE_DESC("machine", struct replay_machine,
-	machine_fields, .version = 1, .oldest = 1, .check = machine_check);
+	machine_fields, .version = 2, .oldest = 1, .check = machine_check);
 
 /* --- Both sides --- */
 
@@ -127,11 +128,37 @@ struct vm_replay *vm__replay_free(struct vm_replay *rp)
 			loop_set_guard(rp->vm->loop, NULL, NULL);
 			gmem_tap(&rp->vm->mem, NULL, NULL);
 		}
+		mem_hash_fini(&rp->memory);
 		ignore_result(rlog_writer_free(rp->w));   /* NULL */
 		ignore_result(rlog_reader_free(rp->in));  /* NULL */
 		free(rp);
 	}
 	return NULL;
+}
+
+/*
+ * Another thread may not look at the pages that a vCPU writes, nor may the vCPU itself from inside
+ * of the guest, as its engine has to forget which pages it may write. So it has come out.
+ */
+void vm__replay_out(struct vm *vm, const struct vcpu *v)
+{
+	struct vm_replay *rp = vm->replay;
+	struct engine *eng = vm->engine;
+	struct err e = ERR_INIT;
+
+	if (!rp || atomic_load(&rp->memory_due) != v) {
+		return;
+	}
+	atomic_store(&rp->memory_due, NULL);
+	eng->ops->hold(eng, true);
+	if (eng->ops->log_sync(eng, &e) < 0) {
+		replay__fail(rp, REPLAY_FAILED, "%s", e.msg);
+	} else if (rp->replay) {
+		replay__memory(rp);
+	} else {
+		record__memory(rp);
+	}
+	eng->ops->hold(eng, false);
 }
 
 /* --- The log, one record ahead --- */
@@ -163,7 +190,7 @@ static struct engine_pos next_pos(struct vm_replay *rp)
 	}
 	if (rec->type == RLOG_AT || rec->type == RLOG_CHECK || rec->type == RLOG_END) {
 		next = (struct engine_pos){ rec->insns, rec->events };
-	} else {
+	} else if (rec->type != RLOG_PAGES) { /* that is due here */
 		/* The guest has to ask for it before the next check is due. */
 		next.insns = rp->machine.every ? rp->next_check + 1 : UINT64_MAX;
 	}
@@ -348,6 +375,47 @@ static int check(struct vm_replay *rp, struct vcpu *v, const struct engine_pos *
 	return 0;
 }
 
+static int damaged_pages(struct vm_replay *rp)
+{
+	return replay__fail(rp, REPLAY_FAILED, "the recording is damaged: a check of memory");
+}
+
+/* Our own pages have been looked at, and the sum is another. */
+static int memory_differs(struct vm_replay *rp, const struct rlog_rec *rec,
+			  const struct engine_pos *at, const char *where)
+{
+	struct mem_names names;
+
+	if (mem_hash_differ(&rp->memory, rec->data, rec->len, &names) < 0) {
+		return damaged_pages(rp);
+	}
+	return replay__fail(rp, REPLAY_DIFFERS, "after %llu instructions and %llu events%s, memory is "
+			    "not the same: %llu of the pages that changed%s%s; the last check of it that "
+			    "was the same: at %llu instructions", (unsigned long long)at->insns,
+			    (unsigned long long)at->events, where, (unsigned long long)names.pages,
+			    names.pages ? ", " : "", names.text,
+			    (unsigned long long)rp->memory_insns);
+}
+
+void replay__memory(struct vm_replay *rp)
+{
+	struct engine *eng = rp->vm->engine;
+	struct engine_pos at = { 0 };
+
+	if (rp->failed || !rp->has_rec || rp->rec.type != RLOG_PAGES) {
+		return;
+	}
+	eng->ops->position(eng, &at);
+	mem_hash_update(&rp->memory, false);
+	if (rp->memory.sum != rp->rec.value) {
+		ignore_result(memory_differs(rp, &rp->rec, &at, "")); /* kept: due() returns it */
+		return;
+	}
+	rp->sum.memory_checks++;
+	rp->memory_insns = at.insns;
+	rp->has_rec = false;
+}
+
 /* --- The tape --- */
 
 static void print_regs(struct vm_replay *rp, struct vcpu *v, const struct engine_pos *at)
@@ -384,6 +452,11 @@ static int at_end(struct vm_replay *rp, const struct engine_pos *at, enum vcpu_s
 
 	rp->sum.hash = hash;
 	if (hash != rp->rec.value) {
+		rp->has_rec = false;
+		if (rp->memory.mem && peek(rp) && rp->rec.type == RLOG_PAGES) {
+			mem_hash_update(&rp->memory, true);
+			return memory_differs(rp, &rp->rec, at, ", at the end");
+		}
 		return replay__fail(rp, REPLAY_DIFFERS, "after %llu instructions, at the end, memory "
 				    "is not the same", (unsigned long long)at->insns);
 	}
@@ -425,6 +498,13 @@ static int due_here(struct vm_replay *rp, struct vcpu *v, const struct engine_po
 		rp->has_rec = false;
 		r = apply_effects(rp);
 		return r < 0 ? r : due_here(rp, v, at, ret_stop, e);
+	case RLOG_PAGES:
+		if (!rp->memory.mem) {
+			return damaged_pages(rp);
+		}
+		atomic_store(&rp->memory_due, v); /* vm__replay_out() goes on from here */
+		*ret_stop = VCPU_STOP_KICKED;
+		return 1;
 	case RLOG_READ:
 	case RLOG_WRITE:
 	case RLOG_SLEPT:
@@ -435,7 +515,6 @@ static int due_here(struct vm_replay *rp, struct vcpu *v, const struct engine_po
 	case RLOG_MEMORY:
 	case RLOG_MSI:
 	case RLOG_LINE:
-	case RLOG_PAGES:
 	case RLOG_TYPE__COUNT:
 		break;
 	}
@@ -643,8 +722,13 @@ int vm_replay(struct vm *vm, struct replay_source *own_source, const struct repl
 	rp->tape = (struct engine_tape){ .ctx = rp, .replay = true, .seed = rp->machine.seed,
 					 .boot_wall_ns = rp->machine.boot_wall_ns,
 					 .due = replay_due, .slept = replay_slept };
-	int r = load(rp, e);
+	int r = rp->machine.memory_every ? mem_hash_init(&rp->memory, &vm->mem, e) : 0;
 
+	r = r < 0 ? r : load(rp, e);
+	if (r == 0 && rp->memory.mem) {
+		mem_hash_update(&rp->memory, true);
+		r = vm->engine->ops->log(vm->engine, true, e);
+	}
 	if (r < 0) {
 		ignore_result(vm__replay_free(rp)); /* NULL */
 		return r;

@@ -6,13 +6,15 @@
  * that reaches it from outside is written down with the point at which it did: what devices
  * answer, what they write to memory, their interrupts, how long it slept. In a replay there are
  * no devices; the same things come from the log at the same points, so the guest makes the same
- * instructions. Every so often the log holds a check, the registers at a point, and a replay
- * that finds others ends there and names them.
+ * instructions. Every so often the log holds a check, the registers at a point, and at some of
+ * them hashes of the pages that were written since; a replay that finds others ends there and
+ * names them. The dirty log is then taken.
  *
  *	conf.deterministic = true;
  *	r = vm_new(&conf, &vm, e);                    // and devices, and a kernel
  *	r = vm_start_paused(vm, e);
- *	r = vm_record(vm, own_fd, &(struct replay_conf){ .every = 1000000 }, e);
+ *	r = vm_record(vm, own_fd, &(struct replay_conf){ .every = 1000000,
+ *	                                               .memory_every = 1000000 }, e);
  *	r = vm_resume(vm, e);
  *
  *	r = replay_open(own_fd, &source, e);          // says what machine to make
@@ -32,6 +34,7 @@
 
 struct replay_conf {
 	uint64_t every;      /* a recording's: instructions between two checks; 0: none */
+	uint64_t memory_every;   /* the same for checks of memory, which are at some of the others */
 	uint64_t stop_at;    /* stop there, for the debugger or for good; 0: do not */
 };
 
@@ -65,7 +68,7 @@ enum replay_result {
 
 struct replay_summary {
 	enum replay_result result;
-	uint64_t insns, checks;
+	uint64_t insns, checks, memory_checks;
 	uint64_t hash;            /* of all checks and of memory at the end */
 	char     text[512];       /* DIFFERS, FAILED: what; STOPPED: the registers */
 };

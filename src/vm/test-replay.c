@@ -15,7 +15,7 @@
 #include "vm/replay.h"
 #include "vm/replay/rlog.h"
 
-enum { CODE = 0x1000, ROUNDS = 200, EVERY = 50 };
+enum { CODE = 0x1000, ROUNDS = 200, EVERY = 50, MEMORY_EVERY = 350 };
 
 static const uint8_t code[] = {
 	0xb9, ROUNDS, 0,        /* mov cx, ROUNDS */
@@ -23,6 +23,23 @@ static const uint8_t code[] = {
 	0xec,                   /* in al, dx */
 	0x01, 0xc3,             /* add bx, ax */
 	0xe2, 0xf8,             /* loop 1b */
+	0xba, 0x00, 0x06,       /* mov dx, the sleep control port */
+	0xb0, 0x34,             /* mov al, S5 and go */
+	0xee,                   /* out dx, al */
+	0xf4, 0xeb, 0xfd,       /* 2: hlt; jmp 2b */
+};
+
+/* What it reads goes into memory, and nowhere else. */
+enum { KEPT = 0x3000 };
+
+static const uint8_t keeper[] = {
+	0xb9, ROUNDS, 0,        /* mov cx, ROUNDS */
+	0xba, 0xfd, 0x03,       /* 1: mov dx, the serial port's line status */
+	0xec,                   /* in al, dx */
+	0x88, 0x87, 0, KEPT >> 8,   /* mov [bx + KEPT], al */
+	0xb0, 0x00,             /* mov al, 0 */
+	0x43,                   /* inc bx */
+	0xe2, 0xf3,             /* loop 1b */
 	0xba, 0x00, 0x06,       /* mov dx, the sleep control port */
 	0xb0, 0x34,             /* mov al, S5 and go */
 	0xee,                   /* out dx, al */
@@ -65,8 +82,9 @@ static void run(struct fixture *x, struct replay_summary *ret)
 }
 
 /* Returns the log. */
-static int record(struct replay_summary *ret)
+static int record_guest(const uint8_t *insns, size_t n, struct replay_summary *ret)
 {
+	const struct replay_conf conf = { .every = EVERY, .memory_every = MEMORY_EVERY };
 	int fd = sys_memfd_create("log", 0);
 	struct fixture x;
 	struct cpu_state s;
@@ -74,20 +92,26 @@ static int record(struct replay_summary *ret)
 
 	assert_true(fd >= 0);
 	make(&x);
-	assert_int_equal(gmem_write(vm_mem(x.vm), GPA(CODE), code, sizeof(code)), 0);
+	assert_int_equal(gmem_write(vm_mem(x.vm), GPA(CODE), insns, n), 0);
 	assert_int_equal(engine_soft.vcpu_get(vm_vcpu(x.vm, 0), &s, &e), 0);
 	s.seg[CPU_CS].selector = 0;
 	s.seg[CPU_CS].base = 0;
 	s.rip = CODE;
 	assert_int_equal(engine_soft.vcpu_set(vm_vcpu(x.vm, 0), &s, &e), 0);
 	assert_int_equal(vm_start_paused(x.vm, &e), 0);
-	assert_int_equal(vm_record(x.vm, sys_dup(fd), &(struct replay_conf){ .every = EVERY }, &e), 0);
+	assert_int_equal(vm_record(x.vm, sys_dup(fd), &conf, &e), 0);
 	run(&x, ret);
 	assert_int_equal(x.end, VM_END_OFF);
 	assert_int_equal(ret->result, REPLAY_RECORDED);
 	assert_in_range(ret->insns, 4 * ROUNDS, UINT32_MAX);
 	assert_in_range(ret->checks, 4 * ROUNDS / EVERY, UINT32_MAX);
+	assert_int_equal(ret->memory_checks, ret->checks / (MEMORY_EVERY / EVERY));
 	return fd;
+}
+
+static int record(struct replay_summary *ret)
+{
+	return record_guest(code, sizeof(code), ret);
 }
 
 static enum vm_end replay(int fd, uint64_t stop_at, struct replay_summary *ret)
@@ -117,6 +141,7 @@ static void test_same(void **state unused_arg)
 		assert_int_equal(again.result, REPLAY_SAME);
 		assert_int_equal(again.insns, first.insns);
 		assert_int_equal(again.checks, first.checks);
+		assert_int_equal(again.memory_checks, first.memory_checks);
 		assert_int_equal(again.hash, first.hash);
 	}
 }
@@ -179,6 +204,34 @@ static void test_registers_differ(void **state unused_arg)
 	assert_non_null(strstr(s.text, "same: at 400 instructions"));
 }
 
+static void test_memory_differs(void **state unused_arg)
+{
+	struct replay_summary s;
+	auto_close int fd = record_guest(keeper, sizeof(keeper), &s);
+	auto_close int bad = changed(fd, RLOG_READ, 67, false);
+
+	assert_int_equal(replay(fd, 0, &s), VM_END_OFF);
+	assert_int_equal(s.result, REPLAY_SAME);
+	/* Read by instruction 1 + 6 * 67 + 2 = 405, and kept by the one behind it. */
+	assert_int_equal(replay(bad, 0, &s), VM_END_FAILED);
+	assert_int_equal(s.result, REPLAY_DIFFERS);
+	assert_non_null(strstr(s.text, "after 700 instructions"));
+	assert_non_null(strstr(s.text, "1 of the pages that changed, 0x3000;"));
+	assert_non_null(strstr(s.text, "same: at 350 instructions"));
+}
+
+static void test_memory_differs_at_the_end(void **state unused_arg)
+{
+	struct replay_summary s;
+	auto_close int fd = record_guest(keeper, sizeof(keeper), &s);
+	auto_close int bad = changed(fd, RLOG_READ, ROUNDS - 1, false);
+
+	assert_int_equal(replay(bad, 0, &s), VM_END_FAILED);
+	assert_int_equal(s.result, REPLAY_DIFFERS);
+	assert_non_null(strstr(s.text, "at the end, memory is not the same: 1 of"));
+	assert_non_null(strstr(s.text, "0x3000"));
+}
+
 static void test_access_differs(void **state unused_arg)
 {
 	struct replay_summary s;
@@ -222,7 +275,8 @@ static void test_cut(void **state unused_arg)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_same),
+		cmocka_unit_test(test_same), cmocka_unit_test(test_memory_differs),
+		cmocka_unit_test(test_memory_differs_at_the_end),
 		cmocka_unit_test(test_stops),
 		cmocka_unit_test(test_registers_differ),
 		cmocka_unit_test(test_access_differs),

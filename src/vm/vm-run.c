@@ -108,6 +108,7 @@ static void *thread_main(void *arg)
 		enum vcpu_stop stop = VCPU_STOP_KICKED;
 		int r = ops->vcpu_run(c->v, &stop, &c->err);
 
+		vm__replay_out(c->vm, c->v);
 		after_run(c, r, stop);
 	}
 	return NULL;

@@ -36,11 +36,12 @@ def replay(log, *args):
 
 
 def summary(text):
-    """(what, instructions, checks, hash)"""
-    found = re.search(r"holm-vmm: (.*): (\d+) instructions, (\d+) checks, hash ([0-9a-f]{16})",
+    """(what, instructions, checks, of these with memory, hash)"""
+    found = re.search(r"holm-vmm: (.*): (\d+) instructions, (\d+) checks, (\d+) of memory, "
+                      r"hash ([0-9a-f]{16})",
                       text)
     assert found, text[-3000:]
-    return found[1], int(found[2]), int(found[3]), found[4]
+    return found[1], int(found[2]), int(found[3]), int(found[4]), found[5]
 
 
 def record(folder, cpus, *args):
@@ -66,7 +67,8 @@ def same_again(log, output):
     """Replays it twice."""
     told = summary(output)
     assert "failed" not in output and re.search(r"disk [0-9a-f]{32}", output), output
-    assert told[0] == "recorded" and told[1] > 100_000_000 and told[2] == told[1] // 1_000_000
+    assert told[0] == "recorded" and told[1] > 100_000_000
+    assert told[2] == told[3] == told[1] // 1_000_000
     for _ in range(2):
         status, printed, said = replay(log)
         assert status == 0, said
@@ -84,7 +86,7 @@ def test_more_machines(tmp_path, cpus):
     """With checks close to each other, so that what differs for a moment is seen, too."""
     log, output = record(tmp_path, cpus, "--check-every", 10_000)
     told = summary(output)
-    assert told[2] == told[1] // 10_000
+    assert told[2] == told[1] // 10_000 and told[3] == told[1] // 1_000_000
     for _ in range(2):
         status, _, said = replay(log)
         assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said

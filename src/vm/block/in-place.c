@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Each call is made at once, on the loop's thread; that it is done is told in a later turn. Slow,
- * but guest memory changes at no other time, which a recording needs.
+ * Each call is made on the loop's thread in a later turn, and that it is done is told at once.
+ * Slow, but guest memory changes at no other time than when it is told, which a recording needs: a
+ * guest that looks into its buffer meanwhile sees the same in a replay.
  */
 #include <errno.h>
 
@@ -10,32 +11,31 @@
 
 struct in_place {
 	struct block    *block;
-	struct list      done;
-	struct loop_post tell;
+	struct list      started;
+	struct loop_post turn;
 };
 
-static void reap(struct in_place *p)
+static void perform_all(struct in_place *p)
 {
-	while (!list_empty(&p->done)) {
-		struct block_req *r = list_entry(p->done.next, struct block_req, link);
+	while (!list_empty(&p->started)) {
+		struct block_req *r = list_entry(p->started.next, struct block_req, link);
 
 		list_del(&r->link);
-		block__returned(p->block, r, r->result);
+		block__returned(p->block, r, block__perform(p->block->fd, &r->io));
 	}
 }
 
-static void on_tell(struct loop_post *post unused_arg, void *ud)
+static void on_turn(struct loop_post *post unused_arg, void *ud)
 {
-	reap(ud);
+	perform_all(ud);
 }
 
 static void in_place_start(void *way, struct block_req *r)
 {
 	struct in_place *p = way;
 
-	r->result = block__perform(p->block->fd, &r->io);
-	list_add_tail(&p->done, &r->link);
-	loop_post(p->block->loop, &p->tell);
+	list_add_tail(&p->started, &r->link);
+	loop_post(p->block->loop, &p->turn);
 }
 
 static void in_place_kick(void *way unused_arg)
@@ -44,14 +44,14 @@ static void in_place_kick(void *way unused_arg)
 
 static void in_place_wait(void *way, uint64_t timeout_ns unused_arg)
 {
-	reap(way);
+	perform_all(way);
 }
 
 static void in_place_close(void *way)
 {
 	struct in_place *p = way;
 
-	loop_post_cancel(&p->tell);
+	loop_post_cancel(&p->turn);
 	free(p);
 }
 
@@ -63,8 +63,8 @@ static int in_place_open(struct block *b, unsigned depth unused_arg, void **ret)
 		return -ENOMEM;
 	}
 	p->block = b;
-	list_init(&p->done);
-	loop_post_init(&p->tell, on_tell, p);
+	list_init(&p->started);
+	loop_post_init(&p->turn, on_turn, p);
 	*ret = p;
 	return 0;
 }

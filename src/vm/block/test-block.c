@@ -308,6 +308,28 @@ static void test_restricted(void **state unused_arg)
 	fd_close(&fd);
 }
 
+/* What a recording needs: that a buffer changes is never to be seen before it is told. */
+static void test_told_at_once(void **state unused_arg)
+{
+	uint8_t buffer[512] = { 0 };
+	struct iovec v = { buffer, sizeof(buffer) };
+	struct block_req r = { .op = BLOCK_READ, .bytes = sizeof(buffer), .iov = &v, .n_iov = 1,
+			       .done = on_done };
+	struct disk t;
+
+	start(&t, false);
+	assert_int_equal(sys_write_full(t.fd, "something", 9), 0);
+	r.ud = &t;
+	block_submit(t.block, &r);
+	block_kick(t.block);
+	assert_int_equal(t.done, 0);
+	assert_int_equal(buffer[0], 0);
+	assert_true(loop_turn(t.loop, 0) >= 0);
+	assert_int_equal(t.done, 1);
+	assert_memory_equal(buffer, "something", 9);
+	end(&t);
+}
+
 static int use_uring(void **state unused_arg)
 {
 	way = BLOCK_URING;
@@ -335,11 +357,13 @@ int main(void)
 		BOTH(test_scattered), BOTH(test_refused), BOTH(test_shrunk), BOTH(test_many),
 		BOTH(test_not_a_disk), BOTH(test_not_aligned), cmocka_unit_test(test_restricted),
 		cmocka_unit_test_setup(test_hangs, use_threads),
+		cmocka_unit_test_setup(test_told_at_once, use_in_place),
 	};
 	const struct CMUnitTest without[] = {
 		THREADS(test_scattered), THREADS(test_refused), THREADS(test_shrunk),
 		THREADS(test_many), THREADS(test_not_a_disk), THREADS(test_not_aligned),
 		cmocka_unit_test_setup(test_hangs, use_threads),
+		cmocka_unit_test_setup(test_told_at_once, use_in_place),
 	};
 	struct io_uring probe;
 

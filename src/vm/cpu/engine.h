@@ -179,8 +179,8 @@ struct engine_ops {
 			 const struct engine_pos *first);
 	/* Where it stands; while held, or on the thread of the vCPU that runs. */
 	void (*position)(struct engine *eng, struct engine_pos *ret);
-	/* No vCPU is inside an instruction from the return of hold(true) on, until hold(false).
-	 * By one thread, which is no vCPU's. */
+	/* No vCPU is inside an instruction from the return of hold(true) on, until hold(false). One
+	 * thread has it, others wait for theirs; none that is in vcpu_run(). */
 	void (*hold)(struct engine *eng, bool on);
 };
 
