@@ -65,6 +65,9 @@ static const struct cmd_opt opts[] = {
 	{ 0, "engine", CMD_CHOICE, IN(engine), "NAME",
 	  "what runs the guest's instructions; auto: kvm where it really works", .choices = engines,
 	  .dflt = "auto" },
+	{ 0, "translate-after", CMD_UINT, IN(translate_after), "N",
+	  "with --engine soft: the run of a piece of code that is the first one of its translation; 1: "
+	  "all are; 0: what is thought best", 0, UINT16_MAX, .dflt = "0" },
 	{ 0, "cache", CMD_STR, IN(cache), "DIR",
 	  "unpacked kernels are kept here, as files of the user who starts the machine",
 	  .complete = CMD_COMPLETE_DIR },

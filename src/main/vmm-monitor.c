@@ -204,6 +204,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 					    o->memory & ~(uint64_t)4095,
 		.n_vcpus = m->source ? replay_n_vcpus(m->source) : (unsigned)o->cpus,
 		.deterministic = o->record || o->replay,
+		.xl = { .after = (unsigned)o->translate_after },
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
 		.vcpu_thread = o->unconfined ? NULL : confine_vcpu, .ended = on_ended, .ctx = m,

@@ -208,6 +208,7 @@ static int make_engine(struct vm *vm, struct err *e)
 	const struct engine_conf conf = {
 		.mem = &vm->mem, .bus = &vm->engine_bus, .n_vcpus = vm->conf.n_vcpus,
 		.kvm_fd = vm->conf.kvm_fd, .deterministic = vm->conf.deterministic,
+		.xl = vm->conf.xl,
 	};
 	int r = vm->conf.engine->new_(&conf, &vm->engine, e);
 

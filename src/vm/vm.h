@@ -65,6 +65,7 @@ struct vm_conf {
 	uint64_t    memory_bytes;       /* a multiple of 4 KiB */
 	unsigned    n_vcpus;
 	bool        deterministic;
+	struct engine_xl_conf xl;
 	/* The serial port's host side: descriptors, borrowed; -1: none. */
 	int         serial_in_fd, serial_out_fd;
 	bool        escape_key;         /* in the serial port's input: Ctrl-A */

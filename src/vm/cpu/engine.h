@@ -43,6 +43,11 @@ struct cpu_cpuid {
 	uint32_t eax, ebx, ecx, edx;
 };
 
+/* How the software engine translates; for tests. 0: as it sees fit. */
+struct engine_xl_conf {
+	unsigned after;   /* a block's run that is the first one of its translation; 1: all are */
+};
+
 struct engine_conf {
 	struct gmem             *mem;          /* borrowed; its slots are complete */
 	const struct engine_bus *bus;          /* borrowed */
@@ -51,6 +56,7 @@ struct engine_conf {
 	int                      kvm_fd;       /* /dev/kvm, borrowed; 0: the engine opens it */
 	bool                     deterministic; /* software engine: time is counted instructions */
 	bool                     kernel_ioapic; /* KVM: keep the I/O APIC in the kernel, too */
+	struct engine_xl_conf    xl;
 };
 
 /*

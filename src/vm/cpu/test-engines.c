@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "vm/cpu/model.h"
 #include "vm/cpu/state-desc.h"
+#include "vm/cpu/test-translate.h"
 #include "vm/irq/state-desc.h"
 
 enum {
@@ -236,7 +237,7 @@ static struct box *box_open(const struct engine_ops *ops, unsigned n, bool kerne
 	const struct engine_bus bus = { .ctx = b, .mmio_read = mmio_read, .mmio_write = mmio_write,
 					.pio_read = pio_read, .pio_write = pio_write };
 	struct engine_conf conf = { .mem = &b->mem, .bus = &bus, .n_vcpus = n,
-				    .kernel_ioapic = kernel_ioapic };
+				    .kernel_ioapic = kernel_ioapic, .xl = test_translate() };
 
 	b->ops = ops;
 	b->n = n;

@@ -351,6 +351,13 @@ static int decode_fault(int error, struct insn *ret)
 	return 1;
 }
 
+static int32_t heat_of(const struct soft_cpu *c)
+{
+	unsigned after = c->eng->eng.conf.xl.after;
+
+	return !c->eng->xl ? INT32_MAX : after == 0 ? HEAT : (int32_t)MIN(after - 1, (unsigned)INT32_MAX);
+}
+
 static size_t cross_index(uint64_t gpa)
 {
 	return (gpa >> GMEM_PAGE_SHIFT) % CROSS;
@@ -399,7 +406,7 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 		return b;
 	}
 	memcpy(known, bytes, INSN_BYTES_MAX);
-	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true, .heat = c->eng->xl ? HEAT : INT32_MAX };
+	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true, .heat = heat_of(c) };
 	n = insn_decode(bytes, INSN_BYTES_MAX, c->mode, &b->insns[0]);
 	if (n <= 0) {
 		n = decode_fault(n, &b->insns[0]);
@@ -494,7 +501,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 	left = MIN(left, sizeof(bytes));
 	memcpy(bytes, host, left);
 	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
-	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = c->eng->xl ? HEAT : INT32_MAX };
+	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = heat_of(c) };
 	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {
 		struct insn *i = &b->insns[b->n];
 		size_t room = MIN(left - b->bytes, (size_t)INSN_BYTES_MAX);

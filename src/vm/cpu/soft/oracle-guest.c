@@ -2,6 +2,7 @@
 #include "base/test.h"
 #include "vm/cpu/soft/oracle-guest.h"
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/test-translate.h"
 
 enum {
 	MEMORY = 4 << 20,
@@ -89,7 +90,7 @@ struct soft_cpu *guest_new(void)
 {
 	static const struct engine_bus bus = { .mmio_read = mmio_read, .mmio_write = mmio_write,
 					       .pio_read = pio_read, .pio_write = pio_write };
-	struct engine_conf conf = { .mem = &memory, .bus = &bus, .n_vcpus = 1 };
+	struct engine_conf conf = { .mem = &memory, .bus = &bus, .n_vcpus = 1, .xl = test_translate() };
 	struct err e = ERR_INIT;
 
 	gmem_init(&memory);

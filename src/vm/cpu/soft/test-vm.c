@@ -6,6 +6,7 @@
 #include "base/test.h"
 #include "vm/cpu/soft/priv.h"
 #include "vm/cpu/soft/test-vm.h"
+#include "vm/cpu/test-translate.h"
 
 extern const uint8_t guest_stubs[], guest_stubs_end[];
 
@@ -79,7 +80,7 @@ struct vm *vm_new(unsigned n_cpus, bool deterministic)
 	gmem_init(&vm->mem);
 	assert_int_equal(gmem_add(&vm->mem, GPA(0), MEM_BYTES, -1, 0, false, &e), 0);
 	struct engine_conf conf = { .mem = &vm->mem, .bus = &bus, .n_vcpus = n_cpus,
-				    .deterministic = deterministic };
+				    .deterministic = deterministic, .xl = test_translate() };
 
 	assert_int_equal(engine_soft.new_(&conf, &vm->eng, &e), 0);
 	vm->n_cpus = n_cpus;
