@@ -158,6 +158,7 @@ struct soft_cpu {
 	struct soft_cpu *xl_self;
 	uint64_t         xl_page;         /* virtual address of the page that runs */
 	uint64_t         xl_tmp, xl_tmp2; /* between two instructions of one of the guest */
+	uint64_t         xl_in;           /* what the instruction that set the flags worked on */
 	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
 	uint32_t         xl_site;         /* a jump that found no block; 0: none */
 	uint32_t         xl_epoch;        /* of the cache, as it was last seen */

@@ -48,6 +48,25 @@ static void replay(struct xl_tr *t, const struct xl_recipe *r)
 		}
 		break;
 	}
+	case XRC_REPLAY_IN: {
+		xe_load(e, XR_CX, XG(xl_in));
+		for (unsigned i = 0; i < r->n; i++) {
+			xe_8(e, r->bytes[i]);
+		}
+		break;
+	}
+	case XRC_ADD_IN: {
+		xe_mov(e, XR_CX, r->d);
+		xe_alu(e, r->how, 5, XR_CX, XG(xl_in));
+		xe_alu(e, r->how, 0, XR_CX, XG(xl_in));
+		break;
+	}
+	case XRC_SUB_IN: {
+		xe_mov(e, XR_CX, r->d);
+		xe_alu(e, r->how, 0, XR_CX, XG(xl_in));
+		xe_alu(e, r->how, 5, XR_CX, XG(xl_in));
+		break;
+	}
 	case XRC_ADD_I: {
 		xe_lea(e, XR_CX, xl_mem(r->d, -r->bias - r->imm));
 		xe_alu_imm(e, r->how, 0, cx, r->imm);
@@ -82,6 +101,61 @@ static void replay(struct xl_tr *t, const struct xl_recipe *r)
 	}
 }
 
+/* --- What comes after an instruction --- */
+
+enum { ALL_FLAGS = INSN_CF | INSN_PF | INSN_AF | INSN_ZF | INSN_SF | INSN_OF };
+
+enum next { NEXT_NOTHING, NEXT_KILLS, NEXT_ACCESS, NEXT_SEES };
+
+static enum next next_of(const struct insn *i)
+{
+	const struct insn_row *row = &insn_table[i->row];
+	bool lea = i->map == INSN_MAP_1 && i->opcode == 0x8d;
+	bool zero = i->map == INSN_MAP_1 && (i->opcode & 0xf6) == 0xc0 && (i->imm & 31) == 0;
+
+	if (row->cls == INSN_IMPLICIT) {
+		return NEXT_ACCESS;
+	}
+	if (row->cls != INSN_COPY || row->fn || row->fr) {
+		return NEXT_SEES;
+	}
+	if (i->rm == INSN_NONE && i->modrm < 0xc0 && !lea) {
+		return NEXT_ACCESS;   /* or a row without ModRM, which is no worse */
+	}
+	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+		zero |= row->ops[o] == INSN_O_CL;
+	}
+	/* Where even PF is undefined some may stay as they were. */
+	return (row->fw & ALL_FLAGS) == ALL_FLAGS && !(row->fu & INSN_PF) && !zero ? NEXT_KILLS :
+										     NEXT_NOTHING;
+}
+
+bool xf_seen(const struct xl_tr *t)
+{
+	for (unsigned j = t->k + 1; j < t->n; j++) {
+		enum next next = next_of(&t->insns[j].i);
+
+		if (next != NEXT_NOTHING) {
+			return next != NEXT_KILLS;
+		}
+	}
+	return true;
+}
+
+bool xf_in_the_way(const struct xl_tr *t)
+{
+	for (unsigned j = t->k + 1; j < t->n; j++) {
+		enum next next = next_of(&t->insns[j].i);
+
+		if (next == NEXT_ACCESS || next == NEXT_KILLS) {
+			return next == NEXT_ACCESS;
+		}
+	}
+	return false;
+}
+
+/* --- Where they are --- */
+
 void xf_make(struct xl_tr *t, const struct xl_flags *f)
 {
 	if (f->at == XF_RECIPE) {
@@ -115,10 +189,12 @@ void xf_written(struct xl_tr *t, unsigned guest_mask)
 	if (!(t->f.recipe.uses & guest_mask)) {
 		return;
 	}
-	if (t->f.at == XF_RECIPE) {
+	if (t->f.at == XF_RECIPE && xf_seen(t)) {
 		replay(t, &t->f.recipe);
 		save(t);
 		t->f.at = XF_SAVED;
+	} else if (t->f.at == XF_RECIPE) {
+		t->f.at = XF_HOST;   /* whatever it is */
 	}
 	t->f.recipe = (struct xl_recipe){ .kind = XRC_NONE };
 }

@@ -25,6 +25,7 @@ struct form {
 	struct field f[4];
 	unsigned n;
 	bool     mem, mem_written, uses_cl, rex, modrm;
+	bool     kept;             /* c->xl_in holds its operand, for the flags */
 	unsigned mem_bytes;
 	unsigned guest_written;    /* mask */
 };
@@ -245,8 +246,10 @@ static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
 			reg = host;
 		} else if (d->where == INSN_AT_VVVV) {
 			vvvv = host;
+		} else if (d->where == INSN_AT_RM && f->mem) {
+			rm = f->kept ? xl_reg(XR_CX) : xl_mem(XR_11, 0);
 		} else if (d->where == INSN_AT_RM) {
-			rm = f->mem ? xl_mem(XR_11, 0) : xl_reg(host);
+			rm = xl_reg(host);
 		}
 	}
 	if (i->prefix & INSN_VEX) {
@@ -297,52 +300,110 @@ static bool wide(const struct insn *i)
 	return i->op_bytes >= 4 && i->op_bytes <= 8;
 }
 
-/* Two registers of the host, or one and an immediate: their recipe. */
-static void recipe_of(const struct form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
+static bool is_op(const struct form *f, const char *name)
 {
-	const struct field *d = &f->f[0], *s = &f->f[1];
-	const char *name = f->row->name;
-	bool imm = f->n == 2 && s->where == INSN_AT_IMM;
-	bool regs = f->n >= 1 && d->file == INSN_FILE_GPR && !d->slot && !d->high &&
-		    (f->n == 1 || imm || (f->n == 2 && s->file == INSN_FILE_GPR && !s->slot && !s->high));
-	int64_t v = (int64_t)f->i->imm;
+	return strcmp(f->row->name, name) == 0;
+}
 
-	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host, .s = s->host };
-	if (f->mem || !regs || f->i->prefix & INSN_VEX) {
-		return;
+/* Its register operands are in registers of the host, and whole. */
+static bool in_registers(const struct form *f)
+{
+	for (unsigned k = 0; k < f->n; k++) {
+		if (f->f[k].file == INSN_FILE_GPR && (f->f[k].slot || f->f[k].high)) {
+			return false;
+		}
 	}
-	ret->uses = (uint16_t)(BIT(d->guest) | (f->n == 2 && !imm ? BIT(s->guest) : 0));
-	ret->imm = (int32_t)v;
-	if (f->row->attr & INSN_A_NODST && n <= sizeof(ret->bytes) &&
-	    (strcmp(name, "cmp") == 0 || strcmp(name, "test") == 0)) {
-		ret->kind = XRC_REPLAY;
+	return f->n >= 1 && f->n <= 2 && !(f->i->prefix & INSN_VEX);
+}
+
+static bool has_imm(const struct form *f)
+{
+	return f->n == 2 && f->f[1].where == INSN_AT_IMM;
+}
+
+/* The flags come from what a register was, which is not to be had from the result. */
+static bool needs_input(const struct form *f)
+{
+	bool shift = is_op(f, "shl") || is_op(f, "shr") || is_op(f, "sar");
+	bool imul = is_op(f, "imul") && f->i->map == INSN_MAP_0F && f->f[0].host != f->f[1].host;
+
+	return wide(f->i) && !f->mem && !f->uses_cl && in_registers(f) && (shift || imul);
+}
+
+/* It can do with its memory operand in RCX. */
+static bool memory_in_cx(const struct form *f)
+{
+	bool compares = is_op(f, "cmp") || is_op(f, "test");
+	bool adds = (is_op(f, "add") || is_op(f, "sub")) && !f->mem_written && wide(f->i);
+
+	return f->mem && in_registers(f) && !(f->i->prefix & INSN_LOCK) && (compares || adds);
+}
+
+static void replay_of(const struct form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
+{
+	if (n <= sizeof(ret->bytes)) {
+		ret->kind = f->kept ? XRC_REPLAY_IN : XRC_REPLAY;
 		ret->n = (uint8_t)n;
 		memcpy(ret->bytes, bytes, n);
-	} else if (!wide(f->i)) {
-		return;
-	} else if (strcmp(name, "and") == 0 || strcmp(name, "or") == 0 || strcmp(name, "xor") == 0) {
-		ret->kind = XRC_LOGIC;
-		ret->uses = (uint16_t)BIT(d->guest);
-	} else if (strcmp(name, "neg") == 0) {
-		ret->kind = XRC_NEG;
-	} else if ((strcmp(name, "add") == 0 || strcmp(name, "sub") == 0) && imm &&
-		   v > -(1 << 30) && v < 1 << 30) {
-		ret->kind = name[0] == 'a' ? XRC_ADD_I : XRC_SUB_I;
-	} else if ((strcmp(name, "add") == 0 || strcmp(name, "sub") == 0) && f->n == 2 && !imm &&
-		   d->host != s->host) {
-		ret->kind = name[0] == 'a' ? XRC_ADD_R : XRC_SUB_R;
 	}
 }
 
-static void flags_after(struct xl_tr *t, const struct form *f, bool reads, const uint8_t *begin)
+/* An addition or subtraction, of which the result is there and one operand. */
+static void sum_of(const struct form *f, struct xl_recipe *ret)
+{
+	bool add = is_op(f, "add");
+	int64_t v = (int64_t)f->i->imm;
+
+	if (f->kept) {
+		ret->kind = add ? XRC_ADD_IN : XRC_SUB_IN;
+	} else if (has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
+		ret->kind = add ? XRC_ADD_I : XRC_SUB_I;
+	} else if (f->n == 2 && !has_imm(f) && f->f[0].host != f->f[1].host) {
+		ret->kind = add ? XRC_ADD_R : XRC_SUB_R;
+	}
+}
+
+/* How to get its flags again: all but those of memory are registers that stay for a while. */
+static void recipe_of(const struct form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
+{
+	const struct field *d = &f->f[0], *s = &f->f[1];
+	bool logic = is_op(f, "and") || is_op(f, "or") || is_op(f, "xor");
+
+	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host, .s = s->host,
+				   .imm = (int32_t)f->i->imm };
+	if (!in_registers(f) || (f->mem && !f->kept && !(logic && !f->mem_written))) {
+		return;
+	}
+	for (unsigned k = 0; k < f->n; k++) {
+		ret->uses |= f->f[k].file == INSN_FILE_GPR && !(f->mem && f->f[k].where == INSN_AT_RM) ?
+				     (uint16_t)BIT(f->f[k].guest) : 0;
+	}
+	if (is_op(f, "cmp") || is_op(f, "test")) {
+		replay_of(f, bytes, n, ret);
+	} else if (f->kept && !f->mem) {
+		ret->uses &= (uint16_t)~BIT(d->guest);
+		replay_of(f, bytes, n, ret);
+	} else if (!wide(f->i)) {
+		return;
+	} else if (logic) {
+		ret->kind = XRC_LOGIC;
+		ret->uses = (uint16_t)BIT(d->guest);
+	} else if (is_op(f, "neg") && !f->mem) {
+		ret->kind = XRC_NEG;
+	} else if (is_op(f, "add") || is_op(f, "sub")) {
+		sum_of(f, ret);
+	}
+}
+
+static void flags_after(struct xl_tr *t, const struct form *f, bool reads, const uint8_t *bytes, size_t n)
 {
 	struct xl_recipe r = { .kind = XRC_NONE };
 
 	if (!(f->row->fw & ALL_FLAGS)) {
 		return;
 	}
-	if (!reads && t->e.at <= t->e.end) {
-		recipe_of(f, begin, (size_t)(t->e.at - begin), &r);
+	if (!reads && n <= INSN_BYTES_MAX) {
+		recipe_of(f, bytes, n, &r);
 	}
 	xf_set(t, &r);
 }
@@ -363,6 +424,61 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 	return true;
 }
 
+/* The operand that the recipe will need goes to c->xl_in, if it may be needed. */
+static void keep(struct xl_tr *t, struct form *f)
+{
+	static const uint8_t loads[] = { [1] = 0xb6, [2] = 0xb7 };
+	unsigned n = f->mem_bytes;
+
+	if (!kills(f->row) || !xf_in_the_way(t)) {
+		return;
+	}
+	if (needs_input(f)) {
+		xe_store(&t->e, f->f[0].host, XG(xl_in));
+		f->kept = true;
+	} else if (memory_in_cx(f)) {
+		xe_op(&t->e, n == 8 ? XE_W : 0, n < 4, n < 4 ? loads[n] : 0x8b, XR_CX, xl_mem(XR_11, 0));
+		xe_store(&t->e, XR_CX, XG(xl_in));
+		f->kept = t->kept = true;
+	}
+}
+
+/* The same instruction with RCX in place of the register that it changes. */
+static size_t with_cx(struct xl_tr *t, const struct form *f, uint8_t *ret)
+{
+	struct xl_code saved = t->e;
+	struct form g = *f;
+
+	t->e = (struct xl_code){ .at = ret, .end = ret + INSN_BYTES_MAX };
+	g.f[0].host = XR_CX;
+	with_modrm(t, &g, how_of(&g));
+	immediates(t, &g);
+	size_t n = (size_t)(t->e.at - ret);
+
+	t->e = saved;
+	return n;
+}
+
+static void write(struct xl_tr *t, const struct form *f, bool reads)
+{
+	uint8_t again[INSN_BYTES_MAX];
+	const uint8_t *begin = t->e.at, *bytes = begin;
+
+	if (f->modrm) {
+		with_modrm(t, f, how_of(f));
+	} else {
+		opcode_only(t, f, how_of(f));
+	}
+	immediates(t, f);
+	size_t n = t->e.at <= t->e.end ? (size_t)(t->e.at - begin) : SIZE_MAX;
+
+	if (f->kept && !f->mem) {
+		n = with_cx(t, f, again);
+		bytes = again;
+	}
+	flags_after(t, f, reads, bytes, n);
+}
+
 bool xl_form(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
@@ -375,27 +491,21 @@ bool xl_form(struct xl_tr *t)
 		return true;
 	}
 	bool reads = reads_flags(&f);
+	bool seen = !reads || f.row->fr || xf_seen(t);
 
 	if (f.mem) {
 		xl_address(t);
 		xl_check_to_r11(t, f.mem_bytes, f.mem_written);
 	}
-	if (reads) {
+	if (reads && seen) {
 		xf_need_host(t);
 	}
-	if (!kills(f.row) || reads) {
+	if (seen && (!kills(f.row) || reads)) {
 		xf_written(t, f.guest_written);   /* else nobody sees the old flags any more */
 	}
 	slots(t, &f, true);
-	const uint8_t *begin = t->e.at;
-
-	if (f.modrm) {
-		with_modrm(t, &f, how_of(&f));
-	} else {
-		opcode_only(t, &f, how_of(&f));
-	}
-	immediates(t, &f);
-	flags_after(t, &f, reads, begin);
+	keep(t, &f);
+	write(t, &f, reads);
 	slots(t, &f, false);
 	return true;
 }

@@ -167,31 +167,29 @@ static void push_mem(struct xl_tr *t)
 
 static void pop_reg(struct xl_tr *t, unsigned guest)
 {
-	xf_written(t, (unsigned)BIT(guest));
 	xe_mov(&t->e, XR_11, XR_9);
-	xl_check(t, 8, false);
-	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	xl_check_to_r11(t, 8, false);
+	xf_written(t, (unsigned)BIT(guest));
 	if (guest == CPU_RSP) {
-		xe_load(&t->e, XR_9, xl_mem_index(XR_11, XR_CX, 0, 0));
+		xe_load(&t->e, XR_9, xl_mem(XR_11, 0));
 		return;
 	}
 	if (xl_host(guest) == XR_NONE) {
-		xe_load(&t->e, XR_CX, xl_mem_index(XR_11, XR_CX, 0, 0));
+		xe_load(&t->e, XR_CX, xl_mem(XR_11, 0));
 		xe_store(&t->e, XR_CX, xl_gpr_slot(guest));
 	} else {
-		xe_load(&t->e, xl_host(guest), xl_mem_index(XR_11, XR_CX, 0, 0));
+		xe_load(&t->e, xl_host(guest), xl_mem(XR_11, 0));
 	}
 	stack_pointer(t, 8);
 }
 
 static void leave(struct xl_tr *t)
 {
-	xf_written(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
 	xe_mov(&t->e, XR_11, XR_BP);
-	xl_check(t, 8, false);
-	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	xl_check_to_r11(t, 8, false);
+	xf_written(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
 	xe_lea(&t->e, XR_9, xl_mem(XR_BP, 8));
-	xe_load(&t->e, XR_BP, xl_mem_index(XR_11, XR_CX, 0, 0));
+	xe_load(&t->e, XR_BP, xl_mem(XR_11, 0));
 }
 
 static bool stack(struct xl_tr *t)

@@ -47,10 +47,12 @@ static void line(struct xl_tr *t)
 	for (t->k = 0; t->k < t->n && !t->full; t->k++) {
 		unsigned first = t->n_slow;
 
+		t->kept = false;
 		xl_instruction(t);
 		for (unsigned s = first; s < t->n_slow; s++) {
 			t->slow[s].back = t->e.at;
 			t->slow[s].after = t->f.at;
+			t->slow[s].leaves = t->kept;
 		}
 	}
 	t->k = t->n - 1;
@@ -72,7 +74,7 @@ static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 	if (!o) {
 		return;
 	}
-	o->last = s->k == t->n - 1 && ends(t);
+	o->last = s->leaves || (s->k == t->n - 1 && ends(t));
 	xe_here(e, s->jump);
 	if (s->before.at == XF_RECIPE) {
 		xf_make(t, &s->before);

@@ -111,7 +111,11 @@ enum xl_flags_at {
 	XF_SAVED,       /* in c->flags */
 };
 
-enum xl_recipe_kind { XRC_NONE, XRC_REPLAY, XRC_ADD_I, XRC_SUB_I, XRC_ADD_R, XRC_SUB_R, XRC_LOGIC, XRC_NEG };
+/* *_IN: with what c->xl_in holds: the memory operand, or the register as it was. */
+enum xl_recipe_kind {
+	XRC_NONE, XRC_REPLAY, XRC_REPLAY_IN, XRC_ADD_I, XRC_SUB_I, XRC_ADD_R, XRC_SUB_R, XRC_ADD_IN,
+	XRC_SUB_IN, XRC_LOGIC, XRC_NEG,
+};
 
 /* How to get flags again from registers that hold what they did. */
 struct xl_recipe {
@@ -137,6 +141,7 @@ struct xl_slow {
 	uint8_t *back;             /* where to go on; NULL: nowhere, it is the last */
 	struct xl_flags before;
 	uint8_t  after;            /* enum xl_flags_at */
+	bool     leaves;           /* what the flags' recipe needs is not there behind it */
 	uint8_t  k;                /* the instruction */
 };
 
@@ -156,7 +161,8 @@ struct xl_tr {
 	unsigned n, k;             /* instructions; which is written */
 	unsigned first_off;
 	bool     full;             /* of something: it cannot be finished */
-	unsigned n_slow, first_slow;   /* first_slow: of instruction k */
+	bool     kept;             /* instruction k has put its memory operand into c->xl_in */
+	unsigned n_slow;
 	struct xl_slow slow[XL_SLOWS];
 	unsigned n_links;
 	struct {
@@ -195,6 +201,10 @@ void xf_make(struct xl_tr *t, const struct xl_flags *f);   /* the same from a gi
 void xf_restore(struct xl_tr *t);                     /* from c->flags to the host's */
 void xf_written(struct xl_tr *t, unsigned guest_mask);     /* registers are going to change */
 void xf_moved(struct xl_tr *t, unsigned guest, int32_t by);   /* one was added to */
+/* Will the flags that instruction k sets be seen, or only replaced? Will they be in the way of an
+ * access before that? */
+bool xf_seen(const struct xl_tr *t);
+bool xf_in_the_way(const struct xl_tr *t);
 void xf_set(struct xl_tr *t, const struct xl_recipe *r);   /* an instruction has set all flags */
 
 /* --- xl-form.c: instructions that stay what they are --- */
