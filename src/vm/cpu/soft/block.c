@@ -304,6 +304,10 @@ static bool ends_block_0f(const struct insn *i)
 	case 0x35: case 0xa2: case 0xaa: case 0xb2: case 0xb9: case 0xff: {
 		return true;
 	}
+	case 0xc7: {
+		/* RDRAND and RDSEED, which in counted mode follow from the count. */
+		return i->rm != INSN_NONE;
+	}
 	default: {
 		return i->opcode >= 0x80 && i->opcode <= 0x8f;
 	}

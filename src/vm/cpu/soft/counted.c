@@ -78,7 +78,7 @@ uint64_t soft_counted_room(const struct soft_cpu *c)
 
 void soft_counted_apart(struct soft_cpu *c)
 {
-	if (c->running && !c->single) {
+	if ((c->running || c->xl_out) && !c->single) {
 		c->apart = true;
 		c->fault_vector = SOFT_LEFT;
 		siglongjmp(c->fault_jump, 1);

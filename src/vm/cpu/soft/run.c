@@ -526,7 +526,8 @@ static bool faulted(struct soft_cpu *c)
 	c->link = NULL;
 	c->xl_site = 0;
 	c->single = false;
-	c->count -= soft_block_rest(c);
+	c->count -= c->xl_out ? 1 : soft_block_rest(c);
+	c->xl_out = false;
 	if (c->resume_was) {
 		c->s.rflags |= CPU_FLAG_RF;
 	}
@@ -629,6 +630,7 @@ static void loop_counted(struct soft_cpu *c)
 		if ((atomic_load_explicit(&c->wants, memory_order_relaxed) | c->slow) != 0 ||
 		    engine_pos_cmp(&at, &c->eng->next) >= 0 || c->count >= c->eng->turn_end) {
 			c->link = NULL;
+			c->xl_site = 0;
 			c->running = NULL;
 			if (!serve(c)) {
 				return;
@@ -645,6 +647,15 @@ static void loop_counted(struct soft_cpu *c)
 		uint64_t room = soft_counted_room(c);
 
 		n = (unsigned)MIN((uint64_t)n, room);
+		const struct xl_block *x = c->mode == INSN_MODE_64 && n == b->n && !c->apart && !c->slow ?
+						   translated(c, b) : NULL;
+
+		if (x) {
+			run_translated(c, x);
+			continue;
+		}
+		c->xl_site = 0;
+		b->heat--;
 		/* Blocks that follow by themselves stay in front of what is to be looked at. */
 		c->budget = (int)MIN((room - n) / SOFT_BLOCK_INSNS, (uint64_t)BUDGET);
 		run_counted(c, b, n);

@@ -171,7 +171,7 @@ static int new_engine(const struct engine_conf *conf, const struct engine_ops *o
 
 static int soft_new(const struct engine_conf *conf, struct engine **ret, struct err *e)
 {
-	return new_engine(conf, &engine_soft, !conf->deterministic, ret, e);
+	return new_engine(conf, &engine_soft, true, ret, e);
 }
 
 static int interp_new(const struct engine_conf *conf, struct engine **ret, struct err *e)

@@ -168,6 +168,12 @@ struct soft_cpu {
 	timer_t          xl_timer;
 	uint64_t         xl_deadline_ns;  /* the guest's that it is set for */
 	atomic_bool      xl_tick;         /* it has rung */
+	/* In counted mode: the count when no more may run, how many may still run (those of the
+	 * block that runs left out), and is an instruction run by the interpreter? */
+	uint64_t         xl_count_end;
+	int64_t          xl_left;
+	uint64_t         xl_sign;         /* bit 63 */
+	bool             xl_out;
 
 	struct insn      one[2];          /* an instruction that runs alone, and its end */
 	bool             fpu_live;        /* x87 registers are in the host's own: native.h */

@@ -174,10 +174,10 @@ static bool timer_make(struct soft_cpu *c)
 
 void xl_end(struct soft_cpu *c)
 {
-	if (c->xl_on) {
+	if (c->xl_on && !c->eng->counted) {
 		timer_delete(c->xl_timer);
-		c->xl_on = false;
 	}
+	c->xl_on = false;
 }
 
 void xl_begin(struct soft_cpu *c)
@@ -193,7 +193,9 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_self = c;
 		c->xl_mask = (uint64_t)(XL_TABLE - 1) << XL_SLOT_SHIFT;
 		c->xl_deadline_ns = UINT64_MAX;
-		c->xl_on = timer_make(c);
+		c->xl_sign = BIT(63);
+		/* Counted time needs no clock. */
+		c->xl_on = c->eng->counted || timer_make(c);
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
@@ -258,7 +260,10 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b)
 	void (*run)(const uint8_t *code) = NULL;
 
 	memcpy(&run, &enter, sizeof(run));
-	if (c->xl_deadline_ns != c->deadline_ns || atomic_load_explicit(&c->xl_tick, memory_order_relaxed)) {
+	if (c->eng->counted) {
+		c->xl_left = (int64_t)MIN(soft_counted_room(c), (uint64_t)INT64_MAX);
+		c->xl_count_end = c->count + (uint64_t)c->xl_left;
+	} else if (c->xl_deadline_ns != c->deadline_ns || atomic_load_explicit(&c->xl_tick, memory_order_relaxed)) {
 		timer_arm(c);
 	}
 	xl_remember(c, c->s.rip, b);
@@ -268,6 +273,24 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b)
 	c->xl_site = 0;
 	c->xl_page = c->s.rip & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
 	run(xl_code_at(c->eng, b->code));
+	if (c->eng->counted) {
+		c->count = c->xl_count_end - (uint64_t)c->xl_left;
+	}
+}
+
+/* In counted mode an instruction of the interpreter finds its own count; where it faults it is
+ * not done (run.c). */
+static void run_out(struct soft_cpu *c, const struct xl_out *o)
+{
+	if (!c->eng->counted) {
+		o->insn.fn(c, &o->insn);
+		return;
+	}
+	c->count = c->xl_count_end - (uint64_t)c->xl_left - o->rest;
+	c->xl_out = true;
+	o->insn.fn(c, &o->insn);
+	c->xl_out = false;
+	c->xl_left = (int64_t)(c->xl_count_end - c->count);
 }
 
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
@@ -277,8 +300,12 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 
 	c->running_rip = c->xl_page + o->off;
 	c->budget = 0;           /* no block of the interpreter behind it */
-	o->insn.fn(c, &o->insn);
+	run_out(c, o);
 	c->at = NULL;
 	c->budget = budget;
-	return o->last || c->slow || o->block->dead || c->xl_epoch != xl_epoch(c->eng);
+	if (o->last || c->slow || o->block->dead || c->xl_epoch != xl_epoch(c->eng)) {
+		return 1;
+	}
+	c->xl_left -= o->rest;
+	return 0;
 }

@@ -33,6 +33,27 @@ static bool ends(const struct xl_tr *t)
 	return soft_block_ends(i);
 }
 
+/* Counted mode: into the block only if all of it may still run. No flag changes. */
+static void countdown(struct xl_tr *t)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *on = NULL;
+
+	xe_load(e, XR_CX, XG(xl_left));
+	xe_lea(e, XR_CX, xl_mem(XR_CX, -(int32_t)t->n));
+	xe_store(e, XR_CX, XG(xl_left));
+	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_sign));   /* pext */
+	on = xe_jrcxz(e);
+	xe_load(e, XR_CX, XG(xl_left));
+	xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)t->n));
+	xe_store(e, XR_CX, XG(xl_left));
+	xe_load(e, XR_11, XG(xl_page));
+	xe_lea(e, XR_11, xl_mem(XR_11, (int32_t)t->first_off));
+	xe_mov_imm32(e, XR_CX, 0);
+	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
+	xe_here_8(e, on);
+}
+
 /* Where the block may be entered with RIP in R11. */
 static void entry(struct xl_tr *t)
 {
@@ -40,6 +61,9 @@ static void entry(struct xl_tr *t)
 	xe_lea(&t->e, XR_11, xl_mem(XR_11, -(int32_t)t->first_off));
 	xe_store(&t->e, XR_11, XG(xl_page));
 	t->to->code = xl_off(t->x, t->e.at);
+	if (t->c->eng->counted) {
+		countdown(t);
+	}
 }
 
 static void line(struct xl_tr *t)

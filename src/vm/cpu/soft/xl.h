@@ -56,6 +56,7 @@ struct xl_out {
 	struct xl_block *block;
 	uint16_t    off;           /* of the block's begin in its page */
 	bool        last;          /* it says where to go on */
+	uint8_t     rest;          /* instructions of the block behind it */
 };
 
 enum { XL_SLOT_SHIFT = 2 };   /* of an address, in the tables */
