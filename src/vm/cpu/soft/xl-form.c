@@ -290,8 +290,14 @@ static bool reads_flags(const struct form *f)
 	bool bits = f->i->map == INSN_MAP_0F &&
 		    ((f->i->opcode & 0xe7) == 0xa3 || f->i->opcode == 0xba);
 
-	/* Those that leave some as they were, always or for some operands. */
-	return row->fr || (row->fw && !kills(row)) || f->uses_cl || scan || bits ||
+	bool mul = (f->i->map == INSN_MAP_0F && f->i->opcode == 0xaf) ||
+		   (f->i->map == INSN_MAP_1 && (f->i->opcode == 0x69 || f->i->opcode == 0x6b ||
+						(f->i->opcode & 0xfe) == 0xf6) &&
+		    strstr(row->name, "mul"));
+
+	/* Those that leave some as they were, always or for some operands, or, as AMD's
+	 * multiplications do with what is undefined, on some processors. */
+	return row->fr || (row->fw && !kills(row)) || f->uses_cl || scan || bits || mul ||
 	       ((shift || shift_double) && count == 0);
 }
 
