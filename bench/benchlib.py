@@ -17,6 +17,7 @@ import time
 TOP = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("HOLM_BUILD", TOP / "build"))
 BIN = BUILD / "bin"
+CACHE = pathlib.Path(os.environ.get("HOLM_CACHE", TOP / "build")).resolve() / "vm"   # as in tests
 
 
 class Row:

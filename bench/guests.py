@@ -7,9 +7,11 @@ together and run each program in turn, and a machine whose speed drifts does not
 All guests have the same kernel, initramfs and memory. QEMU is given the unpacked
 kernel (PVH), holm-vmm the package's bzImage and a cache that has it unpacked.
 """
+import contextlib
 import functools
 import os
 import pathlib
+import re
 import select
 import socket
 import struct
@@ -18,13 +20,14 @@ import sys
 import threading
 import time
 
-from benchlib import BIN, TOP
+import debian
+from benchlib import BIN, CACHE, TOP
 
 sys.path.insert(0, str(TOP / "tests"))
 
-from lib.vmm import CACHE, module, newc, stock_kernel  # noqa: E402, F401
+from lib.vmm import module, newc, stock_kernel  # noqa: E402
 
-PATIENCE = 120
+PATIENCE = 600
 CMDLINE = "console=ttyS0 panic=-1 quiet"
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
            "virtio_pci", "virtio_blk", "failover", "net_failover", "virtio_net"]
@@ -41,11 +44,23 @@ def compile_programs(folder):
 
 
 def make_initramfs(path, program, files=()):
-    path.write_bytes(newc([("dev", 0o40755, b""), ("lib", 0o40755, b""),
+    """With the program as process 1, and (name, content) of more."""
+    files = list(files)
+    folders = {str(f) for name, _ in files for f in pathlib.PurePath(name).parents} - {"."}
+    path.write_bytes(newc([*[(f, 0o40755, b"") for f in sorted(folders | {"dev", "tmp"})],
                            ("dev/console", 0o20600, (5, 1)),
                            ("init", 0o100755, program.read_bytes()),
-                           *[(name, 0o100644, data) for name, data in files]]))
+                           *[(name, 0o100755, data) for name, data in files]]))
     return path
+
+
+def compiler():
+    """(name, content) of gcc, what it starts and their libraries, as they are here."""
+    ask = functools.partial(subprocess.check_output, text=True, stdin=subprocess.DEVNULL)
+    programs = ["/usr/bin/gcc", "/usr/bin/as", ask(["gcc", "-print-prog-name=cc1"]).strip()]
+    libraries = set(re.findall(r"(/lib\S+) \(0x", ask(["ldd", *programs])))
+    for path in [*programs, *sorted(libraries)]:
+        yield path.lstrip("/"), pathlib.Path(path).read_bytes()
 
 
 class Sink:
@@ -71,7 +86,7 @@ class Sink:
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
-        self.thread.join()
+        self.thread.join(5)   # a guest that was ended in the middle says no farewell
         self.listener.close()
 
 
@@ -84,8 +99,12 @@ def tasks(pid):
 
 
 def processor_time(pid):
-    """Seconds that its threads have run so far."""
-    return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks(pid)) / 1e9
+    """Seconds that its threads have run so far; those that just end are not in it."""
+    total = 0
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in tasks(pid):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
 class Result:
@@ -175,14 +194,16 @@ class Runner:
 
 # Of each kind of machine: QEMU's model and what more it is told, and Holm. microvm has the devices
 # that this kernel needs to find a clock; QEMU 10's does not start with two processors and these.
+MICROVM = "microvm,acpi=off,pit=on,pic=on,rtc=on"
 KINDS = {
-    "one": ("microvm,acpi=off,pit=on,pic=on,rtc=on", [], []),
+    "one": (MICROVM, [], []),
     "two": ("q35", ["-smp", "2"], ["--cpus", "2"]),
     "devices": ("q35", ["-drive", "if=none,id=disk,format=raw,aio=io_uring,readonly=on,file={disk}",
                         "-device", "virtio-blk-pci,drive=disk",
                         "-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no",
                         "-device", "virtio-net-pci,netdev=net,romfile="],
                 ["--disk", "path={disk},ro", "--net", "tap=tap0"]),
+    "compile": (MICROVM, [], []),
 }
 
 
@@ -192,7 +213,6 @@ class Bench:
     def __init__(self, folder):
         self.folder = folder
         self.program = compile_programs(folder)
-        self.initrd = make_initramfs(folder / "initrd", self.program)
         self.cache = folder / "cache"
         self.cache.mkdir()
         folder.chmod(0o755)
@@ -203,9 +223,16 @@ class Bench:
         self.counter_khz, self.programs = host.counter(), host.programs
         host.close()
 
-    @functools.cached_property
-    def with_modules(self):
-        return make_initramfs(self.folder / "initrd-modules", self.program, map(module, MODULES))
+    @functools.cache
+    def initrd(self, kind):
+        more = ()
+        if kind == "devices":
+            more = map(module, MODULES)
+        elif kind == "compile":
+            more = [("src/sqlite3.i", debian.sqlite().read_bytes()), *compiler()]
+        elif kind != "one":
+            return self.initrd("one")
+        return make_initramfs(self.folder / f"initrd-{kind}", self.program, more)
 
     @functools.cached_property
     def disk(self):
@@ -215,26 +242,24 @@ class Bench:
                 out.write(os.urandom(1 << 20))
         return path
 
-    def more(self, kind, args):
-        return [a.format(disk=self.disk) if "{disk}" in a else a for a in args], str(
-            self.with_modules if kind == "devices" else self.initrd)
+    def more(self, args):
+        return [a.format(disk=self.disk) if "{disk}" in a else a for a in args]
 
     def holm(self, kind="one", engine="soft", binaries=BIN):
-        more, initrd = self.more(kind, KINDS[kind][2])
         return [str(binaries / "holm-vmm"), "--engine", engine, "--kernel",
-                str(next(stock_kernel().glob("boot/vmlinuz-*"))), "--initrd", initrd, "--cmdline",
-                CMDLINE, "--cache", str(self.cache), "--memory", "512m", "--no-reboot", *more]
+                str(next(stock_kernel().glob("boot/vmlinuz-*"))), "--initrd",
+                str(self.initrd(kind)), "--cmdline", CMDLINE, "--cache", str(self.cache),
+                "--memory", "512m", "--no-reboot", *self.more(KINDS[kind][2])]
 
     def tcg(self, kind="one", program=("qemu-system-x86_64",), cpu="max"):
         """The time stamps of its processor are the host's; the guest, which cannot always tell
         how fast they are, is told."""
         model = ["-cpu", cpu] if cpu else []
         clock = f" tsc=reliable tsc_early_khz={self.counter_khz}"
-        more, initrd = self.more(kind, KINDS[kind][1])
         return [*program, "-machine", KINDS[kind][0], "-accel", "tcg", *model, "-m", "512",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial",
-                "stdio", "-kernel", str(self.kernel), "-initrd", initrd, "-append",
-                CMDLINE + clock, *more]
+                "stdio", "-kernel", str(self.kernel), "-initrd", str(self.initrd(kind)),
+                "-append", CMDLINE + clock, *self.more(KINDS[kind][1])]
 
     def native(self):
         return [str(self.program)]

@@ -22,7 +22,8 @@ struct program {
 /* One list of each file, ended by a program without a name. */
 extern const struct program int_programs[], core_programs[], sha256_programs[], gzip_programs[],
 	memory_programs[], float_programs[], matrix_programs[], rewrite_programs[],
-	kernel_programs[], thread_programs[], device_programs[], small_programs[];
+	kernel_programs[], thread_programs[], device_programs[], compile_programs[],
+	small_programs[];
 
 /* A number from a sequence that is the same everywhere; each process begins with the first. */
 uint32_t random_next(void);
