@@ -131,6 +131,8 @@ unsigned lapic_events(struct lapic *l, unsigned mask, uint8_t *ret_sipi);
 
 /* The vector that would be delivered now, -1: none above the processor's priority. */
 int  lapic_next(struct lapic *l);
+/* Behind lapic_next(): are there any at all? */
+bool lapic_waiting(const struct lapic *l);
 
 /* The CPU delivers that vector: from IRR to ISR. */
 void lapic_accept(struct lapic *l, uint8_t vector);

@@ -293,6 +293,11 @@ int lapic_next(struct lapic *l)
 	return ((uint32_t)irr & 0xf0) > (priority(l) & 0xf0) ? irr : -1;
 }
 
+bool lapic_waiting(const struct lapic *l)
+{
+	return l->irr_any;
+}
+
 void lapic_accept(struct lapic *l, uint8_t vector)
 {
 	vector_set(l, LAPIC_IRR, vector, false);

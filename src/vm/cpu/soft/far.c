@@ -413,7 +413,7 @@ static void return_flags(struct soft_cpu *c, uint64_t v, unsigned bytes, unsigne
 	}
 	soft_flags_set(c, (old & ~mask) | (v & mask));
 	if (!(old & CPU_FLAG_IF) && (c->s.rflags & CPU_FLAG_IF)) {
-		c->slow |= SOFT_SLOW_EVENT;
+		soft_if_on(c);
 	}
 }
 

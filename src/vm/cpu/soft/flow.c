@@ -314,7 +314,7 @@ void op_popf(struct soft_cpu *c, const struct insn *i)
 		soft_mode_update(c);
 	}
 	if (!(old & CPU_FLAG_IF) && (c->s.rflags & CPU_FLAG_IF)) {
-		c->slow |= SOFT_SLOW_EVENT;
+		soft_if_on(c);
 	}
 }
 

@@ -52,18 +52,21 @@ static bool data_breakpoints(const struct cpu_state *s)
 	return false;
 }
 
-static struct soft_tlb_entry *tlb_of(struct soft_cpu *c)
+/* Of privilege 0 to 2, with AC set or clear. */
+static struct soft_tlb_entry *tlb_inner(struct soft_cpu *c, bool ac)
 {
 	if (c->check_access) {
 		return c->tlb_none;
 	}
-	if (c->cpl == 3) {
+	return ac || !(c->s.cr4 & CPU_CR4_SMAP) ? c->window->ac : c->tlb_kernel;
+}
+
+static struct soft_tlb_entry *tlb_of(struct soft_cpu *c)
+{
+	if (c->cpl == 3 && !c->check_access) {
 		return c->window->user;
 	}
-	if (!(c->s.cr4 & CPU_CR4_SMAP) || (c->s.rflags & CPU_FLAG_AC)) {
-		return c->window->ac;
-	}
-	return c->tlb_kernel;
+	return c->xl_tlb[(c->s.rflags & CPU_FLAG_AC) != 0];
 }
 
 static unsigned slow_of(const struct soft_cpu *c)
@@ -98,6 +101,8 @@ void soft_mode_update(struct soft_cpu *c)
 	c->stack_bytes = c->mode == INSN_MODE_64 ? 8 : s->seg[CPU_SS].ar & CPU_AR_DB ? 4 : 2;
 	c->check_access = (c->cpl == 3 && (s->cr0 & CPU_CR0_AM) && (s->rflags & CPU_FLAG_AC)) ||
 			  data_breakpoints(s) || c->debug.n_watches;
+	c->xl_tlb[false] = tlb_inner(c, false);
+	c->xl_tlb[true] = tlb_inner(c, true);
 	c->tlb = tlb_of(c);
 	c->slow = (c->slow & (SOFT_SLOW_EVENT | SOFT_SLOW_STOP)) | slow_of(c);
 }
@@ -348,13 +353,21 @@ static void deliver_events(struct soft_cpu *c)
 	}
 	lapic_timer_run(c->apic, soft_now(c));
 	soft_timer_update(c);
-	if ((c->s.rflags & CPU_FLAG_IF) && (vector = lapic_next(c->apic)) >= 0) {
-		wake(c);
-		c->events++;
-		lapic_accept(c->apic, (uint8_t)vector);
-		c->running = NULL;
-		soft_deliver_interrupt(c, (uint8_t)vector);
+	c->held = true;
+	if (!(c->s.rflags & CPU_FLAG_IF)) {
+		return;
 	}
+	vector = lapic_next(c->apic);
+	if (vector < 0) {
+		/* In counted mode each look at the clock is where it always was. */
+		c->held = c->eng->counted || lapic_waiting(c->apic);
+		return;
+	}
+	wake(c);
+	c->events++;
+	lapic_accept(c->apic, (uint8_t)vector);
+	c->running = NULL;
+	soft_deliver_interrupt(c, (uint8_t)vector);
 }
 
 /* Sleep until something is wanted or the timer is due. false: vcpu_run() returns. */
@@ -671,6 +684,7 @@ void soft_run(struct soft_cpu *c)
 	xl_begin(c);
 	soft_pv_steal(c, true);
 	c->slow |= SOFT_SLOW_EVENT;
+	c->held = true;
 	c->running = NULL;
 	soft_mode_update(c);
 	if (sigsetjmp(c->fault_jump, 0) != 0 && !faulted(c)) {

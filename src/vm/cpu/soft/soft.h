@@ -132,6 +132,7 @@ struct soft_cpu {
 	 * bits of s.rflags are stale while the vCPU runs: soft_flags_get(). */
 	uint16_t         flags;
 	uint8_t          cpl;
+	bool             held;            /* an interrupt may wait for RFLAGS.IF */
 	uint8_t          mode;            /* enum insn_mode */
 	uint8_t          stack_bytes;     /* of the stack pointer: 2, 4, 8 */
 	bool             check_access;    /* every access takes the slow path: #AC, breakpoints */
@@ -160,6 +161,8 @@ struct soft_cpu {
 	uint64_t         xl_tmp, xl_tmp2; /* between two instructions of one of the guest */
 	uint64_t         xl_in;           /* what the instruction that set the flags worked on */
 	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
+	const uint8_t   *xl_next;         /* where it goes on behind a call */
+	struct soft_tlb_entry *xl_tlb[2]; /* for privilege 0: with AC clear, and set */
 	uint32_t         xl_site;         /* a jump that found no block; 0: none */
 	uint32_t         xl_epoch;        /* of the cache, as it was last seen */
 	bool             xl_on;           /* this thread can run it */
@@ -307,6 +310,14 @@ static inline __attribute__((always_inline)) void soft_next(struct soft_cpu *c, 
 /* Raise an exception; state is as before the instruction. Does not return. */
 _Noreturn void soft_fault(struct soft_cpu *c, unsigned vector, uint32_t error);
 _Noreturn void soft_fault_no_error(struct soft_cpu *c, unsigned vector);
+
+/* RFLAGS.IF was set, and before it was not: is there something to be looked at? */
+static inline void soft_if_on(struct soft_cpu *c)
+{
+	if (c->held) {
+		c->slow |= SOFT_SLOW_EVENT;
+	}
+}
 
 /* CPL, mode, TLB and what has to be looked at follow from the state; after a change of CS, SS,
  * CR0, CR4, EFER, DR7, RFLAGS. */

@@ -71,7 +71,7 @@ void op_sysret(struct soft_cpu *c, const struct insn *i)
 	c->s.seg[CPU_SS] = flat_data((uint16_t)((base + 8) | 3), 3);
 	soft_flags_set(c, flags);
 	if (flags & CPU_FLAG_IF) {
-		c->slow |= SOFT_SLOW_EVENT;
+		soft_if_on(c);
 	}
 	soft_mode_update(c);
 }

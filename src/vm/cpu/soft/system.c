@@ -59,9 +59,7 @@ static void set_ac(struct soft_cpu *c, bool on)
 		soft_fault_no_error(c, CPU_UD);
 	}
 	c->s.rflags = on ? c->s.rflags | CPU_FLAG_AC : c->s.rflags & ~(uint64_t)CPU_FLAG_AC;
-	if (!c->check_access) {
-		c->tlb = on || !(c->s.cr4 & CPU_CR4_SMAP) ? c->window->ac : c->tlb_kernel;
-	}
+	c->tlb = c->xl_tlb[on];
 }
 
 void op_clac(struct soft_cpu *c, const struct insn *i)

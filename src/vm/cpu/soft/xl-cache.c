@@ -88,7 +88,7 @@ struct xl_out *xl_out_new(struct xl_tr *t, uint32_t *ret_index)
 		return NULL;
 	}
 	*ret_index = x->n_outs++;
-	*o = (struct xl_out){ .insn = t->b->insns[t->k], .end = out_end, .block = t->to,
+	*o = (struct xl_out){ .insn = *xl_decoded(t), .end = out_end, .block = t->to,
 			      .off = (uint16_t)t->first_off,
 			      .rest = (uint8_t)(t->n - 1 - t->k) };
 	return o;

@@ -178,6 +178,16 @@ void xf_clobber(struct xl_tr *t)
 	t->f.at = XF_SAVED;
 }
 
+void xf_save(struct xl_tr *t)
+{
+	if (t->f.at == XF_SAVED) {
+		return;
+	}
+	xf_need_host(t);
+	save(t);
+	t->f.at = XF_SAVED;
+}
+
 void xf_need_host(struct xl_tr *t)
 {
 	xf_make(t, &t->f);

@@ -98,7 +98,7 @@ static bool known(const struct xl_tr *t, const struct insn *i, const struct insn
 	if (i->map == INSN_MAP_1 && (i->opcode & 0xfe) == 0xf6 && (i->modrm >> 3 & 7) >= 6) {
 		return false;   /* a division may fault */
 	}
-	return t->b->insns[t->k].fn != insn_ud && row->cls == INSN_COPY && !(row->attr & never) && !by_hand(row) && !bits &&
+	return xl_decoded(t)->fn != insn_ud && row->cls == INSN_COPY && !(row->attr & never) && !by_hand(row) && !bits &&
 	       (i->ad_bytes == 8 || i->rm != INSN_NONE) &&
 	       t->c->features & BIT(insn_feature(i)) && insn_feature(i) != INSN_F_RDRAND &&
 	       insn_feature(i) != INSN_F_RDSEED;

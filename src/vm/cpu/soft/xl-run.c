@@ -68,7 +68,7 @@ static void leave_host(struct xl_code *e)
 	xe_8(e, 0xc3);
 }
 
-/* Call xl_call_out(c, R11); then on in the code, or out of it. */
+/* Call xl_call_out(c, R11); then on in the code, here or elsewhere, or out of it. */
 static void call_out(struct xl_code *e)
 {
 	uint8_t *out = NULL;
@@ -86,7 +86,14 @@ static void call_out(struct xl_code *e)
 	xe_8(e, 0xc3);
 	xe_here(e, out);
 	stack_by(e, 8);          /* the way back */
+	xe_alu_imm(e, 0, 7, xl_reg(XR_AX), XL_ELSEWHERE);
+	out = xe_jcc(e, 4);
 	leave_host(e);
+	xe_here(e, out);
+	flags_load(e);
+	registers(e, true, true);
+	xe_load(e, XR_11, XG(next_rip));
+	xe_op(e, 0, 0, 0xff, 4, XG(xl_next));
 }
 
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret)
@@ -293,6 +300,31 @@ static void run_out(struct soft_cpu *c, const struct xl_out *o)
 	c->xl_left = (int64_t)(c->xl_count_end - c->count);
 }
 
+/* Behind the last instruction of a block: where the code goes on, if that is known and nobody
+ * wants something else. */
+static unsigned elsewhere(struct soft_cpu *c)
+{
+	uint64_t rip = c->next_rip;
+	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
+	bool user = c->cpl == 3;
+	const struct soft_block *b = NULL;
+
+	if ((c->slow | atomic_load_explicit(&c->wants, memory_order_relaxed)) != 0 ||
+	    c->mode != INSN_MODE_64 || c->eng->counted ||
+	    c->xl_deadline_ns != c->deadline_ns) {
+		return XL_LEAVE;
+	}
+	if (c->xl_neg[user][slot] != -rip) {
+		b = soft_block_known(c, rip);
+		if (!b || !b->xl || b->xl_epoch != c->xl_epoch || b->xl->dead || b->xl->user != user) {
+			return XL_LEAVE;
+		}
+		xl_remember(c, rip, b->xl);
+	}
+	c->xl_next = c->xl_to[user][slot];
+	return XL_ELSEWHERE;
+}
+
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 {
 	const struct xl_out *o = xl_out_at(c->eng, out);
@@ -303,9 +335,15 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	run_out(c, o);
 	c->at = NULL;
 	c->budget = budget;
-	if (o->last || c->slow || o->block->dead || c->xl_epoch != xl_epoch(c->eng)) {
-		return 1;
+	if (c->xl_epoch != xl_epoch(c->eng)) {
+		return XL_LEAVE;
+	}
+	if (o->last) {
+		return elsewhere(c);
+	}
+	if (c->slow || o->block->dead) {
+		return XL_LEAVE;
 	}
 	c->xl_left -= o->rest;
-	return 0;
+	return XL_BACK;
 }

@@ -25,6 +25,33 @@ static bool decode(struct xl_tr *t, const uint8_t *bytes)
 	return at == t->b->bytes;
 }
 
+/* What stands behind STI runs before anything else does: it belongs to the same block. */
+static void shadow(struct xl_tr *t, const uint8_t *behind)
+{
+	size_t room = MIN(GMEM_PAGE_BYTES - t->first_off - t->b->bytes, (size_t)INSN_BYTES_MAX);
+	const struct insn *last = &t->insns[t->n - 1].i;
+	struct xl_insn *x = &t->insns[t->n];
+	struct insn *i = &t->shadow;
+	uint8_t bytes[INSN_BYTES_MAX];
+
+	if (last->map != INSN_MAP_1 || last->opcode != 0xfb || t->n == SOFT_BLOCK_INSNS ||
+	    t->c->eng->counted) {
+		return;
+	}
+	memcpy(bytes, behind, room);
+	if (insn_parse(bytes, room, INSN_MODE_64, &x->i) <= 0 ||
+	    insn_decode(bytes, room, INSN_MODE_64, i) <= 0) {
+		return;
+	}
+	x->off = (uint16_t)(t->first_off + t->b->bytes);
+	i->end = (uint16_t)(t->b->bytes + i->len);
+	if (i->fn == insn_plain && soft_block_ends(i)) {
+		i->fn = insn_plain_last;
+	}
+	t->to->bytes = i->end;
+	t->n++;
+}
+
 /* Does a block end with this one whatever is behind it? */
 static bool ends(const struct xl_tr *t)
 {
@@ -144,6 +171,7 @@ bool xl_translate(struct xl_tr *t)
 	if (!decode(t, bytes)) {
 		return false;
 	}
+	shadow(t, host + t->b->bytes);
 	entry(t);
 	line(t);
 	for (unsigned s = 0; s < t->n_slow && !t->full; s++) {

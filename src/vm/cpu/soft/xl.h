@@ -97,7 +97,8 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b);
 /* Run translated code from a block on, until it leaves: c->next_rip says where to. */
 void xl_run(struct soft_cpu *c, const struct xl_block *b);
 
-/* Called by translated code: run an instruction. Not 0: the code is left. */
+/* Called by translated code: run an instruction. */
+enum { XL_BACK, XL_LEAVE, XL_ELSEWHERE };   /* where to then; at c->next_rip, by c->xl_next */
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out);
 
 /* The vCPU's own table of blocks by virtual address: all of it goes; one comes in. */
@@ -171,7 +172,14 @@ struct xl_tr {
 		unsigned off;
 	} links[XL_LINKS];         /* jumps inside the page */
 	struct xl_insn insns[SOFT_BLOCK_INSNS];
+	struct insn shadow;        /* one behind the block's, that belongs to STI */
 };
+
+/* Instruction k as the interpreter runs it. */
+static inline const struct insn *xl_decoded(const struct xl_tr *t)
+{
+	return t->k < t->b->n ? &t->b->insns[t->k] : &t->shadow;
+}
 
 #define XG(field) xl_gs(offsetof(struct soft_cpu, field))
 
@@ -200,6 +208,7 @@ void xf_clobber(struct xl_tr *t);                     /* the host's flags are go
 void xf_need_host(struct xl_tr *t);                   /* changes RCX only */
 void xf_make(struct xl_tr *t, const struct xl_flags *f);   /* the same from a given state */
 void xf_restore(struct xl_tr *t);                     /* from c->flags to the host's */
+void xf_save(struct xl_tr *t);                        /* they are in c->flags; changes RCX */
 void xf_written(struct xl_tr *t, unsigned guest_mask);     /* registers are going to change */
 void xf_moved(struct xl_tr *t, unsigned guest, int32_t by);   /* one was added to */
 /* Will the flags that instruction k sets be seen, or only replaced? Will they be in the way of an
@@ -227,6 +236,11 @@ void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 void xl_slow(struct xl_tr *t, unsigned cond);
 void xl_slow_from(struct xl_tr *t, uint8_t *jump);   /* a jump that was written already */
 void xl_call_interpreter(struct xl_tr *t, bool last);
+
+/* --- xl-system.c: the kernel's --- */
+
+/* false: not one of those. */
+bool xl_system(struct xl_tr *t);
 
 /* --- xl-flow.c --- */
 
