@@ -27,7 +27,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MEMORY = 4 << 20, DISK = 1 << 20, STEPS_MAX = 512, PATCHES_MAX = 16, BAR = 0x8000 };
+enum { MEMORY = 4 << 20, DISK = 1 << 20, STEPS_MAX = 512, PATCHES_MAX = 16, BAR = 0x8000, QUEUES_MAX = 8 };
 enum { MAGIC_BYTES = 8, SECTION_HEADER = 16, END = 12 };
 
 static int idle(struct vcpu *v, const struct engine_bus *bus, enum vcpu_stop *ret, struct err *e)
@@ -99,7 +99,10 @@ static void bring_up(struct vm *vm, unsigned slot)
 		bus_write(mmio, at + 12, 4, bus_read(mmio, at + 4, 4));
 	}
 	bus_write(mmio, at + 0x14, 1, 11);
-	for (unsigned q = 0; q < bus_read(mmio, at + 0x12, 2); q++) {
+	/* Where no device is, all bits are set. */
+	uint64_t queues = MIN(bus_read(mmio, at + 0x12, 2), (uint64_t)QUEUES_MAX);
+
+	for (unsigned q = 0; q < queues; q++) {
 		uint64_t ring = slot * 0x10000 + q * 0x4000;
 
 		bus_write(mmio, at + 0x16, 2, q);
