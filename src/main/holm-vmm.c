@@ -21,6 +21,7 @@
 #include "sys/proc.h"
 #include "sys/socket.h"
 #include "vm/jail.h"
+#include "vm/replay.h"
 
 static const char *const engines[] = { "auto", "kvm", "soft", "interp", NULL };
 static const char *const consoles[] = { "serial", "virtio", "none", NULL };
@@ -87,11 +88,15 @@ static const struct cmd_opt opts[] = {
 	  "run a recorded guest again, instruction by instruction; nothing else is needed",
 	  .complete = CMD_COMPLETE_FILE },
 	{ 0, "check-every", CMD_UINT, IN(check_every), "N",
-	  "with --record: instructions between two checks of the registers", 1, UINT64_MAX / 2,
+	  "with --record: instructions between two checks of the registers; with --replay, too: what is "
+	  "replayed is recorded again, with these checks besides its own", 1, UINT64_MAX / 2,
 	  .dflt = "1000000" },
 	{ 0, "check-memory-every", CMD_UINT, IN(check_memory_every), "N",
 	  "with --record: the same for memory, at the first check of the registers from there on; 0: "
 	  "only at the end", 0, UINT64_MAX / 2, .dflt = "1000000" },
+	{ 0, "check-from", CMD_UINT, IN(check_from), "N",
+	  "with --replay and --record: more checks from so many instructions on", 0, UINT64_MAX / 2 },
+	{ 0, "check-to", CMD_UINT, IN(check_to), "N", "and up to there", 0, UINT64_MAX / 2 },
 	{ 0, "stop-at", CMD_UINT, IN(stop_at), "N",
 	  "with --replay: stop after so many instructions, for the debugger of --gdb, or print the "
 	  "registers", 1, UINT64_MAX / 2 },
@@ -305,7 +310,41 @@ static int run(const struct cmd_call *call, struct err *e)
 	return r;
 }
 
-static const struct cmd *const commands[] = { &vmm_cmd_ctl };
+/* --- Recordings --- */
+
+static int compare(const struct cmd_call *call, struct err *e)
+{
+	struct replay_difference d;
+	int fds[2];
+
+	for (int i = 0; i < 2; i++) {
+		fds[i] = sys_openat(AT_FDCWD, call->args[i], O_RDONLY, 0);
+		if (fds[i] < 0) {
+			return err_set(e, -fds[i], ERR_NOT_FOUND, "cannot open the recording %s",
+				       call->args[i]);
+		}
+	}
+	int r = replay_compare(fds[0], fds[1], &d, e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (r == 0) {
+		printf("%s\n", d.text);
+	}
+	printf("%llu checks are the same%s%llu instructions\n", (unsigned long long)d.checks,
+	       r == 0 ? "; the last at " : ", up to ", (unsigned long long)d.same_insns);
+	return r == 0;
+}
+
+static const struct cmd cmd_compare = {
+	.name = "compare", .args = "RECORDING RECORDING", .min_args = 2, .max_args = 2, .run = compare,
+	.help = "find the first difference between two recordings",
+	.text = "What reached the guest has to be the same, and the registers and the memory at the "
+		"checks that both recordings have. The exit status is 1 if there is a difference.",
+};
+
+static const struct cmd *const commands[] = { &vmm_cmd_ctl, &cmd_compare };
 
 static const struct cmd root = {
 	.name = "holm-vmm", .sub = commands, .n_sub = ARRAY_LEN(commands), .opts = opts, .n_opts = ARRAY_LEN(opts),

@@ -298,8 +298,14 @@ static int begin_replay(struct monitor *m, const struct vmm_opts *o, struct vmm_
 {
 	const struct replay_conf conf = { .every = o->check_every,
 					  .memory_every = o->check_memory_every,
+					  .from = o->check_from, .to = o->check_to,
 					  .stop_at = o->stop_at };
 
+	if (o->record && o->replay) {
+		int r = replay_again(m->source, take_fd(&f->record_fd), e);
+
+		return r < 0 ? r : vm_replay(m->vm, take_ptr(&m->source), &conf, e);
+	}
 	if (o->record) {
 		return vm_record(m->vm, take_fd(&f->record_fd), &conf, e);
 	}

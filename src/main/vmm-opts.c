@@ -411,18 +411,25 @@ static void open_console(const struct vmm_opts *o, struct vmm_files *f)
 
 static int open_recording(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
-	if (o->replay && (o->record || o->disks.n || o->initrds.n || o->net || o->vsock)) {
-		return err_set(e, EINVAL, ERR_INVALID, "a replay has no devices, and no recording");
+	if (o->replay && (o->disks.n || o->initrds.n || o->net || o->vsock)) {
+		return err_set(e, EINVAL, ERR_INVALID, "a replay has no devices");
 	}
 	if ((o->replay || o->record) && o->engine == VMM_ENGINE_KVM) {
 		return err_set(e, EINVAL, ERR_UNSUPPORTED,
 			       "only the software engine records and replays");
 	}
-	if (o->record && !o->kernel && !o->restore) {
-		return err_set(e, EINVAL, ERR_INVALID, "--record: with --kernel or --restore");
+	if (o->record && !o->kernel && !o->restore && !o->replay) {
+		return err_set(e, EINVAL, ERR_INVALID, "--record: with --kernel, --restore or --replay");
 	}
 	if (o->stop_at && !o->replay) {
 		return err_set(e, EINVAL, ERR_INVALID, "--stop-at: only with --replay");
+	}
+	if (o->record && o->replay && str_eq(o->record, o->replay)) {
+		return err_set(e, EINVAL, ERR_INVALID, "--record: another file than that of --replay");
+	}
+	if ((o->check_from || o->check_to) && !(o->record && o->replay)) {
+		return err_set(e, EINVAL, ERR_INVALID,
+			       "--check-from, --check-to: only with --replay and --record");
 	}
 	int r = open_file(o->record, O_WRONLY | O_CREAT | O_TRUNC, "recording", &f->record_fd, e);
 

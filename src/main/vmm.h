@@ -14,7 +14,8 @@ struct vmm_opts {
 	const char *kernel, *cmdline, *cache, *serial_file, *vsock, *control, *gdb, *net, *restore,
 		   *record, *replay;
 	struct strv initrds, disks;
-	uint64_t    memory, cpus, uid, gid, check_every, check_memory_every, stop_at, translate_after;
+	uint64_t    memory, cpus, uid, gid, check_every, check_memory_every, check_from, check_to,
+		    stop_at, translate_after;
 	int         engine, console;
 	bool        unconfined, no_reboot, no_kaslr, paused, debug, die_with_parent;
 };

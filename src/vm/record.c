@@ -115,24 +115,14 @@ void record__write(struct vm_replay *rp, enum rlog_space space, uint64_t at, uns
 
 /* --- The tape --- */
 
-static void put_check(struct vm_replay *rp, const struct engine_pos *at, unsigned cpu,
-		      const uint64_t *now)
+void record__check(struct vm_replay *rp, struct check_chain *c, const struct engine_pos *at,
+		   unsigned cpu, const uint64_t now[REGS_WORDS])
 {
-	uint64_t *last = rp->last[cpu];
-	uint8_t data[REGS_WORDS / 8 + 8 * REGS_WORDS] = { 0 };
-	size_t n = regs_count(), len = (n + 7) / 8;
+	struct rlog_rec rec = { .type = RLOG_CHECK, .insns = at->insns, .events = at->events };
+	uint8_t data[CHECK_DATA_MAX];
 
-	for (size_t i = 0; i < n; i++) {
-		if (now[i] != last[i]) {
-			data[i / 8] |= (uint8_t)(1u << i % 8);
-			memcpy(data + len, &now[i], 8);
-			len += 8;
-		}
-	}
-	memcpy(last, now, n * sizeof(*now));
-	rlog_put(rp->w, &(struct rlog_rec){ .type = RLOG_CHECK, .insns = at->insns,
-					    .events = at->events, .cpu = cpu, .value = rp->hash,
-					    .data = data, .len = len });
+	check_put(c, cpu, now, data, &rec);
+	rlog_put(rp->w, &rec);
 	rp->at_valid = false;
 }
 
@@ -163,8 +153,7 @@ static int record_due(void *ctx, struct vcpu *v, const struct engine_pos *at,
 	if (r < 0) {
 		return r;
 	}
-	rp->hash = regs_hash(rp->hash, now, regs_count());
-	put_check(rp, at, v->id, now);
+	record__check(rp, &rp->chain, at, v->id, now);
 	rp->sum.checks++;
 	rp->next_check += rp->machine.every;
 	*ret_next = (struct engine_pos){ rp->next_check, 0 };
@@ -214,7 +203,7 @@ void vm__replay_loosen(struct vm *vm, bool loose)
 	}
 }
 
-static int put_machine(struct vm_replay *rp, struct err *e)
+int record__machine(struct vm_replay *rp, struct err *e)
 {
 	auto_(state_writer_fini) struct state_writer w = STATE_WRITER_INIT;
 	auto_free void *data = NULL;
@@ -283,7 +272,7 @@ static int start(struct vm_replay *rp, struct err *e)
 			mem_hash_update(&rp->memory, true);
 		}
 	}
-	r = r < 0 ? r : put_machine(rp, e);
+	r = r < 0 ? r : record__machine(rp, e);
 	r = r < 0 ? r : put_state(rp, e);
 	for (unsigned i = 0; i < vm->mem.n_slots && r == 0; i++) {
 		put_memory(rp, &vm->mem.slots[i]);
@@ -353,7 +342,7 @@ void record__ended(struct vm_replay *rp)
 	struct err e = ERR_INIT;
 
 	rp->sum.insns = at.insns;
-	rp->sum.hash = regs_hash(rp->hash, (uint64_t[]){ replay__memory_hash(rp->vm) }, 1);
+	rp->sum.hash = regs_hash(rp->chain.hash, (uint64_t[]){ replay__memory_hash(rp->vm) }, 1);
 	rlog_put(rp->w, &(struct rlog_rec){ .type = RLOG_END, .insns = at.insns,
 					    .events = at.events, .cpu = rp->vm->end,
 					    .value = rp->sum.hash });

@@ -4,6 +4,7 @@
 #define VM_REPLAY_PRIV_H
 
 #include "state/state.h"
+#include "vm/replay-check.h"
 #include "vm/replay-mem.h"
 #include "vm/replay-regs.h"
 #include "vm/replay.h"
@@ -35,14 +36,13 @@ struct vm_replay {
 	struct engine_tape    tape;
 	struct replay_summary sum;
 	uint64_t              next_check;   /* insns */
-	uint64_t              hash;
-	uint64_t              last[VM_VCPUS_MAX][REGS_WORDS];   /* of the last check */
+	struct check_chain    chain;        /* of what is written, or read */
 	struct mem_hash       memory;       /* if it is checked */
 	uint64_t              memory_insns; /* of its last check */
 	/* The vCPU that left the guest for memory to be looked at; only its own thread acts on it. */
 	_Atomic(const struct vcpu *) memory_due;
 
-	/* Recording. */
+	/* Recording, or replaying into another recording. */
 	struct rlog_writer   *w;
 	bool                  in_read, in_access, in_loop;
 	bool                  at_valid;     /* the last record is of this stay in the loop */
@@ -53,6 +53,8 @@ struct vm_replay {
 	struct rlog_reader   *in;
 	struct rlog_rec       rec;          /* the next one, if has_rec */
 	bool                  has_rec;
+	uint64_t              next_own;     /* insns: the next check of ours in the other recording */
+	struct check_chain    again;        /* of its checks */
 };
 
 /* The same in both. */
@@ -76,6 +78,9 @@ void     replay__write(struct vm_replay *rp, enum rlog_space space, uint64_t at,
 		       uint64_t v);
 void     record__ended(struct vm_replay *rp);
 void     record__memory(struct vm_replay *rp);
+int      record__machine(struct vm_replay *rp, struct err *e) must_check;
+void     record__check(struct vm_replay *rp, struct check_chain *c, const struct engine_pos *at,
+		       unsigned cpu, const uint64_t now[REGS_WORDS]);
 void     replay__memory(struct vm_replay *rp);
 
 /* Of a device. False: it does not reach the guest. */

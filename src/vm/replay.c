@@ -179,6 +179,15 @@ static const struct rlog_rec *peek(struct vm_replay *rp)
 	return rp->has_rec ? &rp->rec : NULL;
 }
 
+/* The next record has happened. */
+static void done_with(struct vm_replay *rp)
+{
+	if (rp->w) {
+		rlog_put(rp->w, &rp->rec);
+	}
+	rp->has_rec = false;
+}
+
 /* Where to look next, by what comes next. */
 static struct engine_pos next_pos(struct vm_replay *rp)
 {
@@ -194,6 +203,9 @@ static struct engine_pos next_pos(struct vm_replay *rp)
 		/* The guest has to ask for it before the next check is due. */
 		next.insns = rp->machine.every ? rp->next_check + 1 : UINT64_MAX;
 	}
+	if (next.insns > rp->next_own) {
+		next = (struct engine_pos){ rp->next_own, 0 };
+	}
 	if (rp->conf.stop_at && next.insns > rp->conf.stop_at) {
 		next = (struct engine_pos){ rp->conf.stop_at, 0 };
 	}
@@ -205,39 +217,6 @@ static void update(struct vm_replay *rp)
 	struct engine_pos next = next_pos(rp);
 
 	rp->vm->engine->ops->set_tape(rp->vm->engine, &rp->tape, &next);
-}
-
-/* What a record says, in words. */
-struct words {
-	char text[96];
-};
-
-static struct words words_of(const struct rlog_rec *rec)
-{
-	static const char *const spaces[RLOG_SPACE__COUNT] = { "address", "port" };
-	struct words w;
-
-	if (!rec) {
-		ignore_result(snprintf(w.text, sizeof(w.text), "the end")); /* short */
-	} else if (rec->type == RLOG_READ) {
-		ignore_result(snprintf(w.text, sizeof(w.text), "a read of %u bytes from %s 0x%llx",
-				       rec->bytes, spaces[rec->space],
-				       (unsigned long long)rec->addr)); /* short */
-	} else if (rec->type == RLOG_WRITE) {
-		ignore_result(snprintf(w.text, sizeof(w.text),
-				       "a write of 0x%llx, %u bytes, to %s 0x%llx",
-				       (unsigned long long)rec->value, rec->bytes, spaces[rec->space],
-				       (unsigned long long)rec->addr)); /* short */
-	} else if (rec->type == RLOG_SLEPT) {
-		ignore_result(snprintf(w.text, sizeof(w.text), "a sleep")); /* short */
-	} else {
-		ignore_result(snprintf(w.text, sizeof(w.text), "%s at %llu instructions, %llu events",
-				       rec->type == RLOG_CHECK ? "a check" : rec->type == RLOG_END ?
-				       "the end" : "something from outside",
-				       (unsigned long long)rec->insns,
-				       (unsigned long long)rec->events)); /* short */
-	}
-	return w;
 }
 
 /* The guest does one thing and the log has another. */
@@ -254,7 +233,7 @@ static int differs(struct vm_replay *rp, const struct rlog_rec *does)
 			    "0x%llx, the guest does %s; the recording has %s; the last check that was "
 			    "the same: at %llu instructions", (unsigned long long)at.insns,
 			    (unsigned long long)at.events, (unsigned long long)regs[0],
-			    does ? words_of(does).text : "none of it", words_of(peek(rp)).text,
+			    does ? rlog_words(does).text : "none of it", rlog_words(peek(rp)).text,
 			    (unsigned long long)rp->sum.insns);
 }
 
@@ -288,7 +267,7 @@ static int apply_effects(struct vm_replay *rp)
 	int r = 0;
 
 	while (r == 0 && is_effect(peek(rp))) {
-		rp->has_rec = false;
+		done_with(rp);
 		r = apply(rp, &rp->rec);
 	}
 	return r;
@@ -296,59 +275,22 @@ static int apply_effects(struct vm_replay *rp)
 
 /* --- Checks --- */
 
-/* Bring the last check of that vCPU up to what the record says. */
-static int decode_check(struct vm_replay *rp, const struct rlog_rec *rec)
-{
-	const uint8_t *data = rec->data;
-	size_t n = regs_count(), at = (n + 7) / 8;
-
-	if (rec->cpu >= rp->vm->n_cpus || rec->len < at) {
-		return -EBADMSG;
-	}
-	for (size_t i = 0; i < n; i++) {
-		if (data[i / 8] >> i % 8 & 1) {
-			if (rec->len - at < 8) {
-				return -EBADMSG;
-			}
-			memcpy(&rp->last[rec->cpu][i], data + at, 8);
-			at += 8;
-		}
-	}
-	return at == rec->len ? 0 : -EBADMSG;
-}
-
 static int registers_differ(struct vm_replay *rp, const struct engine_pos *at, unsigned cpu,
 			    const uint64_t *now)
 {
-	char list[400] = "";
-	size_t used = 0;
-	unsigned more = 0;
-
-	for (unsigned i = 0; i < regs_count(); i++) {
-		if (now[i] == rp->last[cpu][i]) {
-			continue;
-		}
-		if (used + 80 > sizeof(list)) {
-			more++;
-			continue;
-		}
-		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s 0x%llx (was 0x%llx)",
-					 used ? ", " : "", regs_name(i).text,
-					 (unsigned long long)now[i],
-					 (unsigned long long)rp->last[cpu][i]);
-	}
 	return replay__fail(rp, REPLAY_DIFFERS, "after %llu instructions and %llu events, at rip "
-			    "0x%llx, vCPU %u has %s%s; the last check that was the same: at %llu "
+			    "0x%llx, vCPU %u has %s; the last check that was the same: at %llu "
 			    "instructions", (unsigned long long)at->insns,
-			    (unsigned long long)at->events, (unsigned long long)now[0], cpu, list,
-			    more ? " and more" : "", (unsigned long long)rp->sum.insns);
+			    (unsigned long long)at->events, (unsigned long long)now[0], cpu,
+			    check_names(now, rp->chain.last[cpu]).text,
+			    (unsigned long long)rp->sum.insns);
 }
 
 static int check(struct vm_replay *rp, struct vcpu *v, const struct engine_pos *at, struct err *e)
 {
 	uint64_t now[REGS_WORDS];
 	unsigned cpu = rp->rec.cpu;
-	int r = decode_check(rp, &rp->rec);
+	int r = check_take(&rp->chain, &rp->rec, rp->vm->n_cpus);
 
 	if (r < 0) {
 		return replay__fail(rp, REPLAY_FAILED, "the recording is damaged: a check");
@@ -361,16 +303,18 @@ static int check(struct vm_replay *rp, struct vcpu *v, const struct engine_pos *
 		return replay__fail(rp, REPLAY_DIFFERS, "after %llu instructions vCPU %u runs, and "
 				    "was %u", (unsigned long long)at->insns, v->id, cpu);
 	}
-	rp->hash = regs_hash(rp->hash, now, regs_count());
-	if (memcmp(now, rp->last[cpu], regs_count() * sizeof(*now)) != 0) {
+	if (memcmp(now, rp->chain.last[cpu], regs_count() * sizeof(*now)) != 0) {
 		return registers_differ(rp, at, cpu, now);
 	}
-	if (rp->hash != rp->rec.value) {
+	if (rp->chain.hash != rp->rec.value) {
 		return replay__fail(rp, REPLAY_FAILED, "the recording is damaged: a check's hash");
 	}
 	rp->sum.checks++;
 	rp->sum.insns = at->insns;
 	rp->next_check = at->insns + rp->machine.every;
+	if (rp->w) {
+		record__check(rp, &rp->again, at, cpu, now);
+	}
 	rp->has_rec = false;
 	return 0;
 }
@@ -413,7 +357,7 @@ void replay__memory(struct vm_replay *rp)
 	}
 	rp->sum.memory_checks++;
 	rp->memory_insns = at.insns;
-	rp->has_rec = false;
+	done_with(rp);
 }
 
 /* --- The tape --- */
@@ -446,9 +390,22 @@ static int finish(struct vm_replay *rp, enum replay_result how, enum vm_end end,
 	return 1;
 }
 
+/* The end of the other recording: its hash is of its own checks. */
+static void end_again(struct vm_replay *rp)
+{
+	if (rp->w) {
+		rp->rec.value = regs_hash(rp->again.hash,
+					  (uint64_t[]){ replay__memory_hash(rp->vm) }, 1);
+		done_with(rp);
+		if (peek(rp) && rp->rec.type == RLOG_PAGES) {
+			done_with(rp);
+		}
+	}
+}
+
 static int at_end(struct vm_replay *rp, const struct engine_pos *at, enum vcpu_stop *ret_stop)
 {
-	uint64_t hash = regs_hash(rp->hash, (uint64_t[]){ replay__memory_hash(rp->vm) }, 1);
+	uint64_t hash = regs_hash(rp->chain.hash, (uint64_t[]){ replay__memory_hash(rp->vm) }, 1);
 
 	rp->sum.hash = hash;
 	if (hash != rp->rec.value) {
@@ -460,8 +417,11 @@ static int at_end(struct vm_replay *rp, const struct engine_pos *at, enum vcpu_s
 		return replay__fail(rp, REPLAY_DIFFERS, "after %llu instructions, at the end, memory "
 				    "is not the same", (unsigned long long)at->insns);
 	}
-	return finish(rp, REPLAY_SAME, rp->rec.cpu < VM_END__COUNT && rp->rec.cpu != VM_END_NONE ?
-		      rp->rec.cpu : VM_END_STOPPED, at, ret_stop);
+	enum vm_end end = rp->rec.cpu < VM_END__COUNT && rp->rec.cpu != VM_END_NONE ?
+				  rp->rec.cpu : VM_END_STOPPED;
+
+	end_again(rp);
+	return finish(rp, REPLAY_SAME, end, at, ret_stop);
 }
 
 /* What is due at this very point; 0: go on. */
@@ -476,7 +436,7 @@ static int due_here(struct vm_replay *rp, struct vcpu *v, const struct engine_po
 		return -EIO;
 	}
 	if (!rec) {
-		rp->sum.hash = rp->hash;
+		rp->sum.hash = rp->chain.hash;
 		return finish(rp, REPLAY_CUT, VM_END_STOPPED, at, ret_stop);
 	}
 	want = (struct engine_pos){ rec->insns, rec->events };
@@ -495,7 +455,7 @@ static int due_here(struct vm_replay *rp, struct vcpu *v, const struct engine_po
 			r = check(rp, v, at, e);
 			return r < 0 ? r : due_here(rp, v, at, ret_stop, e);
 		}
-		rp->has_rec = false;
+		done_with(rp);
 		r = apply_effects(rp);
 		return r < 0 ? r : due_here(rp, v, at, ret_stop, e);
 	case RLOG_PAGES:
@@ -522,12 +482,37 @@ static int due_here(struct vm_replay *rp, struct vcpu *v, const struct engine_po
 			    rlog_type_names[rec->type]);
 }
 
+/* A check that the other recording alone has. */
+static int check_again(struct vm_replay *rp, struct vcpu *v, const struct engine_pos *at,
+		       struct err *e)
+{
+	uint64_t now[REGS_WORDS];
+
+	if (at->insns < rp->next_own) {
+		return 0;
+	}
+	rp->next_own += rp->conf.every;
+	if (rp->conf.to && rp->next_own > rp->conf.to) {
+		rp->next_own = UINT64_MAX;
+	}
+	int r = replay__regs(rp, v, now, e);
+
+	if (r == 0) {
+		record__check(rp, &rp->again, at, v->id, now);
+	}
+	return r;
+}
+
 static int replay_due(void *ctx, struct vcpu *v, const struct engine_pos *at,
 		      struct engine_pos *ret_next, enum vcpu_stop *ret_stop, struct err *e)
 {
 	struct vm_replay *rp = ctx;
-	int r = due_here(rp, v, at, ret_stop, e);
+	int r = check_again(rp, v, at, e);
 
+	if (r < 0) {
+		return r;
+	}
+	r = due_here(rp, v, at, ret_stop, e);
 	if (r < 0) {
 		r = err_set(e, EIO, ERR_HOST, "%s", rp->sum.text);
 	} else if (r == 0 && rp->conf.stop_at && at->insns >= rp->conf.stop_at) {
@@ -537,7 +522,7 @@ static int replay_due(void *ctx, struct vcpu *v, const struct engine_pos *at,
 			r = 1;
 		} else {
 			print_regs(rp, v, at);
-			rp->sum.hash = rp->hash;
+			rp->sum.hash = rp->chain.hash;
 			r = finish(rp, REPLAY_STOPPED, VM_END_STOPPED, at, ret_stop);
 		}
 	}
@@ -563,7 +548,7 @@ static int replay_slept(void *ctx, const struct engine_pos *at, uint64_t *ns, st
 		return err_set(e, -r, ERR_HOST, "%s", rp->sum.text);
 	}
 	*ns = rec->value;
-	rp->has_rec = false;
+	done_with(rp);
 	update(rp);
 	return 0;
 }
@@ -583,7 +568,7 @@ static uint64_t access_again(struct vm_replay *rp, const struct rlog_rec *does)
 
 	if (rec && same_access(rec, does)) {
 		v = rec->value;
-		rp->has_rec = false;
+		done_with(rp);
 		ignore_result(apply_effects(rp)); /* kept: due() returns it */
 	} else if (rec) {
 		differs(rp, does);
@@ -613,16 +598,23 @@ void replay__write(struct vm_replay *rp, enum rlog_space space, uint64_t at, uns
 
 struct replay_source {
 	struct rlog_reader   *in;
+	struct rlog_writer   *again;
 	struct replay_machine machine;
 };
 
 struct replay_source *replay_close(struct replay_source *s)
 {
 	if (s) {
-		ignore_result(rlog_reader_free(s->in)); /* NULL */
+		ignore_result(rlog_reader_free(s->in));    /* NULL */
+		ignore_result(rlog_writer_free(s->again)); /* NULL */
 		free(s);
 	}
 	return NULL;
+}
+
+int replay_again(struct replay_source *s, int own_fd, struct err *e)
+{
+	return rlog_writer_new(own_fd, &s->again, e);
 }
 
 uint64_t replay_memory_bytes(const struct replay_source *s)
@@ -688,6 +680,9 @@ static int load(struct vm_replay *rp, struct err *e)
 		if (r < 0) {
 			return r;
 		}
+		if (rp->w) {
+			rlog_put(rp->w, &rp->rec);
+		}
 		if (rp->rec.type == RLOG_STATE && state.len + rp->rec.len <= STATE_STREAM_MAX) {
 			buf_add(&state, rp->rec.data, rp->rec.len);
 		} else if (rp->rec.type == RLOG_MEMORY) {
@@ -715,8 +710,10 @@ int vm_replay(struct vm *vm, struct replay_source *own_source, const struct repl
 		return err_nomem(e);
 	}
 	*rp = (struct vm_replay){ .vm = vm, .conf = *conf, .replay = true,
-				  .machine = own_source->machine, .in = own_source->in };
+				  .machine = own_source->machine, .in = own_source->in,
+				  .w = own_source->again, .next_own = UINT64_MAX };
 	own_source->in = NULL;
+	own_source->again = NULL;
 	ignore_result(replay_close(own_source)); /* NULL */
 	rp->next_check = rp->machine.every;
 	rp->tape = (struct engine_tape){ .ctx = rp, .replay = true, .seed = rp->machine.seed,
@@ -724,6 +721,10 @@ int vm_replay(struct vm *vm, struct replay_source *own_source, const struct repl
 					 .due = replay_due, .slept = replay_slept };
 	int r = rp->machine.memory_every ? mem_hash_init(&rp->memory, &vm->mem, e) : 0;
 
+	if (r == 0 && rp->w) {
+		rp->next_own = MAX(conf->from, conf->every);
+		r = record__machine(rp, e);
+	}
 	r = r < 0 ? r : load(rp, e);
 	if (r == 0 && rp->memory.mem) {
 		mem_hash_update(&rp->memory, true);
@@ -741,10 +742,15 @@ int vm_replay(struct vm *vm, struct replay_source *own_source, const struct repl
 void vm__replay_ended(struct vm *vm)
 {
 	struct vm_replay *rp = vm->replay;
+	struct err e = ERR_INIT;
 
 	if (rp && !rp->replay) {
 		record__ended(rp);
 	} else if (rp && rp->sum.result == REPLAY_NONE) {
 		rp->sum.result = REPLAY_STOPPED;
+	}
+	/* However far it came. */
+	if (rp && rp->replay && rp->w && rlog_finish(rp->w, &e) < 0) {
+		replay__fail(rp, REPLAY_FAILED, "the other recording: %s", e.msg);
 	}
 }

@@ -36,6 +36,9 @@ struct replay_conf {
 	uint64_t every;      /* a recording's: instructions between two checks; 0: none */
 	uint64_t memory_every;   /* the same for checks of memory, which are at some of the others */
 	uint64_t stop_at;    /* stop there, for the debugger or for good; 0: do not */
+	/* The checks that replay_again() adds are every `every` instructions from one of these on and
+	 * up to the other; 0: no bound. */
+	uint64_t from, to;
 };
 
 struct replay_source;
@@ -44,6 +47,13 @@ struct replay_source;
 int replay_open(int own_fd, struct replay_source **ret, struct err *e) must_check;
 struct replay_source *replay_close(struct replay_source *s);
 AUTO_PTR(struct replay_source, replay_close)
+
+/*
+ * What is replayed is recorded again, with more checks: so that another engine, or this one on
+ * another day, can be held against it closer than the first recording allows. The descriptor is
+ * taken, also on failure.
+ */
+int replay_again(struct replay_source *s, int own_fd, struct err *e) must_check;
 
 uint64_t replay_memory_bytes(const struct replay_source *s);
 unsigned replay_n_vcpus(const struct replay_source *s);
@@ -72,6 +82,18 @@ struct replay_summary {
 	uint64_t hash;            /* of all checks and of memory at the end */
 	char     text[512];       /* DIFFERS, FAILED: what; STOPPED: the registers */
 };
+
+struct replay_difference {
+	uint64_t checks;          /* that both have, and were the same */
+	uint64_t same_insns;      /* where the last of them was */
+	char     text[600];       /* the first difference */
+};
+
+/*
+ * Compare two recordings, up to their first difference. 1: there is none; 0: *ret tells it. The
+ * descriptors are taken, also on failure.
+ */
+int replay_compare(int own_a, int own_b, struct replay_difference *ret, struct err *e) must_check;
 
 void vm_replay_result(const struct vm *vm, struct replay_summary *ret);
 

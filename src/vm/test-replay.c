@@ -114,7 +114,9 @@ static int record(struct replay_summary *ret)
 	return record_guest(code, sizeof(code), ret);
 }
 
-static enum vm_end replay(int fd, uint64_t stop_at, struct replay_summary *ret)
+/* Into another log: to_fd, or -1. */
+static enum vm_end replay_with(int fd, int to_fd, const struct replay_conf *conf,
+			       struct replay_summary *ret)
 {
 	struct replay_source *source = NULL;
 	struct fixture x;
@@ -126,9 +128,17 @@ static enum vm_end replay(int fd, uint64_t stop_at, struct replay_summary *ret)
 	assert_int_equal(replay_n_vcpus(source), 2);
 	make(&x);
 	assert_int_equal(vm_start_paused(x.vm, &e), 0);
-	assert_int_equal(vm_replay(x.vm, source, &(struct replay_conf){ .stop_at = stop_at }, &e), 0);
+	if (to_fd >= 0) {
+		assert_int_equal(replay_again(source, sys_dup(to_fd), &e), 0);
+	}
+	assert_int_equal(vm_replay(x.vm, source, conf, &e), 0);
 	run(&x, ret);
 	return x.end;
+}
+
+static enum vm_end replay(int fd, uint64_t stop_at, struct replay_summary *ret)
+{
+	return replay_with(fd, -1, &(struct replay_conf){ .stop_at = stop_at }, ret);
 }
 
 static void test_same(void **state unused_arg)
@@ -232,6 +242,75 @@ static void test_memory_differs_at_the_end(void **state unused_arg)
 	assert_non_null(strstr(s.text, "0x3000"));
 }
 
+/* With a check at each instruction of a part, the first that does otherwise is the one found. */
+static void test_again(void **state unused_arg)
+{
+	const struct replay_conf conf = { .every = 1, .from = 380, .to = 460 };
+	auto_close int closer = sys_memfd_create("closer", 0);
+	struct replay_summary s, again;
+	auto_close int fd = record(&s);
+
+	assert_int_equal(replay_with(fd, closer, &conf, &again), VM_END_OFF);
+	assert_int_equal(again.result, REPLAY_SAME);
+	assert_int_equal(again.hash, s.hash);
+	assert_int_equal(replay(closer, 0, &again), VM_END_OFF);
+	assert_int_equal(again.result, REPLAY_SAME);
+	assert_int_equal(again.insns, s.insns);
+	assert_int_equal(again.checks, s.checks + 460 - 380 + 1);
+	assert_int_equal(again.memory_checks, s.memory_checks);
+
+	/* The read is instruction 403. */
+	auto_close int bad = changed(closer, RLOG_READ, 100, false);
+
+	assert_int_equal(replay(bad, 0, &again), VM_END_FAILED);
+	assert_int_equal(again.result, REPLAY_DIFFERS);
+	assert_non_null(strstr(again.text, "after 403 instructions"));
+	assert_non_null(strstr(again.text, "has rax 0x"));
+	assert_non_null(strstr(again.text, "same: at 402 instructions"));
+}
+
+static int compare(int a, int b, struct replay_difference *ret)
+{
+	struct err e = ERR_INIT;
+
+	/* Of one descriptor each reader would move the other. */
+	auto_close int copy = sys_memfd_create("copy", 0);
+	auto_buf struct buf data = BUF_INIT;
+
+	assert_int_equal(lseek(b, 0, SEEK_SET), 0);
+	assert_int_equal(sys_read_fd(b, 1 << 24, &data), 0);
+	assert_int_equal(sys_write_full(copy, data.data, data.len), 0);
+	assert_int_equal(lseek(copy, 0, SEEK_SET), 0);
+	assert_int_equal(lseek(a, 0, SEEK_SET), 0);
+	return replay_compare(sys_dup(a), sys_dup(copy), ret, &e);
+}
+
+static void test_compare(void **state unused_arg)
+{
+	const struct replay_conf conf = { .every = 7, .from = 380, .to = 460 };
+	auto_close int closer = sys_memfd_create("closer", 0);
+	struct replay_difference d;
+	struct replay_summary s, again;
+	auto_close int fd = record(&s);
+	auto_close int read = changed(fd, RLOG_READ, 100, false);
+	auto_close int cut = changed(fd, RLOG_READ, 150, true);
+	auto_close int pages = changed(fd, RLOG_PAGES, 1, false);
+
+	assert_int_equal(compare(fd, fd, &d), 1);
+	assert_int_equal(d.checks, s.checks);
+	assert_int_equal(replay_with(fd, closer, &conf, &again), VM_END_OFF);
+	assert_int_equal(compare(closer, fd, &d), 1);
+	assert_int_equal(d.checks, s.checks);
+	assert_int_equal(compare(fd, read, &d), 0);
+	assert_non_null(strstr(d.text, "the first has a read of 1 bytes from port 0x3fd"));
+	assert_non_null(strstr(d.text, "the values are 0x60 and 0x61"));
+	assert_int_equal(d.same_insns, 400);
+	assert_int_equal(compare(cut, fd, &d), 0);
+	assert_non_null(strstr(d.text, "the first has the end, the second a read"));
+	assert_int_equal(compare(fd, pages, &d), 0);
+	assert_non_null(strstr(d.text, "after 700 instructions and 0 events memory is not"));
+}
+
 static void test_access_differs(void **state unused_arg)
 {
 	struct replay_summary s;
@@ -276,6 +355,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same), cmocka_unit_test(test_memory_differs),
+		cmocka_unit_test(test_again), cmocka_unit_test(test_compare),
 		cmocka_unit_test(test_memory_differs_at_the_end),
 		cmocka_unit_test(test_stops),
 		cmocka_unit_test(test_registers_differ),

@@ -134,6 +134,28 @@ def test_stop_at(recording):
     assert re.search(r"rip=[0-9a-f]+ rax=", said[0]) and said[0] == said[1]
 
 
+def test_closer(recording, tmp_path):
+    """Recorded again from the replay, with more checks in a part; and the two are compared."""
+    log, closer = recording[0], tmp_path / "closer"
+    part = ("--check-every", 100, "--check-from", 20_000_000, "--check-to", 20_010_000)
+    status, _, said = replay(log, "--record", closer, *part, "--stop-at", 21_500_000)
+    assert status == 13 and summary(said)[:3] == ("stopped", 21_500_000, 21), said
+    status, _, said = replay(closer)
+    assert status == 13 and summary(said)[2] == 21 + 101, said
+    done = subprocess.run([BIN / "holm-vmm", "compare", log, closer], text=True,
+                          capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 1 and re.search(
+        r"^the first has .*, the second the end\n21 checks are the same; the last at 21000000 ",
+        done.stdout), done
+    done = subprocess.run([BIN / "holm-vmm", "compare", log, log], text=True,
+                          capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0 and re.match(r"\d+ checks are the same, up to", done.stdout), done
+    status, _, said = replay(log, "--record", log)
+    assert status == 2 and "another file" in said
+    status, _, said = replay(log, "--check-from", 5)
+    assert status == 2 and "only with --replay and --record" in said
+
+
 def test_debugger(recording, tmp_path):
     """It is stopped at an instruction, makes a step, and goes on to the same end."""
     log, output = recording
