@@ -130,6 +130,14 @@ static enum next next_of(const struct insn *i)
 										     NEXT_NOTHING;
 }
 
+bool xf_kills(const struct insn *i)
+{
+	enum next next = next_of(i);
+
+	return next == NEXT_KILLS || (next == NEXT_ACCESS && insn_table[i->row].cls == INSN_COPY &&
+				      (insn_table[i->row].fw & ALL_FLAGS) == ALL_FLAGS);
+}
+
 bool xf_seen(const struct xl_tr *t)
 {
 	for (unsigned j = t->k + 1; j < t->n; j++) {

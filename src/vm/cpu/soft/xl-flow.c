@@ -64,6 +64,12 @@ static void rip_to_r11(struct xl_tr *t, int64_t off)
 	xe_lea(&t->e, XR_11, xl_mem(XR_11, (int32_t)off));
 }
 
+void xl_leave_at(struct xl_tr *t, int64_t off)
+{
+	rip_to_r11(t, off);
+	leave(t);
+}
+
 static void link_here(struct xl_tr *t, uint8_t *jump, int64_t off)
 {
 	if (t->n_links == XL_LINKS) {
@@ -93,11 +99,10 @@ void xl_go(struct xl_tr *t, int64_t off)
 		leave(t);
 		return;
 	}
-	if (off <= t->insns[t->k].off) {
+	if (off <= t->insns[t->k].off && !t->polled) {
 		xe_load32(e, XR_CX, XG(wants));
 		on = xe_jrcxz(e);
-		rip_to_r11(t, off);
-		leave(t);
+		xl_leave_at(t, off);
 		xe_here_8(e, on);
 	}
 	xe_align_patch(e, 1);
@@ -110,7 +115,7 @@ static void jcc(struct xl_tr *t, unsigned cond)
 	uint8_t *taken = NULL;
 
 	xf_need_host(t);
-	if (in_page(to) && to > t->insns[t->k].off) {
+	if (in_page(to) && (to > t->insns[t->k].off || t->polled)) {
 		xe_align_patch(&t->e, 2);
 		link_here(t, xe_jcc(&t->e, cond), to);
 		xl_go(t, xl_next_off(t));

@@ -93,12 +93,58 @@ static void entry(struct xl_tr *t)
 	}
 }
 
+/*
+ * A loop has to look whether somebody wants something. A comparison for it costs least where the
+ * guest's flags are about to be replaced and can be made again.
+ */
+static int best_poll(const struct xl_tr *t)
+{
+	const struct xl_insn *last = &t->insns[t->n - 1];
+	bool jumps = (last->i.map == INSN_MAP_1 && (last->i.opcode & 0xf0) == 0x70) ||
+		     (last->i.map == INSN_MAP_0F && (last->i.opcode & 0xf0) == 0x80);
+	int64_t to = (int64_t)(last->off + last->i.len) + (int64_t)last->i.imm;
+
+	if (!jumps || last->i.op_bytes != 8 || to < 0 || to > last->off) {
+		return -1;
+	}
+	for (int k = (int)t->n - 2; k > 0; k--) {
+		if (xf_kills(&t->insns[k].i)) {
+			return k;
+		}
+	}
+	return -1;
+}
+
+static void poll(struct xl_tr *t)
+{
+	if ((int)t->k != t->poll_at || (t->f.at == XF_HOST && t->f.recipe.kind == XRC_NONE)) {
+		return;
+	}
+	xf_clobber(t);
+	xe_alu_imm(&t->e, 0, 7, XG(wants), 0);
+	t->poll = xe_jcc(&t->e, 5);
+	t->poll_flags = t->f;
+	t->polled = true;
+}
+
+static void poll_way(struct xl_tr *t)
+{
+	if (t->polled) {
+		xe_here(&t->e, t->poll);
+		xf_make(t, &t->poll_flags);
+		xl_leave_at(t, t->insns[t->poll_at].off);
+	}
+}
+
 static void line(struct xl_tr *t)
 {
+	t->poll_at = best_poll(t);
+	t->polled = false;
 	for (t->k = 0; t->k < t->n && !t->full; t->k++) {
 		unsigned first = t->n_slow;
 
 		t->kept = false;
+		poll(t);
 		xl_instruction(t);
 		for (unsigned s = first; s < t->n_slow; s++) {
 			t->slow[s].back = t->e.at;
@@ -177,6 +223,7 @@ bool xl_translate(struct xl_tr *t)
 	for (unsigned s = 0; s < t->n_slow && !t->full; s++) {
 		slow_way(t, &t->slow[s]);
 	}
+	poll_way(t);
 	for (unsigned l = 0; l < t->n_links && !t->full; l++) {
 		unknown(t, l);
 	}

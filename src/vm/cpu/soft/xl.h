@@ -166,6 +166,10 @@ struct xl_tr {
 	bool     kept;             /* instruction k has put its memory operand into c->xl_in */
 	unsigned n_slow;
 	struct xl_slow slow[XL_SLOWS];
+	int      poll_at;          /* before this instruction wants are looked at; -1: behind all */
+	bool     polled;
+	uint8_t *poll;             /* the jump where there are any, the state of flags then */
+	struct xl_flags poll_flags;
 	unsigned n_links;
 	struct {
 		uint8_t *jump;
@@ -214,6 +218,7 @@ void xf_moved(struct xl_tr *t, unsigned guest, int32_t by);   /* one was added t
 /* Will the flags that instruction k sets be seen, or only replaced? Will they be in the way of an
  * access before that? */
 bool xf_seen(const struct xl_tr *t);
+bool xf_kills(const struct insn *i);
 bool xf_in_the_way(const struct xl_tr *t);
 void xf_set(struct xl_tr *t, const struct xl_recipe *r);   /* an instruction has set all flags */
 
@@ -248,6 +253,8 @@ bool xl_system(struct xl_tr *t);
 bool xl_flow(struct xl_tr *t);
 /* On to an offset from the begin of the page: in it or in another one. */
 void xl_go(struct xl_tr *t, int64_t off);
+/* Out of the code, on at an offset. */
+void xl_leave_at(struct xl_tr *t, int64_t off);
 
 /* --- xl-cache.c --- */
 
