@@ -103,7 +103,10 @@ void soft_mode_update(struct soft_cpu *c)
 			  data_breakpoints(s) || c->debug.n_watches;
 	c->xl_tlb[false] = tlb_inner(c, false);
 	c->xl_tlb[true] = tlb_inner(c, true);
-	c->tlb = tlb_of(c);
+	if (c->tlb != tlb_of(c)) {
+		c->tlb = tlb_of(c);
+		soft_stack_forget(c);
+	}
 	c->slow = (c->slow & (SOFT_SLOW_EVENT | SOFT_SLOW_STOP)) | slow_of(c);
 }
 

@@ -160,6 +160,11 @@ struct soft_cpu {
 	uint64_t         xl_page;         /* virtual address of the page that runs */
 	uint64_t         xl_tmp, xl_tmp2; /* between two instructions of one of the guest */
 	uint64_t         xl_in;           /* what the instruction that set the flags worked on */
+	/* The pages of the stack, to read and to write: tag and host as in the TLB. A tag that says
+	 * that there is none is no canonical address, and leads to a page of nobody's. */
+	struct soft_stack {
+		uint64_t tag, host;
+	} xl_stack[2], xl_no_stack;
 	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
 	const uint8_t   *xl_next;         /* where it goes on behind a call */
 	struct soft_tlb_entry *xl_tlb[2]; /* for privilege 0: with AC clear, and set */
@@ -231,7 +236,14 @@ struct soft_cpu {
 	/* Translated code by virtual address: less the address, and where; at CPL 3, and not. */
 	uint64_t               xl_neg[2][XL_TABLE];
 	const uint8_t         *xl_to[2][XL_TABLE];
+	_Alignas(64) uint8_t   xl_nobody[GMEM_PAGE_BYTES];
 };
+
+/* Translations have changed, or who looks. */
+static inline void soft_stack_forget(struct soft_cpu *c)
+{
+	c->xl_stack[0] = c->xl_stack[1] = c->xl_no_stack;
+}
 
 /* --- Flags --- */
 

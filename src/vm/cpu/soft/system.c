@@ -60,6 +60,7 @@ static void set_ac(struct soft_cpu *c, bool on)
 	}
 	c->s.rflags = on ? c->s.rflags | CPU_FLAG_AC : c->s.rflags & ~(uint64_t)CPU_FLAG_AC;
 	c->tlb = c->xl_tlb[on];
+	soft_stack_forget(c);
 }
 
 void op_clac(struct soft_cpu *c, const struct insn *i)

@@ -31,6 +31,7 @@ static void clear_code(struct soft_code_entry *t)
 
 static void clear_window(struct soft_cpu *c, struct soft_window *w)
 {
+	soft_stack_forget(c);
 	clear_data(w->user);
 	clear_data(w->ac);
 	clear_code(w->code);
@@ -43,6 +44,7 @@ static void clear_window(struct soft_cpu *c, struct soft_window *w)
 
 static void clear_kernel(struct soft_cpu *c)
 {
+	soft_stack_forget(c);
 	clear_data(c->tlb_kernel);
 	clear_code(c->code_kernel);
 	c->kernel_generation = ++c->generations;
@@ -172,6 +174,7 @@ static void drop(struct soft_tlb_entry *t, uint64_t va, bool large)
 
 static void drop_in_window(struct soft_cpu *c, struct soft_window *w, uint64_t va)
 {
+	soft_stack_forget(c);
 	drop(w->user, va, w->has_large);
 	drop(w->ac, va, w->has_large);
 	clear_code(w->code);
@@ -206,6 +209,7 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 		drop_in_window(c, w, va);
 	}
 	if (w == c->window) {
+		soft_stack_forget(c);
 		drop(c->tlb_kernel, va, c->kernel_large);
 		clear_code(c->code_kernel);
 		c->kernel_generation = ++c->generations;
@@ -224,6 +228,7 @@ static void drop_writes(struct soft_tlb_entry *t, uint64_t gpa_page, bool all)
 
 static void drop_writes_everywhere(struct soft_cpu *c, uint64_t gpa_page, bool all)
 {
+	soft_stack_forget(c);
 	drop_writes(c->tlb_kernel, gpa_page, all);
 	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
 		if (c->windows[i].valid) {

@@ -359,7 +359,7 @@ static struct xl_block *make(struct soft_cpu *c, const struct soft_block *b, boo
 	t.to = to;
 	t.e = (struct xl_code){ .at = x->at, .end = x->rw + x->bytes };
 	t.f = (struct xl_flags){ .at = XF_HOST };
-	t.n_slow = t.n_links = 0;
+	t.n_slow = t.n_links = t.n_stacks = 0;
 	t.full = false;
 	if (!xl_translate(&t)) {
 		*ret_full = t.e.at > t.e.end || x->n_outs == max_outs(x) || x->n_links == max_links(x);

@@ -139,10 +139,8 @@ static void look_or_interpret(struct xl_tr *t)
 
 static void ret(struct xl_tr *t, int32_t by)
 {
-	xe_mov(&t->e, XR_11, XR_9);
-	xl_check(t, 8, false);
-	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
-	xe_load(&t->e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
+	xl_stack_to_r11(t, XR_9, 0, 8, false);
+	xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
 	xf_need_host(t);
 	look_or_interpret(t);
 	xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
@@ -155,8 +153,7 @@ static void target_to_r11(struct xl_tr *t)
 	const struct insn *i = &t->insns[t->k].i;
 
 	if (i->rm == INSN_NONE) {
-		xl_address(t);
-		xl_check_to_r11(t, 8, false);
+		xl_operand_to_r11(t, 8, false);
 		xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
 	} else if (xl_host(i->rm) == XR_NONE) {
 		xe_load(&t->e, XR_11, xl_gpr_slot(i->rm));
@@ -167,8 +164,7 @@ static void target_to_r11(struct xl_tr *t)
 
 static void push_place(struct xl_tr *t)
 {
-	xe_lea(&t->e, XR_11, xl_mem(XR_9, -8));
-	xl_check_to_r11(t, 8, true);
+	xl_stack_to_r11(t, XR_9, -8, 8, true);
 }
 
 static void call(struct xl_tr *t)

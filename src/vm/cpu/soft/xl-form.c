@@ -420,7 +420,8 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 	const struct insn *i = f->i;
 	bool mov = i->map == INSN_MAP_1 && i->opcode == 0x8b && i->op_bytes >= 4;
 
-	if (!f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written) {
+	if (!f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
+	    xl_on_stack(i)) {
 		return false;
 	}
 	xl_address(t);
@@ -500,8 +501,7 @@ bool xl_form(struct xl_tr *t)
 	bool seen = !reads || f.row->fr || xf_seen(t);
 
 	if (f.mem) {
-		xl_address(t);
-		xl_check_to_r11(t, f.mem_bytes, f.mem_written);
+		xl_operand_to_r11(t, f.mem_bytes, f.mem_written);
 	}
 	if (reads && seen) {
 		xf_need_host(t);

@@ -120,6 +120,51 @@ void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write)
 	xe_alu(&t->e, XE_W, 0, XR_11, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
 }
 
+void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write)
+{
+	const size_t at = offsetof(struct soft_cpu, xl_stack) + write * sizeof(struct soft_stack);
+	struct xl_code *e = &t->e;
+
+	if (t->n_stacks == XL_STACKS) {
+		t->full = true;
+		return;
+	}
+	xf_clobber(t);
+	t->stacks[t->n_stacks].again = e->at;
+	t->stacks[t->n_stacks].write = write;
+	if (disp) {
+		xe_lea(e, XR_11, xl_mem(base, disp));
+	} else {
+		xe_mov(e, XR_11, base);
+	}
+	xe_alu(e, XE_W, 5, XR_11, xl_gs(at + offsetof(struct soft_stack, tag)));
+	xe_alu_imm(e, XE_W, 7, xl_reg(XR_11), (int32_t)(GMEM_PAGE_BYTES - bytes));
+	t->stacks[t->n_stacks].jump = xe_jcc(e, COND_A);
+	t->stacks[t->n_stacks].slow_at = t->n_slow;
+	t->n_stacks++;
+	xl_slow_from(t, NULL);     /* its jump is written out of line */
+	xe_alu(e, XE_W, 0, XR_11, xl_gs(at + offsetof(struct soft_stack, host)));
+}
+
+/* Locals lie below the frame pointer; above it, it is a register like others. */
+bool xl_on_stack(const struct insn *i)
+{
+	return i->seg < CPU_FS && i->index == INSN_NONE && i->ad_bytes == 8 &&
+	       (i->base == CPU_RSP || (i->base == CPU_RBP && i->disp < 0));
+}
+
+void xl_operand_to_r11(struct xl_tr *t, unsigned bytes, bool write)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	if (xl_on_stack(i)) {
+		xl_stack_to_r11(t, xl_host(i->base), i->disp, bytes, write);
+		return;
+	}
+	xl_address(t);
+	xl_check_to_r11(t, bytes, write);
+}
+
 /* --- The stack --- */
 
 static void stack_pointer(struct xl_tr *t, int32_t by)
@@ -136,8 +181,7 @@ static void push_value(struct xl_tr *t, unsigned host)
 
 static void push_place(struct xl_tr *t)
 {
-	xe_lea(&t->e, XR_11, xl_mem(XR_9, -8));
-	xl_check_to_r11(t, 8, true);
+	xl_stack_to_r11(t, XR_9, -8, 8, true);
 }
 
 static void push_reg(struct xl_tr *t, unsigned guest)
@@ -156,8 +200,7 @@ static void push_imm(struct xl_tr *t)
 
 static void push_mem(struct xl_tr *t)
 {
-	xl_address(t);
-	xl_check_to_r11(t, 8, false);
+	xl_operand_to_r11(t, 8, false);
 	xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
 	xe_store(&t->e, XR_11, XG(xl_tmp));
 	push_place(t);
@@ -167,8 +210,7 @@ static void push_mem(struct xl_tr *t)
 
 static void pop_reg(struct xl_tr *t, unsigned guest)
 {
-	xe_mov(&t->e, XR_11, XR_9);
-	xl_check_to_r11(t, 8, false);
+	xl_stack_to_r11(t, XR_9, 0, 8, false);
 	xf_written(t, (unsigned)BIT(guest));
 	if (guest == CPU_RSP) {
 		xe_load(&t->e, XR_9, xl_mem(XR_11, 0));
@@ -185,8 +227,7 @@ static void pop_reg(struct xl_tr *t, unsigned guest)
 
 static void leave(struct xl_tr *t)
 {
-	xe_mov(&t->e, XR_11, XR_BP);
-	xl_check_to_r11(t, 8, false);
+	xl_stack_to_r11(t, XR_BP, 0, 8, false);
 	xf_written(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
 	xe_lea(&t->e, XR_9, xl_mem(XR_BP, 8));
 	xe_load(&t->e, XR_BP, xl_mem(XR_11, 0));

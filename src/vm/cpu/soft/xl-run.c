@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Entering translated code and leaving it, and what it calls. */
 #include <signal.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,6 +97,36 @@ static void call_out(struct xl_code *e)
 	xe_op(e, 0, 0, 0xff, 4, XG(xl_next));
 }
 
+/* R11: a linear address less the tag. RCX: 0, if the stack's page is now the one that it is on. */
+static void stack_find(struct xl_code *e, bool write)
+{
+	const size_t at = offsetof(struct soft_cpu, xl_stack) + write * sizeof(struct soft_stack);
+	const struct xl_rm tag = xl_gs(at + offsetof(struct soft_stack, tag));
+	const int32_t entry_tag = write ? offsetof(struct soft_tlb_entry, tag_write) :
+					  offsetof(struct soft_tlb_entry, tag_read);
+	uint8_t *no[2] = { NULL };
+
+	xe_alu(e, XE_W, 0, XR_11, tag);
+	xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(XR_11));
+	xe_8(e, GMEM_PAGE_SHIFT - 5);
+	xe_alu_imm(e, 0, 4, xl_reg(XR_CX), (SOFT_TLB_ENTRIES - 1) * 32);
+	xe_alu(e, XE_W, 0, XR_CX, XG(tlb));
+	xe_alu_imm(e, XE_W, 4, xl_reg(XR_11), -GMEM_PAGE_BYTES);
+	xe_alu(e, XE_W, 7, XR_11, xl_mem(XR_CX, entry_tag));
+	no[0] = xe_jcc(e, 5);
+	xe_alu(e, XE_W, 7, XR_11, tag);
+	no[1] = xe_jcc(e, 4);      /* it is on two pages */
+	xe_store(e, XR_11, tag);
+	xe_load(e, XR_11, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	xe_store(e, XR_11, xl_gs(at + offsetof(struct soft_stack, host)));
+	xe_mov_imm32(e, XR_CX, 0);
+	xe_8(e, 0xc3);
+	xe_here(e, no[0]);
+	xe_here(e, no[1]);
+	xe_mov_imm32(e, XR_CX, 1);
+	xe_8(e, 0xc3);
+}
+
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret)
 {
 	uint8_t *tail = NULL;
@@ -121,6 +152,10 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 	xe_store(e, XR_AX, xl_gpr_slot(CPU_RAX));
 	xe_here(e, tail);
 	call_out(e);
+	for (unsigned write = 0; write < 2; write++) {
+		ret->stack[write] = (uint32_t)(e->at - begin);
+		stack_find(e, write);
+	}
 }
 
 /* --- The vCPU's side --- */
@@ -187,6 +222,19 @@ void xl_end(struct soft_cpu *c)
 	c->xl_on = false;
 }
 
+/* Nobody is to guess it, though all that is there to be seen is an empty page. */
+static void no_stack(struct soft_cpu *c)
+{
+	uint64_t v = 0;
+
+	if (getrandom(&v, sizeof(v), 0) != sizeof(v)) {
+		v = clock_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
+	}
+	c->xl_no_stack.tag = (UINT64_C(1) << 62) | (v >> 16 << GMEM_PAGE_SHIFT & ~(UINT64_C(3) << 62));
+	c->xl_no_stack.host = (uint64_t)(uintptr_t)c->xl_nobody;
+	soft_stack_forget(c);
+}
+
 void xl_begin(struct soft_cpu *c)
 {
 	pid_t self = gettid();
@@ -201,6 +249,7 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_mask = (uint64_t)(XL_TABLE - 1) << XL_SLOT_SHIFT;
 		c->xl_deadline_ns = UINT64_MAX;
 		c->xl_sign = BIT(63);
+		no_stack(c);
 		/* Counted time needs no clock. */
 		c->xl_on = c->eng->counted || timer_make(c);
 		xl_forget(c, true);

@@ -70,12 +70,27 @@ static void sti(struct xl_tr *t)
 	flag_bit(t, BIT_IF, true);
 }
 
+/* As soft_stack_forget() does. */
+static void forget_stack(struct xl_tr *t)
+{
+	const size_t from = offsetof(struct soft_cpu, xl_no_stack), to = offsetof(struct soft_cpu, xl_stack);
+
+	for (size_t word = 0; word < sizeof(struct soft_stack); word += sizeof(uint64_t)) {
+		xe_load(&t->e, XR_CX, xl_gs(from + word));
+		xe_store(&t->e, XR_CX, xl_gs(to + word));
+		xe_store(&t->e, XR_CX, xl_gs(to + sizeof(struct soft_stack) + word));
+	}
+}
+
 static void set_ac(struct xl_tr *t, bool on)
 {
 	need_zero(t, 1);
 	flag_bit(t, BIT_AC, on);
 	xe_load(&t->e, XR_CX, xl_gs(offsetof(struct soft_cpu, xl_tlb) + (on ? sizeof(void *) : 0)));
 	xe_store(&t->e, XR_CX, XG(tlb));
+	if (!on) {
+		forget_stack(t);   /* it may be a page of the user's */
+	}
 }
 
 static void swapgs(struct xl_tr *t)

@@ -159,6 +159,18 @@ static void line(struct xl_tr *t)
 	}
 }
 
+/* Where the page of the stack is another one: look for it, and try again. */
+static void stack_way(struct xl_tr *t, unsigned n)
+{
+	struct xl_code *e = &t->e;
+
+	xe_here(e, t->stacks[n].jump);
+	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->stack[t->stacks[n].write]));
+	xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));
+	xe_patch(e, xe_jcc(e, 4), t->stacks[n].again);
+	t->slow[t->stacks[n].slow_at].jump = xe_jmp(e);
+}
+
 static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 {
 	const struct xl_routines *r = xl_routines(t->x);
@@ -220,6 +232,9 @@ bool xl_translate(struct xl_tr *t)
 	shadow(t, host + t->b->bytes);
 	entry(t);
 	line(t);
+	for (unsigned n = 0; n < t->n_stacks && !t->full; n++) {
+		stack_way(t, n);
+	}
 	for (unsigned s = 0; s < t->n_slow && !t->full; s++) {
 		slow_way(t, &t->slow[s]);
 	}

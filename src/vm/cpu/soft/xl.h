@@ -135,7 +135,7 @@ struct xl_flags {
 	struct xl_recipe recipe;   /* valid in XF_HOST, too */
 };
 
-enum { XL_SLOWS = 96, XL_LINKS = 4 };
+enum { XL_SLOWS = 96, XL_LINKS = 4, XL_STACKS = 64 };
 
 /* A jump out of the straight line to the interpreter. */
 struct xl_slow {
@@ -166,6 +166,12 @@ struct xl_tr {
 	bool     kept;             /* instruction k has put its memory operand into c->xl_in */
 	unsigned n_slow;
 	struct xl_slow slow[XL_SLOWS];
+	unsigned n_stacks;
+	struct {
+		uint8_t *jump, *again, *slow;   /* slow: a jump to be, out of line */
+		unsigned slow_at;
+		bool     write;
+	} stacks[XL_STACKS];       /* accesses to the stack, where its page is not the known one */
 	int      poll_at;          /* before this instruction wants are looked at; -1: behind all */
 	bool     polled;
 	uint8_t *poll;             /* the jump where there are any, the state of flags then */
@@ -237,6 +243,12 @@ void xl_address(struct xl_tr *t);
 void xl_check(struct xl_tr *t, unsigned bytes, bool write);
 /* The same, and R11 is the host's address. */
 void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write);
+/* The same for an address on the stack: base register of the host, and distance. */
+void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write);
+/* Is the memory operand one on the stack? */
+bool xl_on_stack(const struct insn *i);
+/* The memory operand of instruction k, wherever it is. */
+void xl_operand_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* A jump to the interpreter for instruction k in the state of flags that there is now. */
 void xl_slow(struct xl_tr *t, unsigned cond);
 void xl_slow_from(struct xl_tr *t, uint8_t *jump);   /* a jump that was written already */
@@ -267,7 +279,7 @@ struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
 
 /* Routines at the begin of the cache. */
 struct xl_routines {
-	uint32_t enter, leave, out_host, out_saved;
+	uint32_t enter, leave, out_host, out_saved, stack[2];   /* stack: to read, to write */
 };
 const struct xl_routines *xl_routines(const struct xl_cache *x);
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
