@@ -46,6 +46,7 @@ struct cpu_cpuid {
 /* How the software engine translates; for tests. 0: as it sees fit. */
 struct engine_xl_conf {
 	unsigned after;   /* a block's run that is the first one of its translation; 1: all are */
+	size_t   bytes;   /* of the code cache: 256 KiB to 1 GiB */
 };
 
 struct engine_conf {

@@ -59,6 +59,9 @@ static void fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w,
 	bool large = w->shift > GMEM_PAGE_SHIFT;
 	uint64_t self = BIT(c->vcpu.id);
 
+	if (write && !(atomic_load_explicit(&t->page->writers, memory_order_relaxed) & self)) {
+		atomic_fetch_or(&t->page->writers, self);   /* of this one store, at least */
+	}
 	if (c->check_access) {
 		return;
 	}
@@ -77,9 +80,6 @@ static void fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w,
 	}
 	if (!write) {
 		return;
-	}
-	if (!(atomic_load_explicit(&t->page->writers, memory_order_relaxed) & self)) {
-		atomic_fetch_or(&t->page->writers, self);
 	}
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&t->page->code, memory_order_relaxed) == 0) {

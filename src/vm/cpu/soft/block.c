@@ -181,9 +181,10 @@ void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 	while (*p) {
 		struct soft_block *b = *p;
 
+		/* A translation may be longer than its block. */
+		translated |= same_page(b->gpa, gpa) && b->xl;
 		if (same_page(b->gpa, gpa) && gpa < b->gpa + b->bytes && b->gpa < gpa + n) {
 			*p = b->page_next;
-			translated |= b->xl != NULL;
 			invalidate(c, b);
 		} else {
 			p = &b->page_next;
@@ -228,11 +229,15 @@ void soft_blocks_drop_all(struct soft_cpu *c)
 
 void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n)
 {
-	uint64_t mask = atomic_load(&page->code);
+	uint64_t mask = 0;
 
+	/* The bytes are visible before it is looked who has code made of them. */
+	atomic_thread_fence(memory_order_seq_cst);
 	if (c->eng->xl) {
 		xl_written(c->eng, gpa, n);
 	}
+	/* Only now: who comes later finds no old translation any more. */
+	mask = atomic_load(&page->code);
 	for (unsigned i = 0; mask; i++, mask >>= 1) {
 		if (!(mask & 1)) {
 			continue;
@@ -245,16 +250,11 @@ void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa,
 	}
 }
 
-/* Say that there is code, then see that nobody writes without telling. */
-static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
+/* Nobody has a write tag for the page any more. */
+static void stop_writers(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
 {
-	uint64_t self = BIT(c->vcpu.id), mask = 0;
+	uint64_t self = BIT(c->vcpu.id), mask = atomic_load(&page->writers);
 
-	if (atomic_load(&page->code) & self) {
-		return;
-	}
-	atomic_fetch_or(&page->code, self);
-	mask = atomic_load(&page->writers);
 	if (mask & self) {
 		soft_tlb_drop_writes_page(c, gpa);
 		atomic_fetch_and(&page->writers, ~self);
@@ -265,6 +265,19 @@ static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
 	}
 	for (uint64_t m = mask; m; m &= m - 1) {
 		soft_wait_served(c, c->eng->cpus[__builtin_ctzll(m)]);
+	}
+}
+
+/*
+ * Say that there is code, then see that nobody writes without telling. Who waits answers others
+ * meanwhile: one that has just written to this very page may take the word back, as there is no
+ * block yet.
+ */
+static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
+{
+	while (!(atomic_load(&page->code) & BIT(c->vcpu.id))) {
+		atomic_fetch_or(&page->code, BIT(c->vcpu.id));
+		stop_writers(c, page, gpa);
 	}
 }
 
@@ -324,14 +337,17 @@ bool soft_block_ends(const struct insn *i)
 	       : i->map == INSN_MAP_0F38 && i->opcode == 0x82;
 }
 
+void soft_block_last(struct insn *i)
+{
+	if (i->fn == insn_plain && soft_block_ends(i)) {
+		i->fn = insn_plain_last;
+	}
+}
+
 /* The block is complete: its last instruction, and what comes after it. */
 static void finish(struct soft_block *b)
 {
-	struct insn *last = &b->insns[b->n - 1];
-
-	if (last->fn == insn_plain && soft_block_ends(last)) {
-		last->fn = insn_plain_last;
-	}
+	soft_block_last(&b->insns[b->n - 1]);
 	b->insns[b->n].fn = soft_block_end;
 }
 
@@ -503,7 +519,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 		protect(c, page_of(c, gpa), gpa);
 	}
 	left = MIN(left, sizeof(bytes));
-	memcpy(bytes, host, left);
+	soft_copy_whole(bytes, host, left);
 	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
 	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = heat_of(c) };
 	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {

@@ -48,6 +48,15 @@ static inline struct soft_engine *soft_engine(struct engine *e)
 /* RAM at a guest physical address: the host's address, and its page's record; NULL: no RAM. */
 void *soft_ram(struct soft_engine *eng, uint64_t gpa, struct soft_page **ret_page);
 
+/* Bytes of guest memory that others may write to meanwhile: as they were at one moment. */
+static inline void soft_copy_whole(uint8_t *to, const uint8_t *from, size_t n)
+{
+	do {
+		memcpy(to, from, n);
+		atomic_thread_fence(memory_order_seq_cst);
+	} while (memcmp(to, from, n) != 0);
+}
+
 /* Bytes were written to a page that has code: blocks go, here and elsewhere. */
 void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n);
 
@@ -148,6 +157,8 @@ void soft_blocks_drop_all(struct soft_cpu *c);
 
 /* Does an instruction end its block? */
 bool soft_block_ends(const struct insn *i);
+/* If so, by a function that says itself where to go on. */
+void soft_block_last(struct insn *i);
 
 /* The function behind the last instruction: execution goes on after it. */
 insn_fn soft_block_end;

@@ -541,6 +541,7 @@ static bool faulted(struct soft_cpu *c)
 	soft_rip_sync(c);
 	c->link = NULL;
 	c->xl_site = 0;
+	c->xl_pin = 0;
 	c->single = false;
 	c->count -= c->xl_out ? 1 : soft_block_rest(c);
 	c->xl_out = false;

@@ -46,6 +46,8 @@ static void memory_written(void *ctx, gpa_t first, uint64_t bytes)
 	struct soft_engine *eng = ctx;
 	uint64_t end = first.raw + bytes;
 
+	/* The bytes are visible before it is looked who has code made of them. */
+	atomic_thread_fence(memory_order_seq_cst);
 	for (uint64_t at = first.raw; at < end; at = (at | (GMEM_PAGE_BYTES - 1)) + 1) {
 		struct soft_page *page = NULL;
 		uint64_t mask = 0;
@@ -53,10 +55,11 @@ static void memory_written(void *ctx, gpa_t first, uint64_t bytes)
 		if (!soft_ram(eng, at, &page)) {
 			continue;
 		}
-		mask = atomic_load_explicit(&page->code, memory_order_relaxed);
-		if (mask && eng->xl) {
+		if (eng->xl) {
 			xl_written(eng, at, (size_t)MIN(end - at, GMEM_PAGE_BYTES - at % GMEM_PAGE_BYTES));
 		}
+		/* Only now: who comes later finds no old translation any more. */
+		mask = atomic_load(&page->code);
 		for (; mask; mask &= mask - 1) {
 			soft_post_page(eng->cpus[__builtin_ctzll(mask)], at, SOFT_REQ_CODE);
 		}
@@ -157,7 +160,7 @@ static int new_engine(const struct engine_conf *conf, const struct engine_ops *o
 		r = pages_new(eng);
 	}
 	if (r == 0 && translates) {
-		r = xl_new(eng, XL_BYTES);
+		r = xl_new(eng, conf->xl.bytes ? conf->xl.bytes : XL_BYTES);
 		r = r == -ENOTSUP ? 0 : r;
 	}
 	if (r < 0) {

@@ -169,6 +169,7 @@ struct soft_cpu {
 	const uint8_t   *xl_next;         /* where it goes on behind a call */
 	struct soft_tlb_entry *xl_tlb[2]; /* for privilege 0: with AC clear, and set */
 	uint32_t         xl_site;         /* a jump that found no block; 0: none */
+	uint32_t         xl_pin;          /* the record of the call out that goes on; 0: none */
 	uint32_t         xl_epoch;        /* of the cache, as it was last seen */
 	bool             xl_on;           /* this thread can run it */
 	uint64_t         xl_host_gs;      /* what GS was on it before */

@@ -10,6 +10,7 @@
 #include "vm/cpu/model.h"
 #include "vm/cpu/soft/priv.h"
 #include "vm/cpu/soft/test-vm.h"
+#include "vm/cpu/soft/xl.h"
 
 #define GUESTS(X) \
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
@@ -83,14 +84,14 @@ static void test_smc(void **state)
 	EXPECT(smc, 3, 2, 1, 0x66, 0x77);
 }
 
-static void test_many(void **state)
+/* The usual cache, and one that is emptied again and again. */
+static void many(struct engine_xl_conf xl)
 {
 	enum { FIRST = 0x400000, PAIRS = 0x60000 };
 	static const uint8_t inc_and_jump[] = { 0xff, 0xc6, 0xeb, 0x00 }, back[] = { 0xff, 0xe5 };
 	static const uint32_t want[] = { 2 * PAIRS, 0x33, 0x33, 0x33, 0x44 };
-	struct vm *vm = vm_new(1, false);
+	struct vm *vm = vm_new_xl(1, false, xl);
 
-	(void)state;
 	vm_long_mode(vm);
 	for (unsigned i = 0; i < PAIRS; i++) {
 		vm_put(vm, FIRST + 4 * i, inc_and_jump, sizeof(inc_and_jump));
@@ -99,7 +100,27 @@ static void test_many(void **state)
 	vm_put(vm, BASE, guest_many, (size_t)(guest_many_end - guest_many));
 	vm_run(vm);
 	vm_expect(vm, want, ARRAY_LEN(want));
+	if (xl.bytes && soft_engine(vm->eng)->xl) {
+		struct xl_usage u = { 0 };
+
+		xl_usage(soft_engine(vm->eng), &u);
+		assert_true(u.emptied > 16);
+		assert_true(u.used <= u.bytes && u.bytes <= xl.bytes);
+		assert_true(u.blocks > 0 && u.blocks < PAIRS / 2);
+	}
 	vm_free(vm);
+}
+
+static void test_many(void **state)
+{
+	(void)state;
+	many((struct engine_xl_conf){ .after = 0 });
+}
+
+static void test_small_cache(void **state)
+{
+	(void)state;
+	many((struct engine_xl_conf){ .after = 1, .bytes = XL_BYTES_MIN });
 }
 
 static void test_remap(void **state)
@@ -511,6 +532,7 @@ int main(void)
 		cmocka_unit_test(test_hello), cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_invlpg),
 		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_many),
+		cmocka_unit_test(test_small_cache),
 		cmocka_unit_test(test_remap), cmocka_unit_test(test_features),
 		cmocka_unit_test(test_sti),
 		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),

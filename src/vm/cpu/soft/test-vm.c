@@ -69,6 +69,11 @@ uint64_t vm_get64(struct vm *vm, uint64_t at)
 
 struct vm *vm_new(unsigned n_cpus, bool deterministic)
 {
+	return vm_new_xl(n_cpus, deterministic, test_translate());
+}
+
+struct vm *vm_new_xl(unsigned n_cpus, bool deterministic, struct engine_xl_conf xl)
+{
 	static const struct engine_bus ops = { .mmio_read = mmio_read, .mmio_write = mmio_write,
 					       .pio_read = pio_read, .pio_write = pio_write };
 	struct err e = ERR_INIT;
@@ -80,7 +85,7 @@ struct vm *vm_new(unsigned n_cpus, bool deterministic)
 	gmem_init(&vm->mem);
 	assert_int_equal(gmem_add(&vm->mem, GPA(0), MEM_BYTES, -1, 0, false, &e), 0);
 	struct engine_conf conf = { .mem = &vm->mem, .bus = &bus, .n_vcpus = n_cpus,
-				    .deterministic = deterministic, .xl = test_translate() };
+				    .deterministic = deterministic, .xl = xl };
 
 	assert_int_equal(engine_soft.new_(&conf, &vm->eng, &e), 0);
 	vm->n_cpus = n_cpus;

@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The code cache of a VM: one memory that is mapped twice, once to write and once to run. All
- * vCPUs share it; whoever changes something holds its lock. Code that has gone stale stays where
- * it is, with nothing that leads there, until the cache is full: then a vCPU that runs alone
- * empties it.
+ * The code cache of a VM: one memory that is mapped twice, once to write and once to run, and
+ * records beside it. All vCPUs share them; whoever changes something holds the lock.
+ *
+ * Both are cut into segments, which are filled one after another. Code that has gone stale stays
+ * where it is, with nothing that leads there. When all segments are full the oldest one is emptied
+ * by a vCPU that runs alone, so that no other one is in the code; but one may be in a call out of
+ * it that waits for that vCPU, and then its segment is passed over (soft_cpu.xl_pin).
+ *
+ * Whoever writes to memory and whoever translates it each say so first and look at the other
+ * afterwards: make() counts the block as translated and then reads the bytes; a store is visible
+ * before xl_written() looks at the count. So a block is never made of bytes that were changed
+ * without its being ended.
  */
 #include <errno.h>
 #include <sys/auxv.h>
@@ -19,39 +27,31 @@
 enum {
 	HASH_BITS = 16, PAGE_HASH_BITS = 14,
 	HWCAP2_FSGSBASE_BIT = 1 << 1,
-	/* Bytes of code for each record, at least: there is room for all that can be needed. */
-	BYTES_BLOCK = 256, BYTES_OUT = 48, BYTES_LINK = 128,
+	SEGMENTS = 16,
+	/* Of the bytes of the cache, so many of 8 are code; the others are records. */
+	CODE_OF_8 = 5,
+	RECORD = 8,                /* bytes that a record begins at a multiple of */
+};
+
+struct segment {
+	uint32_t first;            /* of code: where it begins */
+	uint32_t code, records;    /* bytes that are filled, from there on */
+	struct xl_block *blocks;   /* all of it, dead ones too */
 };
 
 struct xl_cache {
 	pthread_mutex_t lock;
-	uint8_t *rw, *rx;
-	size_t   bytes;
-	uint8_t *at, *first;       /* free from here on; behind the routines */
+	uint8_t *rw, *rx, *records;
+	size_t   code_bytes, record_bytes;           /* mapped */
+	uint32_t segment_code, segment_records;      /* of one segment */
+	unsigned now;              /* the segment that is filled */
+	struct segment segments[SEGMENTS];
 	struct xl_routines routines;
-	struct xl_block *blocks;
-	struct xl_out   *outs;
-	struct xl_link  *links;
-	uint32_t n_blocks, n_outs, n_links;   /* in use */
-	uint32_t epoch;            /* how often it was emptied */
+	uint32_t epoch;            /* how often a segment was emptied */
+	struct xl_usage usage;
 	struct xl_block *hash[1 << HASH_BITS];
 	struct xl_block *pages[1 << PAGE_HASH_BITS];   /* that are not stale */
 };
-
-static size_t max_blocks(const struct xl_cache *x)
-{
-	return x->bytes / BYTES_BLOCK;
-}
-
-static size_t max_outs(const struct xl_cache *x)
-{
-	return x->bytes / BYTES_OUT;
-}
-
-static size_t max_links(const struct xl_cache *x)
-{
-	return x->bytes / BYTES_LINK;
-}
 
 const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off)
 {
@@ -68,9 +68,34 @@ const struct xl_routines *xl_routines(const struct xl_cache *x)
 	return &x->routines;
 }
 
+static struct segment *now(struct xl_cache *x)
+{
+	return &x->segments[x->now];
+}
+
+/* A record of the segment that is filled. NULL: there is no room. */
+static void *record_new(struct xl_cache *x, size_t bytes, uint32_t *ret_index)
+{
+	struct segment *g = now(x);
+	size_t at = (size_t)x->now * x->segment_records + g->records;
+
+	bytes = (bytes + RECORD - 1) & ~(size_t)(RECORD - 1);
+	if (bytes > x->segment_records - g->records) {
+		return NULL;
+	}
+	g->records += (uint32_t)bytes;
+	*ret_index = (uint32_t)(at / RECORD);
+	return x->records + at;
+}
+
+static void *record_at(const struct xl_cache *x, uint32_t index)
+{
+	return x->records + (size_t)index * RECORD;
+}
+
 struct xl_out *xl_out_at(struct soft_engine *eng, uint32_t index)
 {
-	return &eng->xl->outs[index];
+	return record_at(eng->xl, index);
 }
 
 static void out_end(struct soft_cpu *c, const struct insn *i)
@@ -80,15 +105,15 @@ static void out_end(struct soft_cpu *c, const struct insn *i)
 
 struct xl_out *xl_out_new(struct xl_tr *t, uint32_t *ret_index)
 {
-	struct xl_cache *x = t->x;
-	struct xl_out *o = &x->outs[x->n_outs];
+	struct xl_insn *k = &t->insns[t->k];
+	struct xl_out *o = k->out ? record_at(t->x, k->out) : record_new(t->x, sizeof(*o), &k->out);
 
-	if (x->n_outs == max_outs(x)) {
+	if (!o) {
 		t->full = true;
 		return NULL;
 	}
-	*ret_index = x->n_outs++;
-	*o = (struct xl_out){ .insn = *xl_decoded(t), .end = out_end, .block = t->to,
+	*ret_index = k->out;
+	*o = (struct xl_out){ .insn = k->run, .end = out_end, .block = t->to,
 			      .off = (uint16_t)t->first_off,
 			      .rest = (uint8_t)(t->n - 1 - t->k) };
 	return o;
@@ -96,15 +121,15 @@ struct xl_out *xl_out_new(struct xl_tr *t, uint32_t *ret_index)
 
 struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index)
 {
-	struct xl_cache *x = t->x;
+	struct xl_link *l = record_new(t->x, sizeof(*l), ret_index);
 
-	if (x->n_links == max_links(x)) {
+	if (!l) {
 		t->full = true;
 		return NULL;
 	}
-	*ret_index = x->n_links++;
-	x->links[*ret_index] = (struct xl_link){ .next = NULL };
-	return &x->links[*ret_index];
+	*l = (struct xl_link){ .of_next = t->to->out };
+	t->to->out = l;
+	return l;
 }
 
 /* --- Making and ending --- */
@@ -113,11 +138,11 @@ static int map_code(struct xl_cache *x)
 {
 	auto_close int fd = sys_memfd_create("holm-code", 0);
 	void *rw = NULL, *rx = NULL;
-	int r = fd < 0 ? fd : sys_ftruncate(fd, (int64_t)x->bytes);
+	int r = fd < 0 ? fd : sys_ftruncate(fd, (int64_t)x->code_bytes);
 
-	r = r < 0 ? r : sys_mmap(x->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0, &rw);
+	r = r < 0 ? r : sys_mmap(x->code_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0, &rw);
 	x->rw = rw;
-	r = r < 0 ? r : sys_mmap(x->bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0, &rx);
+	r = r < 0 ? r : sys_mmap(x->code_bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0, &rx);
 	x->rx = rx;
 	return r;
 }
@@ -144,11 +169,9 @@ void xl_free(struct soft_engine *eng)
 	if (!x) {
 		return;
 	}
-	unmap(x->rw, x->bytes);
-	unmap(x->rx, x->bytes);
-	unmap(x->blocks, max_blocks(x) * sizeof(*x->blocks));
-	unmap(x->outs, max_outs(x) * sizeof(*x->outs));
-	unmap(x->links, max_links(x) * sizeof(*x->links));
+	unmap(x->rw, x->code_bytes);
+	unmap(x->rx, x->code_bytes);
+	unmap(x->records, x->record_bytes);
 	pthread_mutex_destroy(&x->lock);
 	free(x);
 	eng->xl = NULL;
@@ -159,13 +182,34 @@ static bool host_can(void)
 	return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) && __builtin_cpu_supports("bmi2");
 }
 
+static void segments_init(struct xl_cache *x)
+{
+	struct xl_code e = { .at = x->rw, .end = x->rw + x->segment_code };
+
+	for (unsigned i = 0; i < SEGMENTS; i++) {
+		x->segments[i].first = i * x->segment_code;
+	}
+	xl_write_routines(&e, x->rw, &x->routines);
+	x->segments[0].first += (uint32_t)(e.at - x->rw);
+	x->segments[0].records = RECORD;   /* index 0 says that there is none */
+}
+
+static uint32_t segment_room(const struct xl_cache *x, unsigned segment)
+{
+	return (segment + 1) * x->segment_code - x->segments[segment].first;
+}
+
 int xl_new(struct soft_engine *eng, size_t bytes)
 {
 	struct xl_cache *x = NULL;
+	size_t eighth = bytes / SEGMENTS / 8 & ~(size_t)63;
 	int r = 0;
 
 	if (!host_can()) {
 		return -ENOTSUP;
+	}
+	if (bytes < XL_BYTES_MIN || bytes > XL_BYTES_MAX) {
+		return -EINVAL;
 	}
 	x = mem_new(struct xl_cache);
 	if (!x) {
@@ -173,20 +217,18 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 	}
 	pthread_mutex_init(&x->lock, NULL);
 	eng->xl = x;
-	x->bytes = bytes;
+	x->segment_code = (uint32_t)(eighth * CODE_OF_8);
+	x->segment_records = (uint32_t)(eighth * (8 - CODE_OF_8));
+	x->code_bytes = (size_t)x->segment_code * SEGMENTS;
+	x->record_bytes = (size_t)x->segment_records * SEGMENTS;
+	x->usage.bytes = x->code_bytes + x->record_bytes;
 	r = map_code(x);
-	x->blocks = records(max_blocks(x) * sizeof(*x->blocks));
-	x->outs = records(max_outs(x) * sizeof(*x->outs));
-	x->links = records(max_links(x) * sizeof(*x->links));
-	if (r < 0 || !x->blocks || !x->outs || !x->links) {
+	x->records = records(x->record_bytes);
+	if (r < 0 || !x->records) {
 		xl_free(eng);
 		return r < 0 ? r : -ENOMEM;
 	}
-	struct xl_code e = { .at = x->rw, .end = x->rw + x->bytes };
-
-	xl_write_routines(&e, x->rw, &x->routines);
-	x->at = x->first = e.at;
-	x->n_links = 1;            /* 0 says that there is none */
+	segments_init(x);
 	return 0;
 }
 
@@ -229,11 +271,12 @@ void xl_link(struct soft_cpu *c, const struct xl_block *known)
 	struct xl_cache *x = c->eng->xl;
 
 	pthread_mutex_lock(&x->lock);
-	if (!to->dead && c->xl_site < x->n_links && c->xl_epoch == x->epoch) {
-		struct xl_link *l = &x->links[c->xl_site];
+	if (!to->dead && c->xl_epoch == x->epoch) {
+		struct xl_link *l = record_at(x, c->xl_site);
 
-		if (!l->next && l->gpa == to->gpa) {
-			l->next = to->in ? to->in : l;      /* the last is its own */
+		if (!l->to && l->gpa == to->gpa) {
+			l->to = to;
+			l->next = to->in;
 			to->in = l;
 			set_distance(x, l->place, to->code);
 		}
@@ -241,17 +284,27 @@ void xl_link(struct soft_cpu *c, const struct xl_block *known)
 	pthread_mutex_unlock(&x->lock);
 }
 
+/* Nothing leads to a block any more. */
 static void unlink_all(struct xl_cache *x, struct xl_block *b)
 {
-	struct xl_link *l = b->in;
-
-	b->in = NULL;
-	while (l) {
-		struct xl_link *next = l->next == l ? NULL : l->next;
-
+	for (struct xl_link *l = b->in; l; l = l->next) {
 		set_distance(x, l->place, l->stub);
-		l->next = NULL;
-		l = next;
+		l->to = NULL;
+	}
+	b->in = NULL;
+}
+
+/* A jump of a block that goes for good is not in the list of where it leads to. */
+static void link_remove(struct xl_link *l)
+{
+	struct xl_link **p = l->to ? &l->to->in : NULL;
+
+	while (p && *p != l) {
+		p = &(*p)->next;
+	}
+	if (p) {
+		*p = l->next;
+		l->to = NULL;
 	}
 }
 
@@ -268,6 +321,18 @@ static void hash_remove(struct xl_cache *x, struct xl_block *b)
 static bool same_page(uint64_t a, uint64_t b)
 {
 	return (a ^ b) >> GMEM_PAGE_SHIFT == 0;
+}
+
+static void kill(struct soft_engine *eng, struct xl_block *b)
+{
+	struct soft_page *page = NULL;
+
+	b->dead = true;
+	hash_remove(eng->xl, b);
+	unlink_all(eng->xl, b);
+	if (soft_ram(eng, b->gpa, &page)) {
+		atomic_fetch_sub(&page->translated, 1);
+	}
 }
 
 void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n)
@@ -287,44 +352,81 @@ void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n)
 			continue;
 		}
 		*p = b->page_next;
-		b->dead = true;
-		hash_remove(x, b);
-		unlink_all(x, b);
-		atomic_fetch_sub(&page->translated, 1);
+		kill(eng, b);
+		x->usage.stale++;
 	}
 	pthread_mutex_unlock(&x->lock);
 }
 
-/* Nothing is translated any more. The vCPU runs alone, and outside of the code. */
-static void empty(struct soft_cpu *c)
+static void page_remove(struct xl_cache *x, struct xl_block *b)
+{
+	struct xl_block **p = page_slot(x, b->gpa);
+
+	while (*p != b) {
+		p = &(*p)->page_next;
+	}
+	*p = b->page_next;
+}
+
+/* Nobody is in its code, nor comes back to it. */
+static void empty(struct soft_engine *eng, unsigned segment)
+{
+	struct xl_cache *x = eng->xl;
+	struct segment *g = &x->segments[segment];
+
+	for (struct xl_block *b = g->blocks; b; b = b->segment_next) {
+		if (!b->dead) {
+			page_remove(x, b);
+			kill(eng, b);
+		}
+		for (struct xl_link *l = b->out; l; l = l->of_next) {
+			link_remove(l);
+			x->usage.links--;
+		}
+		x->usage.blocks--;
+	}
+	g->blocks = NULL;
+	g->code = 0;
+	g->records = segment == 0 ? RECORD : 0;
+	__atomic_store_n(&x->epoch, x->epoch + 1, __ATOMIC_RELEASE);
+}
+
+/* Is a vCPU that does not run now in a call out of the segment's code? */
+static bool pinned(const struct soft_engine *eng, unsigned segment)
+{
+	uint64_t per_segment = eng->xl->segment_records / RECORD;
+
+	for (unsigned i = 0; i < eng->n_cpus; i++) {
+		uint32_t pin = eng->cpus[i] ? eng->cpus[i]->xl_pin : 0;
+
+		if (pin && pin / per_segment == segment) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Room for more code: in place of the oldest. `full` is the segment that had none. */
+static void make_room(struct soft_cpu *c, unsigned full)
 {
 	struct xl_cache *x = c->eng->xl;
 
-	for (uint32_t i = 0; i < x->n_blocks; i++) {
-		struct soft_page *page = NULL;
+	soft_exclusive_begin(c);
+	pthread_mutex_lock(&x->lock);
+	/* Another vCPU may have done so meanwhile. */
+	for (unsigned k = 1; k < SEGMENTS && x->now == full; k++) {
+		unsigned next = (full + k) % SEGMENTS;
 
-		if (!x->blocks[i].dead && soft_ram(c->eng, x->blocks[i].gpa, &page)) {
-			atomic_store(&page->translated, 0);
+		if (!pinned(c->eng, next)) {
+			empty(c->eng, next);
+			x->now = next;
 		}
 	}
-	memset(x->hash, 0, sizeof(x->hash));
-	memset(x->pages, 0, sizeof(x->pages));
-	x->n_blocks = x->n_outs = 0;
-	x->n_links = 1;
-	x->at = x->first;
-	x->epoch++;
-}
-
-static void empty_alone(struct soft_cpu *c)
-{
-	soft_exclusive_begin(c);
-	pthread_mutex_lock(&c->eng->xl->lock);
-	empty(c);
-	pthread_mutex_unlock(&c->eng->xl->lock);
+	pthread_mutex_unlock(&x->lock);
 	soft_exclusive_end(c);
 }
 
-static void insert(struct soft_cpu *c, struct xl_block *b, struct soft_page *page)
+static void insert(struct soft_cpu *c, struct xl_block *b)
 {
 	struct xl_cache *x = c->eng->xl;
 	struct xl_block **slot = hash_slot(x, b->gpa, b->user);
@@ -334,63 +436,108 @@ static void insert(struct soft_cpu *c, struct xl_block *b, struct soft_page *pag
 	slot = page_slot(x, b->gpa);
 	b->page_next = *slot;
 	*slot = b;
-	atomic_fetch_add(&page->translated, 1);
+	b->segment_next = now(x)->blocks;
+	now(x)->blocks = b;
+	x->usage.blocks++;
+	for (const struct xl_link *l = b->out; l; l = l->of_next) {
+		x->usage.links++;
+	}
 }
 
-/* With the lock held. *ret_full: there is no room for it. */
-static struct xl_block *make(struct soft_cpu *c, const struct soft_block *b, bool *ret_full)
+enum made { MADE, NEVER, FULL };
+
+/* With the lock held; counted among the page's. */
+static enum made translate(struct soft_cpu *c, const struct soft_block *b, struct xl_block **ret)
 {
-	struct xl_cache *x = c->eng->xl;
 	static _Thread_local struct xl_tr t;
-	struct soft_page *page = NULL;
+	struct xl_cache *x = c->eng->xl;
+	struct segment *g = now(x);
+	const struct segment before = *g;
+	uint32_t index = 0;
+	struct xl_block *to = record_new(x, sizeof(*to), &index);
 
-	if (x->n_blocks == max_blocks(x)) {
-		*ret_full = true;
-		return NULL;
+	if (!to) {
+		return FULL;
 	}
-	uint32_t n_outs = x->n_outs, n_links = x->n_links;
-	struct xl_block *to = &x->blocks[x->n_blocks];
-
-	(void)soft_ram(c->eng, b->gpa, &page);
 	*to = (struct xl_block){ .gpa = b->gpa, .bytes = b->bytes, .user = c->cpl == 3 };
 	t.c = c;
 	t.x = x;
 	t.b = b;
 	t.to = to;
-	t.e = (struct xl_code){ .at = x->at, .end = x->rw + x->bytes };
+	t.e = (struct xl_code){ .at = x->rw + g->first + g->code,
+				.end = x->rw + g->first + segment_room(x, x->now) };
 	t.f = (struct xl_flags){ .at = XF_HOST };
 	t.n_slow = t.n_links = t.n_stacks = 0;
 	t.full = false;
 	if (!xl_translate(&t)) {
-		*ret_full = t.e.at > t.e.end || x->n_outs == max_outs(x) || x->n_links == max_links(x);
-		x->n_outs = n_outs;
-		x->n_links = n_links;
-		return NULL;
+		/* What does not fit into an empty one fits nowhere. */
+		bool full = before.blocks && (t.full || t.e.at > t.e.end);
+
+		*g = before;
+		return full ? FULL : NEVER;
 	}
-	x->at = t.e.at;
-	x->n_blocks++;
-	insert(c, to, page);
-	return to;
+	g->code = (uint32_t)(t.e.at - x->rw) - g->first;
+	insert(c, to);
+	*ret = to;
+	return MADE;
 }
 
-struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b)
+/* With the lock held. */
+static enum made make(struct soft_cpu *c, const struct soft_block *b, struct xl_block **ret)
+{
+	struct soft_page *page = NULL;
+	enum made made = NEVER;
+
+	if (!soft_ram(c->eng, b->gpa, &page)) {
+		return NEVER;
+	}
+	atomic_fetch_add(&page->translated, 1);
+	made = translate(c, b, ret);
+	if (made == FULL && now(c->eng->xl)->blocks &&
+	    !c->eng->xl->segments[(c->eng->xl->now + 1) % SEGMENTS].blocks) {
+		c->eng->xl->now = (c->eng->xl->now + 1) % SEGMENTS;
+		made = translate(c, b, ret);
+	}
+	if (made != MADE) {
+		atomic_fetch_sub(&page->translated, 1);
+	}
+	return made;
+}
+
+struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool *ret_later)
 {
 	struct xl_cache *x = c->eng->xl;
 	struct xl_block *ret = NULL;
-	bool full = false;
+	enum made made = MADE;
+	unsigned full = 0;
 
-	for (unsigned tries = 0; tries < 2; tries++) {
-		full = false;
-		pthread_mutex_lock(&x->lock);
-		ret = find(x, b->gpa, c->cpl == 3);
-		ret = ret ? ret : make(c, b, &full);
-		pthread_mutex_unlock(&x->lock);
-		if (!full) {
-			break;
-		}
-		empty_alone(c);
+	pthread_mutex_lock(&x->lock);
+	ret = find(x, b->gpa, c->cpl == 3);
+	if (!ret) {
+		made = make(c, b, &ret);
+		full = x->now;
+	}
+	pthread_mutex_unlock(&x->lock);
+	*ret_later = made == FULL;
+	if (made == FULL) {
+		/* Who lets go of the guest for it may find the block's bytes changed. */
+		make_room(c, full);
 	}
 	return ret;
+}
+
+void xl_usage(const struct soft_engine *eng, struct xl_usage *ret)
+{
+	struct xl_cache *x = eng->xl;
+
+	pthread_mutex_lock(&x->lock);
+	*ret = x->usage;
+	ret->emptied = x->epoch;
+	ret->used = 0;
+	for (unsigned i = 0; i < SEGMENTS; i++) {
+		ret->used += x->segments[i].code + x->segments[i].records;
+	}
+	pthread_mutex_unlock(&x->lock);
 }
 
 uint32_t xl_epoch(const struct soft_engine *eng)

@@ -288,6 +288,7 @@ static void timer_arm(struct soft_cpu *c)
 const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 {
 	uint32_t epoch = 0;
+	bool later = false;
 
 	if (!c->xl_on) {
 		b->heat = INT32_MAX;
@@ -296,16 +297,17 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 	epoch = xl_epoch(c->eng);
 	if (__builtin_expect(c->xl_epoch != epoch, 0)) {
 		c->xl_epoch = epoch;
+		c->xl_site = 0;
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
 	if (b->xl && b->xl_epoch == epoch && !b->xl->dead && b->xl->user == (c->cpl == 3)) {
 		return b->xl;
 	}
-	b->xl = xl_get(c, b);
-	b->xl_epoch = xl_epoch(c->eng);
+	b->xl = xl_get(c, b, &later);
+	b->xl_epoch = epoch;
 	if (!b->xl) {
-		b->heat = INT32_MAX;
+		b->heat = later ? 1 : INT32_MAX;
 	}
 	return b->xl;
 }
@@ -379,10 +381,12 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	const struct xl_out *o = xl_out_at(c->eng, out);
 	int budget = c->budget;
 
+	c->xl_pin = out;         /* the instruction may let go of the guest */
 	c->running_rip = c->xl_page + o->off;
 	c->budget = 0;           /* no block of the interpreter behind it */
 	run_out(c, o);
 	c->at = NULL;
+	c->xl_pin = 0;
 	c->budget = budget;
 	if (c->xl_epoch != xl_epoch(c->eng)) {
 		return XL_LEAVE;

@@ -6,20 +6,30 @@
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/xl.h"
 
-/* The instructions again, with their immediates. false: the bytes are others by now. */
+/* The instructions again: the bytes may be others by now than those that t->b was made from, and
+ * then this block is of no use. */
 static bool decode(struct xl_tr *t, const uint8_t *bytes)
 {
 	unsigned at = 0;
 
 	for (unsigned k = 0; k < t->b->n; k++) {
 		struct xl_insn *x = &t->insns[k];
+		const struct insn *known = &t->b->insns[k];
+		size_t left = t->b->bytes - at;
 
 		x->off = (uint16_t)(t->first_off + at);
-		if (insn_parse(bytes + at, t->b->bytes - at, INSN_MODE_64, &x->i) != t->b->insns[k].len ||
-		    x->i.row != t->b->insns[k].row) {
+		x->out = 0;
+		if (insn_decode(bytes + at, left, INSN_MODE_64, &x->run) != known->len ||
+		    insn_parse(bytes + at, left, INSN_MODE_64, &x->i) != known->len ||
+		    x->i.row != known->row) {
 			return false;
 		}
+		if (t->c->eng->counted) {
+			soft_counted_bind(&x->run);
+		}
+		soft_block_last(&x->run);
 		at += x->i.len;
+		x->run.end = (uint16_t)at;
 	}
 	t->n = t->b->n;
 	return at == t->b->bytes;
@@ -31,23 +41,22 @@ static void shadow(struct xl_tr *t, const uint8_t *behind)
 	size_t room = MIN(GMEM_PAGE_BYTES - t->first_off - t->b->bytes, (size_t)INSN_BYTES_MAX);
 	const struct insn *last = &t->insns[t->n - 1].i;
 	struct xl_insn *x = &t->insns[t->n];
-	struct insn *i = &t->shadow;
+	struct insn *i = &x->run;
 	uint8_t bytes[INSN_BYTES_MAX];
 
 	if (last->map != INSN_MAP_1 || last->opcode != 0xfb || t->n == SOFT_BLOCK_INSNS ||
 	    t->c->eng->counted) {
 		return;
 	}
-	memcpy(bytes, behind, room);
+	soft_copy_whole(bytes, behind, room);
 	if (insn_parse(bytes, room, INSN_MODE_64, &x->i) <= 0 ||
 	    insn_decode(bytes, room, INSN_MODE_64, i) <= 0) {
 		return;
 	}
 	x->off = (uint16_t)(t->first_off + t->b->bytes);
 	i->end = (uint16_t)(t->b->bytes + i->len);
-	if (i->fn == insn_plain && soft_block_ends(i)) {
-		i->fn = insn_plain_last;
-	}
+	x->out = 0;
+	soft_block_last(i);
 	t->to->bytes = i->end;
 	t->n++;
 }
@@ -225,7 +234,7 @@ bool xl_translate(struct xl_tr *t)
 	const uint8_t *host = soft_ram(t->c->eng, t->b->gpa, &page);
 
 	t->first_off = (unsigned)(t->b->gpa & (GMEM_PAGE_BYTES - 1));
-	memcpy(bytes, host, t->b->bytes);
+	soft_copy_whole(bytes, host, t->b->bytes);
 	if (!decode(t, bytes)) {
 		return false;
 	}

@@ -33,6 +33,8 @@
 /* A jump of a block to another one of its page. */
 struct xl_link {
 	struct xl_link *next;      /* of those that lead to the same block */
+	struct xl_link *of_next;   /* of those of its own block */
+	struct xl_block *to;       /* where it leads now; NULL: to its stub */
 	uint32_t place;            /* of its distance, from the begin of the cache */
 	uint32_t stub;             /* where it goes while the other one is not known */
 	uint64_t gpa;              /* of the other one */
@@ -40,7 +42,9 @@ struct xl_link {
 
 struct xl_block {
 	struct xl_block *hash_next, *page_next;
+	struct xl_block *segment_next;
 	struct xl_link  *in;       /* jumps that lead here */
+	struct xl_link  *out;      /* its own */
 	uint64_t gpa;
 	uint32_t code;             /* from the begin of the cache; RIP's page is known */
 	uint32_t indirect;         /* the same with RIP in R11 */
@@ -65,20 +69,30 @@ struct xl_cache;
 
 /* --- xl-cache.c --- */
 
-/* For a whole VM; before the right to map memory is given up. -ENOTSUP: not on this host. */
+enum { XL_BYTES_MIN = 256 << 10, XL_BYTES_MAX = 1 << 30 };
+
+/* For a whole VM; before the right to map memory is given up. What it holds, code and records,
+ * is never more than `bytes`. -ENOTSUP: not on this host. */
 int  xl_new(struct soft_engine *eng, size_t bytes) must_check;
 void xl_free(struct soft_engine *eng);
 
 /* The translation of a block for the vCPU's privilege: a known one, or a new one. NULL: it has
- * none. */
-struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b);
+ * none; *ret_later: now there is room for it, but the guest was let go of. */
+struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool *ret_later);
 
 /* Bytes of guest memory have changed: what was made of them goes. Any thread. */
 void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n);
 
-uint32_t xl_epoch(const struct soft_engine *eng);   /* how often all of it went */
+uint32_t xl_epoch(const struct soft_engine *eng);   /* how often some of it went for room */
 const void *xl_entry(const struct soft_engine *eng);
 const uint8_t *xl_code_at(const struct soft_engine *eng, uint32_t off);
+
+struct xl_usage {
+	size_t   bytes, used;            /* code and records */
+	uint64_t blocks, links;          /* there are now, stale ones among them */
+	uint64_t stale, emptied;         /* blocks that writes ended, segments emptied: so far */
+};
+void xl_usage(const struct soft_engine *eng, struct xl_usage *ret);
 
 /* Let the jump c->xl_site lead to a block from now on. */
 void xl_link(struct soft_cpu *c, const struct xl_block *to);
@@ -149,6 +163,8 @@ struct xl_slow {
 
 struct xl_insn {
 	struct insn i;             /* imm is an immediate */
+	struct insn run;           /* the same for the interpreter */
+	uint32_t out;              /* its record; 0: none yet */
 	uint16_t off;              /* in its page */
 };
 
@@ -182,13 +198,12 @@ struct xl_tr {
 		unsigned off;
 	} links[XL_LINKS];         /* jumps inside the page */
 	struct xl_insn insns[SOFT_BLOCK_INSNS];
-	struct insn shadow;        /* one behind the block's, that belongs to STI */
 };
 
 /* Instruction k as the interpreter runs it. */
 static inline const struct insn *xl_decoded(const struct xl_tr *t)
 {
-	return t->k < t->b->n ? &t->b->insns[t->k] : &t->shadow;
+	return &t->insns[t->k].run;
 }
 
 #define XG(field) xl_gs(offsetof(struct soft_cpu, field))
@@ -272,7 +287,7 @@ void xl_leave_at(struct xl_tr *t, int64_t off);
 
 const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);
 uint32_t xl_off(const struct xl_cache *x, const uint8_t *rw);
-/* NULL: there is no room. */
+/* For instruction t->k, which has only one; NULL: there is no room. */
 struct xl_out  *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
 struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index);
 struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
