@@ -526,7 +526,7 @@ static int compare_results(const char *name, const struct result *a, const struc
 	X(sysret, LONG, 1, 2) X(faults, LONG, 1, 12) X(gaps, LONG, 1, 1) X(x87, LONG, 1, 0) \
 	X(xsave, LONG, 1, 0) X(x2apic, LONG, 1, 5) X(ioapic, LONG, 1, 1) X(irqfd, LONG, 1, 3) X(smp, LONG, 2, 0) \
 	X(devices, LONG, 1, 0) X(halves, LONG, 1, 2) X(dirty, LONG, 1, 0) X(selfmod, LONG, 1, 0) \
-	X(steps, LONG, 1, 0)
+	X(steps, LONG, 1, 0) X(held, LONG, 1, 0)
 
 #define X(name, mode, cpus, count) extern const uint8_t guest_##name[], guest_end_##name[];
 GUESTS(X)
@@ -833,6 +833,50 @@ static void left_out_on(const struct engine_ops *ops)
 	box_close(b);
 }
 
+/* A data breakpoint that MOV SS holds back, in a state that is loaded. */
+static void held(const struct engine_ops *ops)
+{
+	const struct guest *g = &guests[GUEST_held];
+	struct box *b = box_with(ops, g, false);
+	struct cpu_state s;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+	uint64_t begin = s.rip;
+
+	s.dr[1] = 0x3000;
+	s.dr7 |= 0x00f00008;
+	s.events.shadow_mov_ss = true;
+	s.events.debug_held = 2;
+	assert_int_equal(ops->vcpu_set(b->cpus[0], &s, &e), 0);
+	memset(&s, 0, sizeof(s));
+	assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+	assert_true(s.events.shadow_mov_ss);
+	assert_int_equal(s.events.debug_held, 2);
+	must_run(b);
+	assert_int_equal(b->stopped_at, PORT_DONE);
+	struct result *r = result_of(b);
+
+	assert_int_equal(r->count, 1);
+	assert_int_equal(r->log[0].vector, 1);
+	assert_int_equal(r->log[0].rip, begin + 6); /* behind the move */
+	assert_int_equal(r->cpu.gpr[CPU_R8], 5);
+	assert_int_equal(r->cpu.gpr[CPU_R9], 2);
+	assert_int_equal(r->cpu.events.debug_held, 0);
+	free(r);
+	box_close(b);
+}
+
+static void test_held(void **state)
+{
+	(void)state;
+	held(&engine_soft);
+	if (!kvm_opens()) {
+		skip();
+	}
+	held(&engine_kvm);
+}
+
 static void test_left_out(void **state)
 {
 	(void)state;
@@ -977,6 +1021,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_kvm_against_soft),
 		cmocka_unit_test(test_saved_and_restored),
 		cmocka_unit_test(test_left_out),
+		cmocka_unit_test(test_held),
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_debug),
 		cmocka_unit_test(test_kick_before_run),

@@ -579,6 +579,18 @@ GUEST ioapic
 	FINISH
 END ioapic
 
+/* --- Begun in the shadow of a MOV SS: what it holds back comes behind the first instruction --- */
+	.code64
+GUEST held
+	mov $5, %r8d
+	nop
+	mov %dr6, %rax
+	and $0xf, %eax
+	mov %eax, %r9d
+	xor %eax, %eax
+	FINISH
+END held
+
 /* --- A message and a pin with an edge, both raised by eventfds --- */
 	.code64
 GUEST irqfd

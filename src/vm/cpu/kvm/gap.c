@@ -7,6 +7,9 @@
  * What is not to happen twice is kept from it: its local APICs are never asked for interrupts,
  * and it knows nothing of the paravirtual pages.
  *
+ * It also takes the instruction behind a MOV SS that holds a data breakpoint back, in a state that
+ * comes from elsewhere: KVM can be told of the shadow, and not of what waits in it.
+ *
  * The engine is made with the VM, as its memory for code cannot be had in the monitor's jail; its
  * vCPUs, which cost memory, at the first gap of each.
  */

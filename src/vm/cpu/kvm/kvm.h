@@ -79,6 +79,7 @@ struct kvm_vcpu {
 	bool            over;           /* this step passes it */
 	uint64_t        lstar, fault_handler; /* syscall.c; no breakpoint at 0 */
 	struct vcpu    *helper;         /* gap.c; made at the first one */
+	uint8_t         held;           /* events.debug_held, which KVM has no place for: gap.c */
 	uint64_t        gaps;           /* instructions that were stepped there */
 	struct cpu_cpuid *cpuid;        /* as it was given: for the helper */
 	size_t          n_cpuid;

@@ -229,6 +229,7 @@ static int get_events(struct kvm_vcpu *v, struct cpu_state *s)
 		.nmi_pending = k.nmi.pending, .nmi_masked = k.nmi.masked,
 		.shadow_sti = !!(k.interrupt.shadow & KVM_X86_SHADOW_INT_STI),
 		.shadow_mov_ss = !!(k.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS),
+		.debug_held = v->held,
 	};
 	if (k.exception.injected || k.exception.pending) {
 		e->injected = CPU_EVENT_EXCEPTION;
@@ -265,6 +266,7 @@ static int set_events(struct kvm_vcpu *v, const struct cpu_state *s)
 		k.interrupt.nr = e->vector;
 		k.interrupt.soft = e->injected == CPU_EVENT_SOFT_INTERRUPT;
 	}
+	v->held = e->debug_held;
 	return sys_ioctl(v->fd, KVM_SET_VCPU_EVENTS, &k);
 }
 

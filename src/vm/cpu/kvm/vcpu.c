@@ -384,6 +384,14 @@ static int run(struct kvm_vcpu *v, enum vcpu_stop *ret, struct err *e)
 			*ret = VCPU_STOP_KICKED;
 			return settle(v, ret, e);
 		}
+		if (v->held) {
+			int held = step_in_interpreter(v, ret, e);
+
+			if (held != GO_ON) {
+				return held;
+			}
+			continue;
+		}
 		v->io_pending = false;
 		int r = kvm__ioctl_n(v->fd, KVM_RUN, 0);
 
