@@ -72,11 +72,11 @@ static void fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w,
 	e->host = (uint64_t)(uintptr_t)t->host & ~(uint64_t)PAGE_MASK;
 	e->gpa = (t->gpa & ~(uint64_t)PAGE_MASK) | (large ? SOFT_TLB_LARGE : 0) |
 		 (w->global ? SOFT_TLB_GLOBAL : 0) | (uint64_t)w->shift << SOFT_TLB_SIZE_SHIFT;
+	if (large) {
+		soft_tlb_large(c, linear, w->shift);
+	}
 	if (c->tlb == c->tlb_kernel) {
-		c->kernel_large |= large;
 		c->kernel_local |= !w->global;
-	} else {
-		c->window->has_large |= large;
 	}
 	if (!write) {
 		return;

@@ -109,6 +109,9 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 void soft_tlb_drop_writes(struct soft_cpu *c);
 void soft_tlb_drop_writes_page(struct soft_cpu *c, uint64_t gpa);
 
+/* A piece of a large page came into the array of this privilege. */
+void soft_tlb_large(struct soft_cpu *c, uint64_t va, unsigned shift);
+
 /* Page of instructions at a linear address; raises page faults. */
 uint64_t soft_fetch_page(struct soft_cpu *c, uint64_t linear);
 

@@ -53,6 +53,7 @@ enum {
 	SOFT_TLB_ENTRIES  = 1024,
 	SOFT_CODE_ENTRIES = 256,
 	SOFT_JUMP_ENTRIES = 8192,
+	SOFT_FETCHED_BITS = 4096,
 	XL_TABLE          = 2048,
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
 	SOFT_TLB_LARGE    = 1,      /* a piece of a large page; bits 4..9: log2 of its size */
@@ -60,16 +61,23 @@ enum {
 	SOFT_TLB_SIZE_SHIFT = 4,
 };
 
+/* Pages that code was fetched from, by a hash; and the range of large ones. */
+struct soft_fetched {
+	uint64_t pages[SOFT_FETCHED_BITS / 64];
+	uint64_t large_first, large_last;     /* first > last: none */
+};
+
 /* Translations of one PCID, apart from those of the kernel's own pages. */
 struct soft_window {
 	struct soft_tlb_entry  user[SOFT_TLB_ENTRIES];    /* at CPL 3 */
 	struct soft_tlb_entry  ac[SOFT_TLB_ENTRIES];      /* at CPL 0 to 2, all pages */
 	struct soft_code_entry code[SOFT_CODE_ENTRIES];   /* at CPL 3 */
+	struct soft_fetched fetched;                      /* since the generation began */
 	uint64_t generation;      /* of entries in the jump cache */
 	uint64_t used;            /* when; for replacement */
 	uint16_t pcid;
 	bool     valid;
-	bool     has_large;
+	uint64_t large_first, large_last;     /* of what is in user and ac */
 };
 
 /* Where to go on at a linear address: found without a look at the page tables. */
@@ -208,7 +216,9 @@ struct soft_cpu {
 	struct soft_blocks *blocks;
 	uint64_t         generations;     /* given out so far */
 	uint64_t         phys_reserved;   /* address bits that are reserved in page tables */
-	bool             kernel_large, kernel_local;   /* kinds of page in tlb_kernel */
+	bool             kernel_local;    /* pages that are not global are in tlb_kernel */
+	uint64_t         kernel_large_first, kernel_large_last;
+	struct soft_fetched kernel_fetched;
 
 	struct cpu_cpuid *cpuid;
 	size_t            n_cpuid;

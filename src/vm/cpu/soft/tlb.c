@@ -29,28 +29,43 @@ static void clear_code(struct soft_code_entry *t)
 	}
 }
 
+/* Nothing is known any more of what runs where, at CPL 3 in a window. */
+static void forget_window(struct soft_cpu *c, struct soft_window *w)
+{
+	clear_code(w->code);
+	w->generation = ++c->generations;
+	w->fetched = (struct soft_fetched){ .large_first = UINT64_MAX };
+	if (w == c->window) {
+		xl_forget(c, true);
+	}
+}
+
+static void forget_kernel(struct soft_cpu *c)
+{
+	clear_code(c->code_kernel);
+	c->kernel_generation = ++c->generations;
+	c->kernel_fetched = (struct soft_fetched){ .large_first = UINT64_MAX };
+	xl_forget(c, false);
+}
+
 static void clear_window(struct soft_cpu *c, struct soft_window *w)
 {
 	soft_stack_forget(c);
 	clear_data(w->user);
 	clear_data(w->ac);
-	clear_code(w->code);
-	w->generation = ++c->generations;
-	w->has_large = false;
-	if (w == c->window) {
-		xl_forget(c, true);
-	}
+	w->large_first = UINT64_MAX;
+	w->large_last = 0;
+	forget_window(c, w);
 }
 
 static void clear_kernel(struct soft_cpu *c)
 {
 	soft_stack_forget(c);
 	clear_data(c->tlb_kernel);
-	clear_code(c->code_kernel);
-	c->kernel_generation = ++c->generations;
-	xl_forget(c, false);
-	c->kernel_large = false;
+	c->kernel_large_first = UINT64_MAX;
+	c->kernel_large_last = 0;
 	c->kernel_local = false;
+	forget_kernel(c);
 }
 
 static uint16_t current_pcid(const struct soft_cpu *c)
@@ -172,22 +187,72 @@ static void drop(struct soft_tlb_entry *t, uint64_t va, bool large)
 	}
 }
 
+static size_t fetched_bit(uint64_t va)
+{
+	return (va >> GMEM_PAGE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - 12);
+}
+
+/* May code have been fetched from the page, large or not, that holds va? */
+static bool was_fetched(const struct soft_fetched *f, uint64_t va)
+{
+	size_t bit = fetched_bit(va);
+
+	return (f->pages[bit / 64] >> bit % 64 & 1) || (va >= f->large_first && va <= f->large_last);
+}
+
+static void widen(uint64_t *first, uint64_t *last, uint64_t va, unsigned shift)
+{
+	uint64_t in_page = BIT(shift) - 1;
+
+	*first = MIN(*first, va & ~in_page);
+	*last = MAX(*last, va | in_page);
+}
+
+static void note_fetched(struct soft_fetched *f, uint64_t va, unsigned shift)
+{
+	size_t bit = fetched_bit(va);
+
+	_Static_assert(SOFT_FETCHED_BITS == 1 << 12, "the hash has so many bits");
+	f->pages[bit / 64] |= BIT(bit % 64);
+	if (shift > GMEM_PAGE_SHIFT) {
+		widen(&f->large_first, &f->large_last, va, shift);
+	}
+}
+
+void soft_tlb_large(struct soft_cpu *c, uint64_t va, unsigned shift)
+{
+	if (c->tlb == c->tlb_kernel) {
+		widen(&c->kernel_large_first, &c->kernel_large_last, va, shift);
+	} else {
+		widen(&c->window->large_first, &c->window->large_last, va, shift);
+	}
+}
+
 static void drop_in_window(struct soft_cpu *c, struct soft_window *w, uint64_t va)
 {
+	bool large = va >= w->large_first && va <= w->large_last;
+
 	soft_stack_forget(c);
-	drop(w->user, va, w->has_large);
-	drop(w->ac, va, w->has_large);
-	clear_code(w->code);
-	w->generation = ++c->generations;
-	if (w == c->window) {
-		xl_forget(c, true);
+	drop(w->user, va, large);
+	drop(w->ac, va, large);
+	if (was_fetched(&w->fetched, va)) {
+		forget_window(c, w);
+	}
+}
+
+static void drop_in_kernel(struct soft_cpu *c, uint64_t va)
+{
+	soft_stack_forget(c);
+	drop(c->tlb_kernel, va, va >= c->kernel_large_first && va <= c->kernel_large_last);
+	if (was_fetched(&c->kernel_fetched, va)) {
+		forget_kernel(c);
 	}
 }
 
 void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va)
 {
 	drop_in_window(c, c->window, va);
-	drop(c->tlb_kernel, va, c->kernel_large);
+	drop_in_kernel(c, va);
 	if (va >> 47 || !(c->s.cr4 & CPU_CR4_SMEP)) {
 		/* Global pages of the kernel may be in any window's array. */
 		for (size_t i = 0; i < SOFT_WINDOWS; i++) {
@@ -196,9 +261,6 @@ void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va)
 			}
 		}
 	}
-	clear_code(c->code_kernel);
-	c->kernel_generation = ++c->generations;
-	xl_forget(c, false);
 }
 
 void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
@@ -209,11 +271,7 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 		drop_in_window(c, w, va);
 	}
 	if (w == c->window) {
-		soft_stack_forget(c);
-		drop(c->tlb_kernel, va, c->kernel_large);
-		clear_code(c->code_kernel);
-		c->kernel_generation = ++c->generations;
-		xl_forget(c, false);
+		drop_in_kernel(c, va);
 	}
 }
 
@@ -269,6 +327,7 @@ uint64_t soft_fetch_page(struct soft_cpu *c, uint64_t linear)
 	}
 	e->tag = page;
 	e->gpa = w.gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
+	note_fetched(c->cpl == 3 ? &c->window->fetched : &c->kernel_fetched, linear, w.shift);
 	if (c->cpl < 3 && !w.global) {
 		c->kernel_local = true;
 	}
