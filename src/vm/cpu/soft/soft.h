@@ -173,6 +173,9 @@ struct soft_cpu {
 	struct soft_stack {
 		uint64_t tag, host;
 	} xl_stack[2], xl_no_stack;
+	uint8_t          xl_vec_off[2];   /* 0: vector registers are the host's: xl-vec.c */
+	uint16_t         xl_vec_flags;
+	uint32_t         xl_host_mxcsr;
 	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
 	const uint8_t   *xl_next;         /* where it goes on behind a call */
 	struct soft_tlb_entry *xl_tlb[2]; /* for privilege 0: with AC clear, and set */

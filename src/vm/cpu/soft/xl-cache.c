@@ -179,7 +179,8 @@ void xl_free(struct soft_engine *eng)
 
 static bool host_can(void)
 {
-	return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) && __builtin_cpu_supports("bmi2");
+	return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) && __builtin_cpu_supports("bmi2") &&
+	       __builtin_cpu_supports("avx");
 }
 
 static void segments_init(struct xl_cache *x)
@@ -468,6 +469,7 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 				.end = x->rw + g->first + segment_room(x, x->now) };
 	t.f = (struct xl_flags){ .at = XF_HOST };
 	t.n_slow = t.n_links = t.n_stacks = 0;
+	t.vec = XV_NONE;
 	t.full = false;
 	if (!xl_translate(&t)) {
 		/* What does not fit into an empty one fits nowhere. */

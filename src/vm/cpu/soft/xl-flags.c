@@ -123,6 +123,11 @@ static enum next next_of(const struct insn *i)
 		return NEXT_ACCESS;   /* or a row without ModRM, which is no worse */
 	}
 	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+		uint8_t file = insn_operands[row->ops[o]].file;
+
+		if (file == INSN_FILE_XMM || file == INSN_FILE_MMX || file == INSN_FILE_ST) {
+			return NEXT_SEES;   /* the interpreter, if it is not switched on */
+		}
 		zero |= row->ops[o] == INSN_O_CL;
 	}
 	/* Where even PF is undefined some may stay as they were. */

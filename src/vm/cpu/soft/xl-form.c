@@ -26,6 +26,8 @@ struct form {
 	unsigned n;
 	bool     mem, mem_written, uses_cl, rex, modrm;
 	bool     kept;             /* c->xl_in holds its operand, for the flags */
+	bool     aligned;          /* its memory operand has to be */
+	uint8_t  vec;              /* enum xl_vec */
 	unsigned mem_bytes;
 	unsigned guest_written;    /* mask */
 };
@@ -35,6 +37,7 @@ static unsigned number_of(const struct insn *i, const struct insn_operand_desc *
 	switch (d->where) {
 	case INSN_AT_REG: return i->reg;
 	case INSN_AT_VVVV: return i->vvvv;
+	case INSN_AT_IS4: return i->is4;
 	case INSN_AT_FIXED: return op == INSN_O_CL ? CPU_RCX : op == INSN_O_DX ? CPU_RDX : CPU_RAX;
 	default: return i->rm;
 	}
@@ -104,6 +107,28 @@ static bool known(const struct xl_tr *t, const struct insn *i, const struct insn
 	       insn_feature(i) != INSN_F_RDSEED;
 }
 
+/* A vector register is what it is. */
+static bool vector(struct form *f, struct field *d)
+{
+	d->guest = d->host = d->where == INSN_AT_FIXED ? 0 :
+			     (uint8_t)number_of(f->i, &insn_operands[d->op], d->op);
+	f->vec = f->i->prefix & INSN_VEX ? XV_AVX : XV_SSE;
+	return true;
+}
+
+/* What faults if its memory operand is not aligned. */
+static bool must_align(const struct form *f)
+{
+	const struct insn_row *row = f->row;
+	bool whole = false;
+
+	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+		whole |= row->ops[o] == INSN_O_W || row->ops[o] == INSN_O_Wo;
+	}
+	return row->attr & INSN_A_ALIGN ||
+	       (whole && row->enc == INSN_LEGACY && !(row->attr & INSN_A_UNAL));
+}
+
 static bool operand(struct form *f, unsigned o, unsigned *scratches)
 {
 	struct field *d = &f->f[f->n];
@@ -118,11 +143,20 @@ static bool operand(struct form *f, unsigned o, unsigned *scratches)
 		f->mem_bytes = insn_mem_bytes(f->i, INSN_MODE_64, (enum insn_operand)d->op);
 		f->mem_written = d->written;
 		f->n++;
+		if (desc->file == INSN_FILE_XMM) {
+			f->vec = f->i->prefix & INSN_VEX ? XV_AVX : XV_SSE;
+			f->aligned = must_align(f);
+		} else if (desc->file != INSN_FILE_GPR && desc->file != INSN_FILE_NONE) {
+			return false;
+		}
 		return f->mem_bytes != 0;
 	}
 	f->n++;
 	if (desc->where == INSN_AT_IMM || desc->file == INSN_FILE_NONE) {
-		return desc->where != INSN_AT_MOFFS && desc->where != INSN_AT_IS4;
+		return desc->where != INSN_AT_MOFFS;
+	}
+	if (desc->file == INSN_FILE_XMM) {
+		return vector(f, d);
 	}
 	return desc->file == INSN_FILE_GPR && gpr(f, d, scratches);
 }
@@ -176,7 +210,7 @@ static bool parse(const struct xl_tr *t, struct form *f)
 	if (f->row->imp & INSN_IMP_RDX) {
 		f->guest_written |= (unsigned)BIT(CPU_RDX);
 	}
-	return !(f->row->imp & (INSN_IMP_RCX | INSN_IMP_XMM0)) && enough(f, scratches - taken);
+	return (!(f->row->imp & INSN_IMP_RCX) || f->vec) && enough(f, scratches - taken);
 }
 
 /* --- Writing it --- */
@@ -267,6 +301,8 @@ static void immediates(struct xl_tr *t, const struct form *f)
 	for (unsigned k = 0; k < f->n; k++) {
 		if (f->f[k].where == INSN_AT_IMM) {
 			xe_n(&t->e, f->i->imm, f->f[k].bytes);
+		} else if (f->f[k].where == INSN_AT_IS4) {
+			xe_8(&t->e, f->f[k].host << 4);
 		}
 	}
 }
@@ -486,10 +522,29 @@ static void write(struct xl_tr *t, const struct form *f, bool reads)
 	flags_after(t, f, reads, bytes, n);
 }
 
+/* VZEROUPPER, VZEROALL */
+static bool vzero(struct xl_tr *t, const struct insn *i)
+{
+	insn_fn *fn = insn_table[i->row].fn;
+
+	if ((fn != op_vzeroupper && fn != op_vzeroall) || !(t->c->features & BIT(insn_feature(i)))) {
+		return false;
+	}
+	xv_need(t, XV_AVX);
+	xe_8(&t->e, 0xc5);
+	xe_8(&t->e, fn == op_vzeroall ? 0xfc : 0xf8);
+	xe_8(&t->e, 0x77);
+	return true;
+}
+
 bool xl_form(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	struct form f = { .i = i, .row = &insn_table[i->row] };
+
+	if (vzero(t, i)) {
+		return true;
+	}
 
 	if (!parse(t, &f)) {
 		return false;
@@ -501,7 +556,10 @@ bool xl_form(struct xl_tr *t)
 	bool seen = !reads || f.row->fr || xf_seen(t);
 
 	if (f.mem) {
-		xl_operand_to_r11(t, f.mem_bytes, f.mem_written);
+		(f.aligned ? xl_aligned_to_r11 : xl_operand_to_r11)(t, f.mem_bytes, f.mem_written);
+	}
+	if (f.vec) {
+		xv_need(t, f.vec);
 	}
 	if (reads && seen) {
 		xf_need_host(t);
@@ -513,5 +571,8 @@ bool xl_form(struct xl_tr *t)
 	keep(t, &f);
 	write(t, &f, reads);
 	slots(t, &f, false);
+	if (f.vec && f.row->imp & INSN_IMP_RCX) {
+		xe_mov(&t->e, XR_10, XR_CX);
+	}
 	return true;
 }

@@ -4,7 +4,7 @@
 #include "vm/cpu/soft/int.h"
 #include "vm/cpu/soft/xl.h"
 
-enum { COND_A = 7 };
+enum { COND_NZ = 5, COND_A = 7 };
 
 /* --- To the interpreter --- */
 
@@ -49,6 +49,7 @@ void xl_call_interpreter(struct xl_tr *t, bool last)
 	xe_patch(&t->e, xe_call(&t->e),
 		 xl_rw(t->x, t->f.at == XF_SAVED ? r->out_saved : r->out_host));
 	t->f = (struct xl_flags){ .at = XF_SAVED };
+	t->vec = XV_NONE;
 }
 
 /* --- Memory --- */
@@ -97,7 +98,20 @@ void xl_address(struct xl_tr *t)
 	}
 }
 
-void xl_check(struct xl_tr *t, unsigned bytes, bool write)
+/* R11: an address less that of a page. The condition of a jump where the operand does not lie in
+ * it, or is not aligned if it has to be. */
+static unsigned outside(struct xl_tr *t, unsigned bytes, bool aligned)
+{
+	if (aligned) {
+		xe_op(&t->e, XE_W, 0, 0xf7, 0, xl_reg(XR_11));           /* test */
+		xe_n(&t->e, ~(uint64_t)(GMEM_PAGE_BYTES - bytes), 4);
+		return COND_NZ;
+	}
+	xe_alu_imm(&t->e, XE_W, 7, xl_reg(XR_11), (int32_t)(GMEM_PAGE_BYTES - bytes));
+	return COND_A;
+}
+
+static void check(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 {
 	const int32_t tag = write ? offsetof(struct soft_tlb_entry, tag_write) :
 				    offsetof(struct soft_tlb_entry, tag_read);
@@ -110,17 +124,26 @@ void xl_check(struct xl_tr *t, unsigned bytes, bool write)
 	xe_alu_imm(e, 0, 4, xl_reg(XR_CX), (SOFT_TLB_ENTRIES - 1) * 32);
 	xe_alu(e, XE_W, 0, XR_CX, XG(tlb));
 	xe_alu(e, XE_W, 5, XR_11, xl_mem(XR_CX, tag));
-	xe_alu_imm(e, XE_W, 7, xl_reg(XR_11), (int32_t)(GMEM_PAGE_BYTES - bytes));
-	xl_slow(t, COND_A);
+	xl_slow(t, outside(t, bytes, aligned));
+}
+
+void xl_check(struct xl_tr *t, unsigned bytes, bool write)
+{
+	check(t, bytes, write, false);
+}
+
+static void check_to_r11(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
+{
+	check(t, bytes, write, aligned);
+	xe_alu(&t->e, XE_W, 0, XR_11, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
 }
 
 void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write)
 {
-	xl_check(t, bytes, write);
-	xe_alu(&t->e, XE_W, 0, XR_11, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
+	check_to_r11(t, bytes, write, false);
 }
 
-void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write)
+static void stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write, bool aligned)
 {
 	const size_t at = offsetof(struct soft_cpu, xl_stack) + write * sizeof(struct soft_stack);
 	struct xl_code *e = &t->e;
@@ -138,12 +161,16 @@ void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned byte
 		xe_mov(e, XR_11, base);
 	}
 	xe_alu(e, XE_W, 5, XR_11, xl_gs(at + offsetof(struct soft_stack, tag)));
-	xe_alu_imm(e, XE_W, 7, xl_reg(XR_11), (int32_t)(GMEM_PAGE_BYTES - bytes));
-	t->stacks[t->n_stacks].jump = xe_jcc(e, COND_A);
+	t->stacks[t->n_stacks].jump = xe_jcc(e, outside(t, bytes, aligned));
 	t->stacks[t->n_stacks].slow_at = t->n_slow;
 	t->n_stacks++;
 	xl_slow_from(t, NULL);     /* its jump is written out of line */
 	xe_alu(e, XE_W, 0, XR_11, xl_gs(at + offsetof(struct soft_stack, host)));
+}
+
+void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write)
+{
+	stack_to_r11(t, base, disp, bytes, write, false);
 }
 
 /* Locals lie below the frame pointer; above it, it is a register like others. */
@@ -153,16 +180,26 @@ bool xl_on_stack(const struct insn *i)
 	       (i->base == CPU_RSP || (i->base == CPU_RBP && i->disp < 0));
 }
 
-void xl_operand_to_r11(struct xl_tr *t, unsigned bytes, bool write)
+static void operand_to_r11(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
 	if (xl_on_stack(i)) {
-		xl_stack_to_r11(t, xl_host(i->base), i->disp, bytes, write);
+		stack_to_r11(t, xl_host(i->base), i->disp, bytes, write, aligned);
 		return;
 	}
 	xl_address(t);
-	xl_check_to_r11(t, bytes, write);
+	check_to_r11(t, bytes, write, aligned);
+}
+
+void xl_operand_to_r11(struct xl_tr *t, unsigned bytes, bool write)
+{
+	operand_to_r11(t, bytes, write, false);
+}
+
+void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write)
+{
+	operand_to_r11(t, bytes, write, true);
 }
 
 /* --- The stack --- */

@@ -75,6 +75,7 @@ static void call_out(struct xl_code *e)
 	uint8_t *out = NULL;
 
 	registers(e, false, false);
+	xv_spill(e);
 	stack_by(e, -8);
 	xe_load(e, XR_DI, XG(xl_self));
 	xe_op(e, 0, 0, 0x8b, XR_SI, xl_reg(XR_11));
@@ -141,6 +142,7 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 	ret->leave = (uint32_t)(e->at - begin);
 	registers(e, false, true);
 	flags_store(e);
+	xv_spill(e);
 	xe_store(e, XR_11, XG(next_rip));
 	xe_op(e, 0, 0, 0x89, XR_CX, XG(xl_site));
 	leave_host(e);
@@ -156,6 +158,7 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 		ret->stack[write] = (uint32_t)(e->at - begin);
 		stack_find(e, write);
 	}
+	xv_write_routines(e, begin, ret);
 }
 
 /* --- The vCPU's side --- */
@@ -246,6 +249,7 @@ void xl_begin(struct soft_cpu *c)
 		xl_end(c);
 		c->xl_thread = self;
 		c->xl_self = c;
+		memset(c->xl_vec_off, 1, sizeof(c->xl_vec_off));
 		c->xl_mask = (uint64_t)(XL_TABLE - 1) << XL_SLOT_SHIFT;
 		c->xl_deadline_ns = UINT64_MAX;
 		c->xl_sign = BIT(63);

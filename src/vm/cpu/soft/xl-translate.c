@@ -156,9 +156,10 @@ static void line(struct xl_tr *t)
 		poll(t);
 		xl_instruction(t);
 		for (unsigned s = first; s < t->n_slow; s++) {
-			t->slow[s].back = t->e.at;
+			t->slow[s].back = t->slow[s].load ? t->slow[s].back : t->e.at;
 			t->slow[s].after = t->f.at;
 			t->slow[s].leaves = t->kept;
+			t->slow[s].vec = t->vec;
 		}
 	}
 	t->k = t->n - 1;
@@ -192,14 +193,20 @@ static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 	if (!o) {
 		return;
 	}
-	o->last = s->leaves || (s->k == t->n - 1 && ends(t));
+	o->last = s->leaves || s->load || (s->k == t->n - 1 && ends(t));
 	xe_here(e, s->jump);
+	if (s->load) {
+		xv_load_or(t, s);
+	}
 	if (s->before.at == XF_RECIPE) {
 		xf_make(t, &s->before);
 	}
 	xe_mov_imm32(e, XR_11, index);
 	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
 	if (!o->last) {
+		if (s->vec) {
+			xv_reload(t, s->vec);
+		}
 		if (s->after == XF_HOST) {
 			xf_restore(t);
 		}

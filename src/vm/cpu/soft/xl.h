@@ -5,6 +5,7 @@
  *	xl-emit.h       bytes of instructions
  *	xl-flags.c      where the guest's flags are while a block is written
  *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
+ *	xl-vec.c        vector registers, which are the guest's or the host's
  *	xl-flow.c       how a block goes on
  *	xl-translate.c  a block
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
@@ -18,6 +19,9 @@
  * An instruction that is not translated, and one whose access to memory is not a hit in the
  * software TLB, is run by the interpreter from there, state in memory, and the block goes on
  * behind it: faults, devices, self-modification and all that is rare are the interpreter's.
+ *
+ * Vector registers and MXCSR are the guest's or the host's: c->xl_vec_off says which. What is
+ * written in C may use them, so whoever leaves the code for a while calls xv_spill() first.
  *
  * Code is kept by guest physical address and knows no virtual one: c->xl_page is that of the page
  * that runs. Links lead only inside a page.
@@ -159,7 +163,13 @@ struct xl_slow {
 	uint8_t  after;            /* enum xl_flags_at */
 	bool     leaves;           /* what the flags' recipe needs is not there behind it */
 	uint8_t  k;                /* the instruction */
+	uint8_t  load;             /* enum xl_vec: only these are missing; then on at `back` */
+	uint8_t  vec;              /* enum xl_vec: what must be there when it goes on */
 };
+
+/* Which vector instructions may run as they are: what they need is switched on, and the vector
+ * registers are the guest's. */
+enum xl_vec { XV_NONE, XV_SSE, XV_AVX };
 
 struct xl_insn {
 	struct insn i;             /* imm is an immediate */
@@ -174,6 +184,7 @@ struct xl_tr {
 	struct xl_cache *x;
 	struct xl_code   e;
 	struct xl_flags  f;
+	uint8_t          vec;      /* enum xl_vec, here */
 	const struct soft_block *b;
 	struct xl_block *to;
 	unsigned n, k;             /* instructions; which is written */
@@ -264,6 +275,8 @@ void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned byte
 bool xl_on_stack(const struct insn *i);
 /* The memory operand of instruction k, wherever it is. */
 void xl_operand_to_r11(struct xl_tr *t, unsigned bytes, bool write);
+/* Also that it is aligned to its size, a power of two. */
+void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* A jump to the interpreter for instruction k in the state of flags that there is now. */
 void xl_slow(struct xl_tr *t, unsigned cond);
 void xl_slow_from(struct xl_tr *t, uint8_t *jump);   /* a jump that was written already */
@@ -273,6 +286,20 @@ void xl_call_interpreter(struct xl_tr *t, bool last);
 
 /* false: not one of those. */
 bool xl_system(struct xl_tr *t);
+
+/* --- xl-vec.c --- */
+
+/* Instruction k needs the vector registers; RCX changes. All else it asks for is checked. */
+void xv_need(struct xl_tr *t, unsigned vec);
+/* Of a way to the interpreter: load what is missing, and on, if that may be; else fall through. */
+void xv_load_or(struct xl_tr *t, const struct xl_slow *s);
+/* Load them again after a call. The host's flags are lost. */
+void xv_reload(struct xl_tr *t, unsigned vec);
+/* In a routine: they are the host's from here on. Its flags are lost. */
+void xv_spill(struct xl_code *e);
+
+struct xl_routines;
+void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
 /* --- xl-flow.c --- */
 
@@ -295,6 +322,7 @@ struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
 /* Routines at the begin of the cache. */
 struct xl_routines {
 	uint32_t enter, leave, out_host, out_saved, stack[2];   /* stack: to read, to write */
+	uint32_t vec_enter[3], vec_load[3];   /* by enum xl_vec */
 };
 const struct xl_routines *xl_routines(const struct xl_cache *x);
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
