@@ -7,6 +7,9 @@
  * lie over page ends, in pages that are read-only or absent, at addresses that are not canonical;
  * now and then alignment is checked; code runs over the end of what is mapped.
  *
+ * With HOLM_TEST_TRANSLATE=1 the engine takes no single step, so that 64-bit code runs translated:
+ * a breakpoint behind the instruction stands for the trap.
+ *
  *	test-soft-oracle-engine [COUNT [SEED [ROW]]]
  */
 #include "base/test.h"
@@ -16,12 +19,14 @@
 #include "vm/cpu/soft/oracle-guest.h"
 #include "vm/cpu/soft/oracle-random.h"
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/test-translate.h"
 
 static struct soft_cpu *cpu;
 static struct cpu_state start;           /* of a case */
 static struct step_end end_ours, end_host;
 static uint64_t count = 100000;
 static const char *only;
+static bool translated;
 
 /* Of the data, by its address; nothing where the host's may not be written. */
 static void poke(uint64_t at, const void *data, size_t n)
@@ -83,6 +88,9 @@ static bool allowed(const struct insn *i)
 	}
 	/* FS is this process's own. */
 	if ((row->fn == op_pop_seg || row->fn == op_mov_seg_rm) && i->reg >= CPU_FS) {
+		return false;
+	}
+	if (translated && (soft_block_ends(i) || row->cls == INSN_FLOW || row->attr & INSN_A_STACK)) {
 		return false;
 	}
 	return row->fn != op_int || (i->imm & 0xff) != 0x80;
@@ -208,7 +216,7 @@ static void fill_stack(const struct insn_row *row, const struct insn *i, uint64_
 
 static void random_mode(void)
 {
-	unsigned kind = rnd(8);
+	unsigned kind = translated ? 7 : rnd(8);
 	struct cpu_state *s = &cpu->s;
 
 	for (unsigned k = 0; k < CPU_SEG__COUNT; k++) {
@@ -235,7 +243,7 @@ static void random_flags(void)
 /* Where the instruction stands: mostly in the middle, else over a page's end. */
 static uint64_t place(unsigned len)
 {
-	switch (rnd(8)) {
+	switch (translated ? 7 : rnd(8)) {
 	case 0:
 		return STEP_CODE + 4096 - rnd(16);
 	case 1:
@@ -252,6 +260,9 @@ static void put_code(uint64_t at, const uint8_t *b, unsigned len)
 
 	memset(code, 0x90, sizeof(code));
 	memcpy(code, b, len);
+	if (translated) {
+		code[len] = 0xcc;   /* the host's trap comes before it */
+	}
 	guest_code(at, code, n);
 }
 
@@ -499,6 +510,18 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 	return false;
 }
 
+/* Without a trap; then as if there had been one. */
+static void run_translated(const struct insn *i)
+{
+	cpu->s.rflags &= ~(uint64_t)CPU_FLAG_TF;
+	guest_run(&end_ours);
+	end_ours.rflags |= CPU_FLAG_TF;
+	if (end_ours.vector == CPU_BP && end_ours.rip == start.rip + i->len + 1) {
+		end_ours.vector = CPU_DB;
+		end_ours.rip--;
+	}
+}
+
 static enum outcome run_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
 {
 	uint64_t at = 0, target = 0;
@@ -527,7 +550,11 @@ static enum outcome run_case(const struct insn_row *row, struct difference *d, u
 	}
 	memcpy(&start, &cpu->s, sizeof(start));
 	start.rflags = soft_flags_get(cpu);
-	guest_run(&end_ours);
+	if (translated) {
+		run_translated(i);
+	} else {
+		guest_run(&end_ours);
+	}
 	step_native(&start, &end_host);
 	if (explained(&insn_table[i->row], i, target)) {
 		resync();
@@ -593,6 +620,7 @@ int main(int argc, char **argv)
 	}
 	random_state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 	only = argc > 3 ? argv[3] : NULL;
+	translated = test_translate().after != 0;
 	printf("seed 0x%llx\n", (unsigned long long)random_state);
 #if defined(__SANITIZE_ADDRESS__)
 	printf("skipped: the sanitizer maps what must be absent\n");

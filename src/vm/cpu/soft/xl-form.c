@@ -49,6 +49,17 @@ static bool is_written(const struct insn_row *row, unsigned o)
 	return (o == 0 && !(row->attr & INSN_A_NODST)) || (o == 1 && row->attr & INSN_A_DST2);
 }
 
+/* The scratch register that an operand before this one has for the same; XR_NONE: there is none. */
+static uint8_t shared(const struct form *f, unsigned guest)
+{
+	for (unsigned k = 0; k < f->n; k++) {
+		if (f->f[k].slot && f->f[k].guest == guest) {
+			return f->f[k].host;
+		}
+	}
+	return XR_NONE;
+}
+
 /* A register operand of general purpose. false: this form is not for us. */
 static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 {
@@ -72,11 +83,14 @@ static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 	if (d->host == XR_NONE) {
 		static const uint8_t order[] = { XR_CX, XR_11 };
 
+		d->host = shared(f, d->guest);
 		d->slot = true;
-		if (*scratches == 2) {
-			return false;
+		if (d->host == XR_NONE) {
+			if (*scratches == 2) {
+				return false;
+			}
+			d->host = order[(*scratches)++];
 		}
-		d->host = order[(*scratches)++];
 	}
 	if (d->written) {
 		f->guest_written |= (unsigned)BIT(d->guest);
