@@ -31,13 +31,13 @@ int kvm__gap_init(struct kvm_engine *eng, struct err *e)
 	struct engine_conf conf = eng->eng.conf;
 
 	conf.tsc_hz = eng->tsc_hz;
-	return engine_soft.new_(&conf, &eng->helper, e);
+	return engine_interp.new_(&conf, &eng->helper, e);
 }
 
 static int make_helper(struct kvm_vcpu *v, struct err *e)
 {
 	struct vcpu_debug step = { .step = true };
-	int r = engine_soft.vcpu_new(v->eng->helper, v->vcpu.id, &v->helper, e);
+	int r = engine_interp.vcpu_new(v->eng->helper, v->vcpu.id, &v->helper, e);
 
 	if (r == 0 && v->cpuid) {
 		r = engine_soft.vcpu_cpuid(v->helper, v->cpuid, v->n_cpuid, e);
