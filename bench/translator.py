@@ -18,7 +18,7 @@ import subprocess
 
 import debian
 from benchlib import Row, geometric_mean, need, scratch, spread
-from guests import HOST, Bench, Runner, Sink
+from guests import HOST, Bench, Sink, started
 from lib.netns import network, tap_namespace
 
 INTEGER = ["intloop", "coremark", "sha256", "gzip", "bytecode", "calls", "indirect"]
@@ -53,7 +53,8 @@ def options(argv):
     p.add_argument("--also", metavar="BUILD", type=pathlib.Path,
                    help="another build folder, a column of its own")
     p.add_argument("--processor-time", action="store_true",
-                   help="what a machine's threads took counts, not its clock: for a busy host")
+                   help="not the clock counts, but what a machine's threads took: for a busy host, "
+                        "and not for parallel2, disk, net")
     return p.parse_args(argv)
 
 
@@ -92,7 +93,7 @@ def machines(bench, o, kind):
                     inside.enter_context(network(there))
                     stack.callback(Sink().close)
                 more = {"BENCH_SOURCE": str(debian.sqlite())} if kind == "compile" else {}
-                runners[name] = Runner(command, env={**os.environ, **more})
+                runners[name] = started(name, command, {**os.environ, **more})
             stack.callback(runners[name].close)
             if kind == "two" and runners[name].cpus < 2:
                 raise RuntimeError(f"{name} has {runners[name].cpus} processors")
@@ -113,8 +114,8 @@ def run_all(runners, programs, o):
                         (r.seconds + CLOCK_SLACK) / r.wall)
                 if known.setdefault(program, r.sum) != r.sum:
                     raise RuntimeError(f"{program}: {name} computed {r.sum}, not {known[program]}")
-                outside = o.processor_time and name != "native"
-                times[program][name].append(r.processor if outside else r.seconds)
+                processor = r.own_processor if name == "native" else r.processor
+                times[program][name].append(processor if o.processor_time else r.seconds)
         print(f"{', '.join(programs)}: round {n + 1} of {o.rounds}", flush=True)
     return times, clocks
 
@@ -176,7 +177,7 @@ def boot_row(bench, o):
     times = {name: [] for name in commands}
     for _ in range(o.rounds):
         for name, command in commands.items():
-            runner = Runner(command)
+            runner = started(name, command)
             times[name].append(runner.boot)
             runner.close()
     for name, all_ in times.items():

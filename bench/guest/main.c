@@ -6,7 +6,8 @@
  *
  *   list              program NAME WORK ... end
  *   counter           counter KHZ: of the processor's time stamps
- *   run NAME WORK     begin NAME, NAME SECONDS WORK SUM     or: failed NAME WHY
+ *   run NAME WORK     begin NAME, NAME SECONDS WORK SUM PROCESSOR-SECONDS
+ *                     or: failed NAME WHY
  *
  * Every run is a process of its own, so that none finds what another left: memory that it
  * touched, numbers that it took. The seconds are those of CLOCK_MONOTONIC.
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -78,6 +80,19 @@ static uint64_t nanoseconds(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+/* What this process has taken of the processors, and its children that have ended. */
+static double processor_seconds(void)
+{
+	struct rusage own = { 0 }, children = { 0 };
+
+	getrusage(RUSAGE_SELF, &own);
+	getrusage(RUSAGE_CHILDREN, &children);
+	return (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec + children.ru_utime.tv_sec +
+			children.ru_stime.tv_sec) +
+	       (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec + children.ru_utime.tv_usec +
+			children.ru_stime.tv_usec) / 1e6;
+}
+
 static void run_here(const struct program *p, unsigned work)
 {
 	if (p->prepare) {
@@ -86,9 +101,11 @@ static void run_here(const struct program *p, unsigned work)
 	printf("begin %s\n", p->name);
 	fflush(stdout);
 
+	double processor = processor_seconds();
 	uint64_t begin = nanoseconds(), sum = p->run(work), took = nanoseconds() - begin;
 
-	printf("%s %.9f %u %llx\n", p->name, (double)took / 1e9, work, (unsigned long long)sum);
+	printf("%s %.9f %u %llx %.6f\n", p->name, (double)took / 1e9, work,
+	       (unsigned long long)sum, processor_seconds() - processor);
 	fflush(stdout);
 }
 
