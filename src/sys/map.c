@@ -20,6 +20,22 @@ int sys_mmap(size_t bytes, int prot, int flags, int fd, uint64_t offset, void **
 	return 0;
 }
 
+int sys_mremap_again(void *at, size_t bytes, void **ret)
+{
+	void *again = mremap(at, 0, bytes, MREMAP_MAYMOVE);
+
+	if (again == MAP_FAILED) {
+		return -errno;
+	}
+	*ret = again;
+	return 0;
+}
+
+int sys_mprotect(void *at, size_t bytes, int prot)
+{
+	return sys__ret(mprotect(at, bytes, prot));
+}
+
 int sys_munmap(void *at, size_t bytes)
 {
 	return sys__ret(munmap(at, bytes));
