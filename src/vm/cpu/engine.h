@@ -58,6 +58,8 @@ struct engine_conf {
 	bool                     deterministic; /* software engine: time is counted instructions */
 	bool                     kernel_ioapic; /* KVM: keep the I/O APIC in the kernel, too */
 	struct engine_xl_conf    xl;
+	size_t                   code_cache_bytes; /* of translated code; 0: 64 MiB */
+	int                      perf_map_fd;  /* its blocks are named there; borrowed; 0: nowhere */
 };
 
 /*
@@ -130,6 +132,15 @@ struct engine_clock {
 	uint64_t tsc_hz;
 };
 
+/* A counter, for people: groups stand together. */
+struct engine_stat {
+	const char *group;
+	char        name[56];
+	uint64_t    value;
+};
+
+enum { ENGINE_STATS_MAX = 128, ENGINE_CODE_CACHE_MIN = 1 << 20, ENGINE_CODE_CACHE_MAX = 1 << 30 };
+
 /* An engine: a table of functions; the wrappers below are what is called. */
 struct engine_ops {
 	const char *name;                        /* "kvm", "soft" */
@@ -189,6 +200,9 @@ struct engine_ops {
 	/* No vCPU is inside an instruction from the return of hold(true) on, until hold(false). One
 	 * thread has it, others wait for theirs; none that is in vcpu_run(). */
 	void (*hold)(struct engine *eng, bool on);
+
+	/* Counters, at most `max`: how many there are is returned. Any thread. NULL: none. */
+	size_t (*stats)(struct engine *eng, struct engine_stat *ret, size_t max);
 };
 
 struct engine {

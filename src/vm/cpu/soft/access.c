@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl-stats.h"
 
 enum { PAGE_MASK = GMEM_PAGE_BYTES - 1 };
 
@@ -148,6 +149,11 @@ static void check(struct soft_cpu *c, uint64_t linear, size_t n, enum soft_acces
 	watch(c, linear, n, access);
 }
 
+static void count(struct soft_cpu *c, enum soft_access access, enum xl_count read, enum xl_count write)
+{
+	xl_add(&c->counts->n[access == SOFT_WRITE ? write : read], 1);
+}
+
 /* Translate an access inside one page, and remember it. Raises its faults. */
 static struct target reach(struct soft_cpu *c, uint64_t linear, enum soft_access access)
 {
@@ -158,6 +164,7 @@ static struct target reach(struct soft_cpu *c, uint64_t linear, enum soft_access
 		soft_fault(c, CPU_GP, 0);
 	}
 	if (soft_walk(c, linear, walk_flags(c, access), &w) < 0) {
+		count(c, access, XC_READ_FAULT, XC_WRITE_FAULT);
 		page_fault(c, linear, w.error);
 	}
 	t.gpa = w.gpa;
@@ -167,6 +174,11 @@ static struct target reach(struct soft_cpu *c, uint64_t linear, enum soft_access
 			gmem_mark_dirty(c->eng->eng.conf.mem, GPA(w.gpa), 1);
 		}
 		fill(c, linear, &w, &t, access == SOFT_WRITE);
+		count(c, access, XC_READ_FILLED,
+		      atomic_load_explicit(&t.page->code, memory_order_relaxed) ? XC_WRITE_CODE :
+										  XC_WRITE_FILLED);
+	} else {
+		count(c, access, XC_READ_DEVICE, XC_WRITE_DEVICE);
 	}
 	return t;
 }
@@ -174,6 +186,13 @@ static struct target reach(struct soft_cpu *c, uint64_t linear, enum soft_access
 static uint64_t wrap(const struct soft_cpu *c, uint64_t linear)
 {
 	return c->mode == INSN_MODE_64 ? linear : linear & UINT32_MAX;
+}
+
+/* The second page of an access. */
+static struct target reach_next(struct soft_cpu *c, uint64_t linear, enum soft_access access)
+{
+	count(c, access, XC_READ_CROSSING, XC_WRITE_CROSSING);
+	return reach(c, wrap(c, linear), access);
 }
 
 static unsigned first_part(uint64_t linear, size_t n)
@@ -222,7 +241,7 @@ uint64_t soft__load_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	if (n == bytes) {
 		return load_target(c, &t, bytes);
 	}
-	struct target t2 = reach(c, wrap(c, linear + n), SOFT_READ);
+	struct target t2 = reach_next(c, linear + n, SOFT_READ);
 
 	return load_target(c, &t, n) | load_target(c, &t2, bytes - n) << (8 * n);
 }
@@ -240,7 +259,7 @@ void soft__store_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint6
 		store_target(c, &t, bytes, v);
 		return;
 	}
-	struct target t2 = reach(c, wrap(c, linear + n), SOFT_WRITE);
+	struct target t2 = reach_next(c, linear + n, SOFT_WRITE);
 
 	store_target(c, &t, n, v);
 	store_target(c, &t2, bytes - n, v >> (8 * n));
@@ -298,7 +317,7 @@ void soft_load_bytes(struct soft_cpu *c, uint64_t linear, void *ret, size_t n)
 	struct target t2 = { 0 };
 
 	if (k < n) {
-		t2 = reach(c, wrap(c, linear + k), SOFT_READ);
+		t2 = reach_next(c, linear + k, SOFT_READ);
 	}
 	copy_from(c, &t, ret, k);
 	if (k < n) {
@@ -323,7 +342,7 @@ void soft_store_bytes(struct soft_cpu *c, uint64_t linear, const void *data, siz
 	struct target t2 = { 0 };
 
 	if (k < n) {
-		t2 = reach(c, wrap(c, linear + k), SOFT_WRITE);
+		t2 = reach_next(c, linear + k, SOFT_WRITE);
 	}
 	copy_to(c, &t, data, k);
 	if (k < n) {
@@ -343,7 +362,7 @@ void soft_probe_write(struct soft_cpu *c, uint64_t linear, size_t n)
 		(void)reach(c, linear, SOFT_WRITE);
 	}
 	if (k < n) {
-		(void)reach(c, wrap(c, linear + k), SOFT_WRITE);
+		(void)reach_next(c, linear + k, SOFT_WRITE);
 	}
 }
 
@@ -361,7 +380,7 @@ void *soft_atomic(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	struct target t = reach(c, linear, SOFT_WRITE);
 
 	if (first_part(linear, bytes) < bytes) {
-		(void)reach(c, wrap(c, linear + first_part(linear, bytes)), SOFT_WRITE);
+		(void)reach_next(c, linear + first_part(linear, bytes), SOFT_WRITE);
 		return NULL;
 	}
 	if (!t.host) {

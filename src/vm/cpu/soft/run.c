@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
 enum {
@@ -542,6 +543,10 @@ static bool faulted(struct soft_cpu *c)
 	c->link = NULL;
 	c->xl_site = 0;
 	c->xl_pin = 0;
+	if (c->xl_inside) {
+		c->xl_inside = false;
+		xl_add(&c->counts->n[XC_LEFT_FAULT], 1);
+	}
 	c->single = false;
 	c->count -= c->xl_out ? 1 : soft_block_rest(c);
 	c->xl_out = false;

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "vm/cpu/model.h"
 #include "vm/cpu/soft/native.h"
+#include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
 /* Without a rate to keep to: any will do, as the TSC is made from the monotonic clock. */
@@ -90,6 +91,7 @@ static void cpu_free(struct soft_cpu *c)
 	}
 	xl_end(c);
 	soft_blocks_fini(c);
+	free(c->counts);
 	free(c->cpuid);
 	pthread_mutex_destroy(&c->inbox.lock);
 	munmap(c, sizeof(*c));
@@ -230,7 +232,8 @@ static int vcpu_new(struct engine *e, unsigned id, struct vcpu **ret, struct err
 	int r = set_cpuid(c, model, cpu_model(&conf, model));
 
 	if (r == 0) {
-		r = soft_blocks_init(c);
+		c->counts = xl_counts_new();
+		r = c->counts ? soft_blocks_init(c) : -ENOMEM;
 	}
 	if (r < 0) {
 		cpu_free(c);
@@ -508,6 +511,7 @@ static int soft_log(struct engine *e, bool on, struct err *err)
 	.set_tape = soft_set_tape, \
 	.position = soft_position, \
 	.hold = soft_hold, \
+	.stats = xl_stats, \
 }
 
 const struct engine_ops engine_soft = SOFT_OPS("soft", soft_new);

@@ -183,6 +183,8 @@ struct soft_cpu {
 	uint32_t         xl_pin;          /* the record of the call out that goes on; 0: none */
 	uint32_t         xl_epoch;        /* of the cache, as it was last seen */
 	bool             xl_on;           /* this thread can run it */
+	bool             xl_inside;       /* and does */
+	uint8_t          xl_exit;         /* why it was left: enum xl_count */
 	uint64_t         xl_host_gs;      /* what GS was on it before */
 	pid_t            xl_thread;       /* where the timer's signal goes */
 	timer_t          xl_timer;
@@ -217,6 +219,7 @@ struct soft_cpu {
 	struct soft_engine *eng;
 	struct lapic       *apic;
 	struct soft_blocks *blocks;
+	struct xl_counts   *counts;
 	uint64_t         generations;     /* given out so far */
 	uint64_t         phys_reserved;   /* address bits that are reserved in page tables */
 	bool             kernel_local;    /* pages that are not global are in tlb_kernel */

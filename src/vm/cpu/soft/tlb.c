@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
 static void clear_data(struct soft_tlb_entry *t)
@@ -51,6 +52,7 @@ static void forget_kernel(struct soft_cpu *c)
 static void clear_window(struct soft_cpu *c, struct soft_window *w)
 {
 	soft_stack_forget(c);
+	xl_add(&c->counts->n[XC_FLUSH_USER], 1);
 	clear_data(w->user);
 	clear_data(w->ac);
 	w->large_first = UINT64_MAX;
@@ -61,6 +63,7 @@ static void clear_window(struct soft_cpu *c, struct soft_window *w)
 static void clear_kernel(struct soft_cpu *c)
 {
 	soft_stack_forget(c);
+	xl_add(&c->counts->n[XC_FLUSH_KERNEL], 1);
 	clear_data(c->tlb_kernel);
 	c->kernel_large_first = UINT64_MAX;
 	c->kernel_large_last = 0;
@@ -251,6 +254,7 @@ static void drop_in_kernel(struct soft_cpu *c, uint64_t va)
 
 void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va)
 {
+	xl_add(&c->counts->n[XC_FLUSH_ADDRESS], 1);
 	drop_in_window(c, c->window, va);
 	drop_in_kernel(c, va);
 	if (va >> 47 || !(c->s.cr4 & CPU_CR4_SMEP)) {
@@ -267,6 +271,7 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 {
 	struct soft_window *w = window_of(c, pcid);
 
+	xl_add(&c->counts->n[XC_FLUSH_ADDRESS], 1);
 	if (w) {
 		drop_in_window(c, w, va);
 	}

@@ -18,10 +18,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/fd.h"
 #include "base/mem.h"
-#include "sys/file.h"
 #include "sys/map.h"
+#include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
 enum {
@@ -134,17 +133,18 @@ struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index)
 
 /* --- Making and ending --- */
 
+/* Shared memory without a name, which is what perf takes for code that was made at run time;
+ * nowhere can it be written and run. */
 static int map_code(struct xl_cache *x)
 {
-	auto_close int fd = sys_memfd_create("holm-code", 0);
 	void *rw = NULL, *rx = NULL;
-	int r = fd < 0 ? fd : sys_ftruncate(fd, (int64_t)x->code_bytes);
+	int r = sys_mmap(x->code_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+			 -1, 0, &rw);
 
-	r = r < 0 ? r : sys_mmap(x->code_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0, &rw);
 	x->rw = rw;
-	r = r < 0 ? r : sys_mmap(x->code_bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0, &rx);
+	r = r < 0 ? r : sys_mremap_again(rw, x->code_bytes, &rx);
 	x->rx = rx;
-	return r;
+	return r < 0 ? r : sys_mprotect(rx, x->code_bytes, PROT_READ | PROT_EXEC);
 }
 
 static void *records(size_t bytes)
@@ -230,6 +230,7 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 		return r < 0 ? r : -ENOMEM;
 	}
 	segments_init(x);
+	xl_perf_begin(eng, x->segments[0].first);
 	return 0;
 }
 

@@ -18,7 +18,7 @@ static struct xl_slow *slow_new(struct xl_tr *t)
 	}
 	struct xl_slow *s = &t->slow[t->n_slow++];
 
-	*s = (struct xl_slow){ .before = t->f, .k = (uint8_t)t->k };
+	*s = (struct xl_slow){ .before = t->f, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY };
 	return s;
 }
 
@@ -29,7 +29,10 @@ void xl_slow(struct xl_tr *t, unsigned cond)
 
 void xl_slow_from(struct xl_tr *t, uint8_t *jump)
 {
-	slow_new(t)->jump = jump;
+	struct xl_slow *s = slow_new(t);
+
+	s->jump = jump;
+	s->why = XL_WHY_TARGET;
 }
 
 void xl_call_interpreter(struct xl_tr *t, bool last)

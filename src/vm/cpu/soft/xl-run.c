@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
 enum { STEAL_LOOK_NS = 5000000 };
@@ -176,6 +177,7 @@ __attribute__((constructor)) static void make_never(void)
 void xl_forget(struct soft_cpu *c, bool user)
 {
 	if (c->eng->xl) {
+		xl_add(&c->counts->n[user ? XC_FORGET_USER : XC_FORGET_KERNEL], 1);
 		memcpy(c->xl_neg[user], never, sizeof(never));
 	}
 }
@@ -316,6 +318,16 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 	return b->xl;
 }
 
+static void count_left(struct soft_cpu *c)
+{
+	unsigned why = c->xl_exit != XC_LEFT_FAULT ? c->xl_exit :
+		       c->xl_site ? XC_LEFT_LINK :
+		       atomic_load_explicit(&c->wants, memory_order_relaxed) ? XC_LEFT_WANTED :
+		       c->eng->counted && c->xl_left < SOFT_BLOCK_INSNS ? XC_LEFT_COUNTED : XC_LEFT_MISS;
+
+	xl_add(&c->counts->n[why], 1);
+}
+
 void xl_run(struct soft_cpu *c, const struct xl_block *b)
 {
 	const void *enter = xl_entry(c->eng);
@@ -334,10 +346,15 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b)
 	c->at = NULL;
 	c->xl_site = 0;
 	c->xl_page = c->s.rip & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
+	xl_add(&c->counts->n[XC_ENTERED], 1);
+	c->xl_exit = XC_LEFT_FAULT;   /* it does not come back here */
+	c->xl_inside = true;
 	run(xl_code_at(c->eng, b->code));
+	c->xl_inside = false;
 	if (c->eng->counted) {
 		c->count = c->xl_count_end - (uint64_t)c->xl_left;
 	}
+	count_left(c);
 }
 
 /* In counted mode an instruction of the interpreter finds its own count; where it faults it is
@@ -380,26 +397,51 @@ static unsigned elsewhere(struct soft_cpu *c)
 	return XL_ELSEWHERE;
 }
 
-unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
+/* Behind an instruction that the interpreter has run. */
+static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o)
 {
-	const struct xl_out *o = xl_out_at(c->eng, out);
-	int budget = c->budget;
-
-	c->xl_pin = out;         /* the instruction may let go of the guest */
-	c->running_rip = c->xl_page + o->off;
-	c->budget = 0;           /* no block of the interpreter behind it */
-	run_out(c, o);
-	c->at = NULL;
-	c->xl_pin = 0;
-	c->budget = budget;
 	if (c->xl_epoch != xl_epoch(c->eng)) {
 		return XL_LEAVE;
 	}
 	if (o->last) {
 		return elsewhere(c);
 	}
-	if (c->slow || o->block->dead) {
-		return XL_LEAVE;
+	return c->slow || o->block->dead ? XL_LEAVE : XL_BACK;
+}
+
+static void count_call(struct soft_cpu *c, const struct xl_out *o, unsigned why)
+{
+	static const uint8_t calls[] = { [XL_WHY_INSN] = XC_CALL_INSN, [XL_WHY_MEMORY] = XC_CALL_MEMORY,
+					 [XL_WHY_TARGET] = XC_CALL_TARGET };
+
+	xl_add(&c->counts->n[calls[why]], 1);
+	if (why == XL_WHY_INSN) {
+		xl_add(&c->counts->by_row[o->insn.row], 1);
+	}
+}
+
+unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
+{
+	static const uint8_t lasts[] = { [XL_WHY_INSN] = XC_LEFT_INSN, [XL_WHY_MEMORY] = XC_LEFT_MEMORY,
+					 [XL_WHY_TARGET] = XC_LEFT_TARGET };
+	const struct xl_out *o = xl_out_at(c->eng, out & XL_WHY_INDEX);
+	unsigned how = XL_BACK;
+	int budget = c->budget;
+
+	c->xl_pin = out & XL_WHY_INDEX;   /* the instruction may let go of the guest */
+	c->running_rip = c->xl_page + o->off;
+	c->budget = 0;           /* no block of the interpreter behind it */
+	count_call(c, o, out >> XL_WHY_SHIFT);
+	run_out(c, o);
+	c->at = NULL;
+	c->xl_pin = 0;
+	c->budget = budget;
+	how = goes_on(c, o);
+	if (how == XL_LEAVE) {
+		c->xl_exit = c->slow ? XC_LEFT_LOOK : o->last ? lasts[out >> XL_WHY_SHIFT] : XC_LEFT_STALE;
+	}
+	if (how != XL_BACK) {
+		return how;
 	}
 	c->xl_left -= o->rest;
 	return XL_BACK;

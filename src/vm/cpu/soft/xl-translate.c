@@ -3,7 +3,9 @@
  * A block: the straight line first, then what is rarely reached, the ways to the interpreter and
  * back, and the jumps to blocks that are not known yet.
  */
+#include "base/clock.h"
 #include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
 /* The instructions again: the bytes may be others by now than those that t->b was made from, and
@@ -201,7 +203,7 @@ static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 	if (s->before.at == XF_RECIPE) {
 		xf_make(t, &s->before);
 	}
-	xe_mov_imm32(e, XR_11, index);
+	xe_mov_imm32(e, XR_11, index | (uint32_t)s->why << XL_WHY_SHIFT);
 	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
 	if (!o->last) {
 		if (s->vec) {
@@ -234,7 +236,7 @@ static void unknown(struct xl_tr *t, unsigned l)
 	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
 }
 
-bool xl_translate(struct xl_tr *t)
+static bool translate(struct xl_tr *t)
 {
 	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
 	struct soft_page *page = NULL;
@@ -259,4 +261,14 @@ bool xl_translate(struct xl_tr *t)
 		unknown(t, l);
 	}
 	return !t->full && t->e.at <= t->e.end;
+}
+
+bool xl_translate(struct xl_tr *t)
+{
+	const uint8_t *begin = t->e.at;
+	uint64_t since_ns = clock_now_ns();
+	bool done = translate(t);
+
+	xl_stats_translated(t, begin, since_ns, done);
+	return done;
 }

@@ -57,6 +57,14 @@ struct xl_block {
 	bool     dead;
 };
 
+/* Why an instruction goes there: above its index in R11. */
+enum xl_why {
+	XL_WHY_INSN,       /* it is not translated */
+	XL_WHY_MEMORY,     /* an access is not a hit in the TLB */
+	XL_WHY_TARGET,     /* the table does not know where it leads to */
+	XL_WHY_SHIFT = 30, XL_WHY_INDEX = (1 << XL_WHY_SHIFT) - 1,
+};
+
 /* An instruction for the interpreter. */
 struct xl_out {
 	struct insn insn;
@@ -162,6 +170,7 @@ struct xl_slow {
 	struct xl_flags before;
 	uint8_t  after;            /* enum xl_flags_at */
 	bool     leaves;           /* what the flags' recipe needs is not there behind it */
+	uint8_t  why;              /* enum xl_why */
 	uint8_t  k;                /* the instruction */
 	uint8_t  load;             /* enum xl_vec: only these are missing; then on at `back` */
 	uint8_t  vec;              /* enum xl_vec: what must be there when it goes on */
