@@ -144,6 +144,20 @@ static int run_status(const struct cmd_call *call, struct err *e)
 	return r;
 }
 
+static int run_stats(const struct cmd_call *call, struct err *e)
+{
+	auto_client struct client c = CLIENT_INIT;
+	struct vmm_reply reply = { .fd = -1 };
+	int r = client_open(&c, call->args[0], e);
+
+	r = r < 0 ? r : ask(&c, VMM_ENGINE_STATS, &(struct vmm_empty){ 0 }, &reply, e);
+	if (r == 0) {
+		printf("%s", reply.text ? reply.text : "");
+		wire_msg_fini(&vmm_msgs[VMM_REPLY], &reply);
+	}
+	return r;
+}
+
 /* --- Snapshots --- */
 
 struct snapshot_opts {
@@ -330,6 +344,13 @@ static const struct cmd cmd_status = {
 	.help = "show state, engine, memory and counters, as JSON", .complete = CMD_COMPLETE_FILE,
 };
 
+static const struct cmd cmd_stats = {
+	.name = "stats", .args = "SOCKET", .min_args = 1, .max_args = 1, .run = run_stats,
+	.help = "show what the software engine has counted", .complete = CMD_COMPLETE_FILE,
+	.text = "Counters of the translator and the software TLB since the machine's start, of all "
+		"virtual CPUs; what is 0 is left out. docs/translator.md says how to read them.",
+};
+
 static const struct cmd_opt snapshot_opts[] = {
 	{ 'q', "quit", CMD_FLAG, offsetof(struct snapshot_opts, quit), NULL,
 	  "end the machine once it is saved" },
@@ -357,7 +378,7 @@ static const struct cmd cmd_console = {
 };
 
 static const struct cmd *const commands[] = {
-	&cmd_status, &cmd_pause, &cmd_resume, &cmd_snapshot, &cmd_button, &cmd_quit, &cmd_console,
+	&cmd_status, &cmd_stats, &cmd_pause, &cmd_resume, &cmd_snapshot, &cmd_button, &cmd_quit, &cmd_console,
 	&cmd_connect,
 };
 

@@ -204,7 +204,8 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 					    o->memory & ~(uint64_t)4095,
 		.n_vcpus = m->source ? replay_n_vcpus(m->source) : (unsigned)o->cpus,
 		.deterministic = o->record || o->replay,
-		.xl = { .after = (unsigned)o->translate_after },
+		.xl = { .after = (unsigned)o->translate_after, .bytes = o->code_cache,
+			.perf_map_fd = MAX(f->perf_map_fd, 0) },
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
 		.vcpu_thread = o->unconfined ? NULL : confine_vcpu, .ended = on_ended, .ctx = m,
@@ -245,6 +246,14 @@ static int load(struct monitor *m, const struct vmm_opts *o, const struct vmm_fi
 		r = err_set(e, errno, ERR_HOST, "random numbers");
 	}
 	return r < 0 ? r : vm_load_kernel(m->vm, &k, &conf, e);
+}
+
+static void report_counters(const struct monitor *m)
+{
+	auto_buf struct buf b = BUF_INIT;
+
+	vm_engine_stats(m->vm, &b);
+	fprintf(stderr, "%s", buf_failed(&b) ? "" : buf_str(&b));
 }
 
 static int report(const struct monitor *m, struct err *e)
@@ -338,6 +347,9 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 		int l = loop_run(vm_loop(m.vm));
 
 		r = l < 0 ? err_set(e, -l, ERR_HOST, "event loop") : report_replay(&m, e);
+		if (o->stats) {
+			report_counters(&m);
+		}
 		r = r < 0 ? r : report(&m, e);
 	}
 	vm_gdb_free(m.gdb);

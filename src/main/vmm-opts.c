@@ -438,6 +438,12 @@ static int open_recording(const struct vmm_opts *o, struct vmm_files *f, struct 
 
 /* --- The engine --- */
 
+static int check_code_cache(uint64_t bytes, struct err *e)
+{
+	return bytes >= ENGINE_CODE_CACHE_MIN && bytes <= ENGINE_CODE_CACHE_MAX ? 0 :
+	       err_set(e, EINVAL, ERR_INVALID, "--code-cache: from 1m to 1g");
+}
+
 /* Probed here, where no guest is near, as the monitor's process cannot open it any more. */
 static int pick_engine(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 {
@@ -491,6 +497,9 @@ int vmm_open_files(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 ? r : open_vsock(o->vsock, f, e);
 	r = r < 0 ? r : open_net(o->net, f, e);
 	r = r < 0 ? r : pick_engine(o, f, e);
+	r = r < 0 ? r : check_code_cache(o->code_cache, e);
+	r = r < 0 ? r : open_file(o->perf_map, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND,
+				  "file for perf", &f->perf_map_fd, e);
 	r = r < 0 || !o->gdb ? r : open_gdb(o->gdb, &f->gdb_fd, e);
 	/* The last of the sockets: who can connect to it finds the others listening. */
 	r = r < 0 || !o->control ? r : listen_at(o->control, &f->control_fd, e);
@@ -538,6 +547,7 @@ void vmm_close_files(struct vmm_files *f)
 	vmm_close_loaded(f);
 	fd_close(&f->serial_in_fd);
 	fd_close(&f->serial_out_fd);
+	fd_close(&f->perf_map_fd);
 	fd_close(&f->control_fd);
 	fd_close(&f->gdb_fd);
 }

@@ -12,12 +12,12 @@ enum { VMM_CONSOLE_SERIAL, VMM_CONSOLE_VIRTIO, VMM_CONSOLE_NONE };
 
 struct vmm_opts {
 	const char *kernel, *cmdline, *cache, *serial_file, *vsock, *control, *gdb, *net, *restore,
-		   *record, *replay;
+		   *record, *replay, *perf_map;
 	struct strv initrds, disks;
 	uint64_t    memory, cpus, uid, gid, check_every, check_memory_every, check_from, check_to,
-		    stop_at, translate_after;
+		    stop_at, translate_after, code_cache;
 	int         engine, console;
-	bool        unconfined, no_reboot, no_kaslr, paused, debug, die_with_parent;
+	bool        unconfined, no_reboot, no_kaslr, paused, debug, die_with_parent, stats;
 };
 
 struct vmm_disk {
@@ -33,6 +33,7 @@ struct vmm_files {
 	int    kernel_fd, image_fd, initrd_fd, cache_fd, random_fd;
 	int    state_fd, memory_fd;     /* of a snapshot */
 	int    record_fd, replay_fd;
+	int    perf_map_fd;
 	int    serial_in_fd, serial_out_fd;
 	bool   escape_key;              /* of the console on standard input */
 	int    console_in_fd, console_out_fd;
@@ -51,7 +52,7 @@ struct vmm_files {
 
 #define VMM_FILES_INIT { .kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
 			 .image_fd = -1, .cache_fd = -1, .random_fd = -1, .state_fd = -1, .memory_fd = -1, \
-			 .record_fd = -1, .replay_fd = -1, .serial_in_fd = -1, \
+			 .record_fd = -1, .replay_fd = -1, .perf_map_fd = -1, .serial_in_fd = -1, \
 			 .serial_out_fd = -1, .console_in_fd = -1, .console_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .vsock_dir_fd = -1, \
 			 .parent_fd = -1, .net_fd = -1 }
 

@@ -185,6 +185,16 @@ static int do_stats(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
 	return ret->text ? 0 : err_nomem(e);
 }
 
+static int do_engine_stats(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
+{
+	auto_buf struct buf b = BUF_INIT;
+
+	(void)m;
+	vm_engine_stats(c->ctl->vm, &b);
+	ret->text = buf_take(&b);
+	return ret->text ? 0 : err_nomem(e);
+}
+
 static int do_console(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	struct vm *vm = c->ctl->vm;
@@ -286,7 +296,7 @@ static const struct {
 	{ VMM_VSOCK_SERVE, do_vsock_serve }, { VMM_VSOCK_ANSWER, do_vsock_answer },
 	{ VMM_VSOCK_LIST, do_vsock_list },   { VMM_VSOCK_TAKE, do_vsock_take },
 	{ VMM_VSOCK_GIVE, do_vsock_give },   { VMM_RESTORE, do_restore },
-	{ VMM_CLIENT, do_client },
+	{ VMM_CLIENT, do_client },           { VMM_ENGINE_STATS, do_engine_stats },
 };
 
 static ctl_request_fn *handler(uint16_t type)
@@ -431,6 +441,30 @@ static void device_stats(struct vdev *d, struct buf *b)
 	buf_add_char(b, '}');
 }
 
+static size_t engine_stats(struct vm *vm, struct engine_stat s[ENGINE_STATS_MAX])
+{
+	struct engine *eng = vm->engine;
+
+	return eng->ops->stats ? eng->ops->stats(eng, s, ENGINE_STATS_MAX) : 0;
+}
+
+/* Group after group, each an object. */
+static void counters(struct vm *vm, struct buf *b)
+{
+	struct engine_stat s[ENGINE_STATS_MAX];
+	size_t n = engine_stats(vm, s);
+
+	for (size_t i = 0; i < n; i++) {
+		if (i == 0 || !str_eq(s[i].group, s[i - 1].group)) {
+			buf_printf(b, "%s\"%s\":{", i ? "}," : "", s[i].group);
+		} else {
+			buf_add_char(b, ',');
+		}
+		buf_printf(b, "\"%s\":%llu", s[i].name, (unsigned long long)s[i].value);
+	}
+	buf_add_str(b, n ? "}" : "");
+}
+
 void vm_stats(struct vm *vm, struct buf *b)
 {
 	uint64_t bytes = 0;
@@ -447,5 +481,25 @@ void vm_stats(struct vm *vm, struct buf *b)
 		buf_add_str(b, i ? "," : "");
 		device_stats(d, b);
 	}
-	buf_add_str(b, "]}");
+	buf_add_str(b, "],\"counters\":{");
+	counters(vm, b);
+	buf_add_str(b, "}}");
+}
+
+void vm_engine_stats(struct vm *vm, struct buf *b)
+{
+	struct engine_stat s[ENGINE_STATS_MAX];
+	const char *group = "";
+	size_t n = engine_stats(vm, s);
+
+	for (size_t i = 0; i < n; i++) {
+		if (s[i].value == 0) {
+			continue;
+		}
+		if (!str_eq(s[i].group, group)) {
+			group = s[i].group;
+			buf_printf(b, "%s\n", group);
+		}
+		buf_printf(b, "%16llu  %s\n", (unsigned long long)s[i].value, s[i].name);
+	}
 }

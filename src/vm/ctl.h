@@ -37,4 +37,7 @@ void vm_ctl_vsock_ask(struct vm_ctl *c, struct vdev *d, uint32_t port, uint64_t 
 /* Counters as a JSON object. */
 void vm_stats(struct vm *vm, struct buf *b);
 
+/* Those of the engine as text, a line each, group after group; those that are 0 are left out. */
+void vm_engine_stats(struct vm *vm, struct buf *b);
+
 #endif

@@ -128,6 +128,7 @@ const struct wire_msg vmm_msgs[VMM_MSG__COUNT] = {
 	    "load a snapshot into an empty machine"),
 	MSG(VMM_CLIENT, "client", vmm_client, client_fields,
 	    "from the machine's keeper: somebody who may has connected"),
+	EMPTY(VMM_ENGINE_STATS, "engine-stats", "ask for the engine's counters; text: a line each"),
 };
 
 const struct wire_msg *vmm_msg(uint16_t type)

@@ -38,6 +38,7 @@ enum vmm_msg_type {
 	VMM_VSOCK_GIVE,      /* after a restore: the socket for a connection */
 	VMM_RESTORE,         /* into an empty machine, from files that come with it */
 	VMM_CLIENT,          /* from the keeper alone: somebody has connected, and may */
+	VMM_ENGINE_STATS,    /* REPLY .text: the engine's counters, for people */
 	VMM_MSG__COUNT,
 };
 

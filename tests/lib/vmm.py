@@ -154,7 +154,8 @@ class Control:
     TYPES = {"get-state": 3, "pause": 4, "resume": 5, "power-button": 6, "stop": 7, "snapshot": 8,
              "log-start": 9, "log-stop": 10, "log-take": 11, "stats": 12, "console": 13,
              "vsock-connect": 14, "vsock-serve": 15, "vsock-ask": 16, "vsock-answer": 17,
-             "vsock-list": 18, "vsock-take": 19, "vsock-give": 20, "restore": 21, "client": 22}
+             "vsock-list": 18, "vsock-take": 19, "vsock-give": 20, "restore": 21, "client": 22,
+             "engine-stats": 23}
     STATES = ("created", "running", "paused", "ended")
 
     def __init__(self, path):

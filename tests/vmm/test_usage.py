@@ -19,6 +19,8 @@ WRONG = {
     "disk without a key": (("--disk", "/nope"), "path=FILE[,ro]"),
     "disk that is not there": (("--disk", "path=/nope"), "cannot open the disk /nope"),
     "tap that is not there": (("--net", "tap=holmnone0"), "there is no tap device holmnone0"),
+    "little code cache": (("--code-cache", "4k"), "--code-cache: from 1m to 1g"),
+    "perf map in no folder": (("--perf-map", "/nope/map"), "cannot open the file for perf /nope/map"),
     "network of no kind": (("--net", "bridge"), "tap=NAME[,mac=MAC], user"),
 }
 

@@ -43,10 +43,11 @@ struct cpu_cpuid {
 	uint32_t eax, ebx, ecx, edx;
 };
 
-/* How the software engine translates; for tests. 0: as it sees fit. */
+/* How the software engine translates. 0: as it sees fit. */
 struct engine_xl_conf {
-	unsigned after;   /* a block's run that is the first one of its translation; 1: all are */
-	size_t   bytes;   /* of the code cache: 256 KiB to 1 GiB */
+	unsigned after;         /* a block's run that is the first one of its translation; 1: all are */
+	size_t   bytes;         /* of the code cache: 256 KiB to 1 GiB */
+	int      perf_map_fd;   /* blocks are named there, for perf; borrowed; 0: nowhere */
 };
 
 struct engine_conf {
@@ -58,8 +59,6 @@ struct engine_conf {
 	bool                     deterministic; /* software engine: time is counted instructions */
 	bool                     kernel_ioapic; /* KVM: keep the I/O APIC in the kernel, too */
 	struct engine_xl_conf    xl;
-	size_t                   code_cache_bytes; /* of translated code; 0: 64 MiB */
-	int                      perf_map_fd;  /* its blocks are named there; borrowed; 0: nowhere */
 };
 
 /*

@@ -153,14 +153,14 @@ static void perf_line(const struct soft_engine *eng, uint32_t at, uint64_t bytes
 			 (unsigned long long)(uintptr_t)xl_code_at(eng, at), (unsigned long long)bytes,
 			 name);
 
-	ignore_result(sys_write(eng->eng.conf.perf_map_fd, line, (size_t)n)); /* code without a name */
+	ignore_result(sys_write(eng->eng.conf.xl.perf_map_fd, line, (size_t)n)); /* code without a name */
 }
 
 void xl_perf_begin(const struct soft_engine *eng, size_t routines_bytes)
 {
-	if (eng->eng.conf.perf_map_fd > 0) {
+	if (eng->eng.conf.xl.perf_map_fd > 0) {
 		/* Of an earlier boot. */
-		ignore_result(sys_ftruncate(eng->eng.conf.perf_map_fd, 0)); /* its lines stay */
+		ignore_result(sys_ftruncate(eng->eng.conf.xl.perf_map_fd, 0)); /* its lines stay */
 		perf_line(eng, 0, routines_bytes, "translator:routines");
 	}
 }
@@ -169,7 +169,7 @@ static void perf_block(const struct xl_tr *t, const uint8_t *begin)
 {
 	char name[64];
 
-	if (t->c->eng->eng.conf.perf_map_fd > 0) {
+	if (t->c->eng->eng.conf.xl.perf_map_fd > 0) {
 		snprintf(name, sizeof(name), "guest-%s:%llx@%llx", t->to->user ? "user" : "kernel",
 			 (unsigned long long)t->c->s.rip, (unsigned long long)t->b->gpa);
 		perf_line(t->c->eng, xl_off(t->x, begin), (uint64_t)(t->e.at - begin), name);

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the translator tells of itself: --stats, ctl stats, --perf-map, --code-cache."""
+import json
+import re
+import subprocess
+
+from lib.daemon import BIN
+from lib.vmm import PATIENCE
+
+
+def counters(text):
+    """{group: {name: value}} of what is printed for people."""
+    found, group = {}, None
+    for line in text.replace("\r", "").splitlines():
+        number = re.fullmatch(r" *(\d+)  (\S.*)", line)
+        if number and group is not None:
+            group[number[2]] = int(number[1])
+        elif not number:
+            group = found.setdefault(line, {})
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def ctl(*args):
+    done = subprocess.run([BIN / "holm-vmm", "ctl", *map(str, args)], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_counters_and_names(machine, tmp_path):
+    control, names = tmp_path / "control", tmp_path / "names"
+    m = machine("echo counted\nsleep 100000\n", "--control", control, "--stats", "--perf-map", names,
+                "--code-cache", "16m", cmdline="quiet")
+    m.wait_output("counted")
+    during = counters(ctl("stats", control))
+    told = json.loads(ctl("status", control))["counters"]
+    assert during["translated"]["blocks"] > 1000 and during["translated"]["nanoseconds"] > 0
+    assert told["code cache"]["bytes"] == during["code cache"]["bytes"] == 16 << 20
+    assert told["translated"]["blocks"] >= during["translated"]["blocks"]
+    ctl("quit", control)
+    assert m.wait() == 13
+    end = counters(m.output())
+    # Nobody runs any more: it adds up.
+    assert end["entered"]["times"] == sum(end["left"].values())
+    listed = end["instructions not translated"].values()
+    assert list(listed) == sorted(listed, reverse=True) and len(listed) <= 20
+    assert sum(listed) <= end["calls of the interpreter"]["instruction not translated"]
+    assert end["TLB misses"]["read, filled"] > 0 and end["TLB misses"]["write, filled"] > 0
+    assert end["translated"]["blocks"] >= during["translated"]["blocks"]
+    check_names(names, end)
+
+
+def check_names(names, end):
+    lines = [re.fullmatch(r"([0-9a-f]+) ([0-9a-f]+) (\S+)", line)
+             for line in names.read_text().splitlines()]
+    assert all(lines) and lines[0][3] == "translator:routines"
+    assert all(re.fullmatch(r"guest-(user|kernel):[0-9a-f]+@[0-9a-f]+", line[3])
+               for line in lines[1:])
+    assert any(line[3].startswith("guest-user:") for line in lines[1:])
+    assert len(lines) - 1 == end["translated"]["blocks"]
+    assert sum(int(line[2], 16) for line in lines[1:]) == end["translated"]["host bytes"]
+
+
+def test_small_cache(machine):
+    """A boot needs several times as much: what was translated goes, and is made again."""
+    m = machine("echo done\npoweroff -f\n", "--stats", "--code-cache", "1m", cmdline="quiet")
+    assert m.wait() == 0, m.output()[-3000:]
+    end = counters(m.output())
+    assert end["code cache"]["bytes"] == 1 << 20
+    assert end["translated"]["host bytes"] > 2 << 20
+    assert end["code cache"]["bytes in use"] <= 1 << 20
+
+
+def test_interpreter_alone(machine):
+    m = machine("echo done\npoweroff -f\n", "--engine", "interp", "--stats", cmdline="quiet")
+    assert m.wait() == 0, m.output()[-3000:]
+    end = counters(m.output())
+    assert end["interpreted"]["instructions of blocks"] > 10**8
+    assert "entered" not in end and "translated" not in end
