@@ -202,6 +202,13 @@ static const struct insn_row *find_row(const struct decode *d, struct insn_rows 
 	return any;
 }
 
+/* IN, OUT, INS and OUTS know no 64 bits. */
+static bool of_port(const struct insn_row *row)
+{
+	return row->map == INSN_MAP_1 && row->enc == INSN_LEGACY &&
+	       ((row->opcode & 0xf4) == 0xe4 || (row->opcode & 0xfc) == 0x6c);
+}
+
 static uint8_t operand_size(const struct decode *d, const struct insn_row *row)
 {
 	const struct insn *i = d->i;
@@ -230,7 +237,7 @@ static uint8_t operand_size(const struct decode *d, const struct insn_row *row)
 		return d->mode == INSN_MODE_64 ? 8 : 4;
 	}
 	if (i->prefix & INSN_W) {
-		return 8;
+		return of_port(row) ? 4 : 8;
 	}
 	if (row->attr & INSN_A_D64 && d->mode == INSN_MODE_64) {
 		return i->prefix & INSN_66 ? 2 : 8;

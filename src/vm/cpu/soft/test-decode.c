@@ -377,6 +377,20 @@ static void test_table(unused_arg void **state)
 	}
 }
 
+/* REX.W makes a port no wider than the four bytes that there are. */
+static void test_ports(unused_arg void **state)
+{
+	static const uint8_t codes[][2] = { { 0xe5, 0x71 }, { 0xe7, 0x71 }, { 0xed }, { 0xef }, { 0x6d }, { 0x6f } };
+
+	for (size_t k = 0; k < ARRAY_LEN(codes); k++) {
+		uint8_t b[] = { 0x48, codes[k][0], codes[k][1], 0x90 };
+		struct insn i;
+
+		assert_true(insn_decode(b, sizeof(b), INSN_MODE_64, &i) > 0);
+		assert_int_equal(i.op_bytes, 4);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const cs_mode modes[] = { CS_MODE_16, CS_MODE_32, CS_MODE_64 };
@@ -386,6 +400,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_length_limit),
 		cmocka_unit_test(test_prefixes),
 		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_ports),
 	};
 	int r = 0;
 
