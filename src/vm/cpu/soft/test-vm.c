@@ -74,6 +74,13 @@ struct vm *vm_new(unsigned n_cpus, bool deterministic)
 
 struct vm *vm_new_xl(unsigned n_cpus, bool deterministic, struct engine_xl_conf xl)
 {
+	const struct engine_conf conf = { .n_vcpus = n_cpus, .deterministic = deterministic, .xl = xl };
+
+	return vm_new_on(&engine_soft, &conf);
+}
+
+struct vm *vm_new_on(const struct engine_ops *engine, const struct engine_conf *like)
+{
 	static const struct engine_bus ops = { .mmio_read = mmio_read, .mmio_write = mmio_write,
 					       .pio_read = pio_read, .pio_write = pio_write };
 	struct err e = ERR_INIT;
@@ -84,12 +91,14 @@ struct vm *vm_new_xl(unsigned n_cpus, bool deterministic, struct engine_xl_conf 
 	bus.ctx = vm;
 	gmem_init(&vm->mem);
 	assert_int_equal(gmem_add(&vm->mem, GPA(0), MEM_BYTES, -1, 0, false, &e), 0);
-	struct engine_conf conf = { .mem = &vm->mem, .bus = &bus, .n_vcpus = n_cpus,
-				    .deterministic = deterministic, .xl = xl };
+	struct engine_conf conf = *like;
 
-	assert_int_equal(engine_soft.new_(&conf, &vm->eng, &e), 0);
-	vm->n_cpus = n_cpus;
-	for (unsigned i = 0; i < n_cpus; i++) {
+	conf.mem = &vm->mem;
+	conf.bus = &bus;
+
+	assert_int_equal(engine->new_(&conf, &vm->eng, &e), 0);
+	vm->n_cpus = conf.n_vcpus;
+	for (unsigned i = 0; i < conf.n_vcpus; i++) {
 		assert_int_equal(engine_soft.vcpu_new(vm->eng, i, &vm->cpu[i], &e), 0);
 	}
 	return vm;

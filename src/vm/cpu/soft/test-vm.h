@@ -34,6 +34,8 @@ struct vm {
 };
 
 struct vm *vm_new(unsigned n_cpus, bool deterministic);
+/* On engine_soft or engine_interp. */
+struct vm *vm_new_on(const struct engine_ops *engine, const struct engine_conf *conf);
 /* Translated in this way, and not as the environment says. */
 struct vm *vm_new_xl(unsigned n_cpus, bool deterministic, struct engine_xl_conf xl);
 void vm_free(struct vm *vm);

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Random programs on the interpreter and on the translator: the same in every fault, every
+ * register and flag, and all of memory.
+ *
+ * A program is a row of pieces of 64 bytes that run in user mode: random instructions of the
+ * table, most with operands in pages of all kinds or over their ends, then a jump, a call, a
+ * return, a loop, or a store to the spare bytes of a piece. What faults is written down by the
+ * machine's kernel (test-programs.S), and the next piece goes on. So that every program ends,
+ * what may go backwards counts down first.
+ *
+ *	test-soft-programs [COUNT [SEED]]
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/time.h>
+
+#include "base/mem.h"
+#include "base/test.h"
+#include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/native.h"
+#include "vm/cpu/soft/oracle-compare.h"
+#include "vm/cpu/soft/oracle-random.h"
+#include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/test-vm.h"
+
+extern const uint8_t guest_programs[], guest_programs_end[];
+
+enum {
+	PIECES = 32, PIECE = 64, CODE_BYTES = PIECES * PIECE,
+	CODE = 0x400000, CODE_PAGES = 3, CODE_ALIAS = 0x40000000,
+	DATA_PAGES = 32, COUNTER = DATA + 24 * 4096, STACKS = DATA + 25 * 4096,
+	/* The kernel's words and its log; test-programs.S. */
+	WORDS = 0xf00, LOG = 0x300000, LOG_ENTRY = 256, LOG_ENTRIES = 48,
+	END_VECTOR = 0x40,
+};
+
+static uint64_t count = 2000;
+static struct vm *machines[2];               /* interpreter, translator */
+static struct soft_cpu *cpu;                 /* only for the random registers */
+static uint64_t first;                       /* where the pieces begin */
+static uint8_t code[CODE_PAGES * 4096], data[DATA_PAGES * 4096];
+static struct cpu_state start, ends[2];
+static volatile sig_atomic_t stuck;
+
+static bool named(const struct insn_row *row, const char *names)
+{
+	char word[24];
+
+	(void)snprintf(word, sizeof(word), " %s ", row->name);
+	return strstr(names, word) != NULL;
+}
+
+/* --- Pieces --- */
+
+static uint8_t *at, *piece_end;              /* while one is written: the next byte */
+
+static bool put(const void *bytes, size_t n)
+{
+	if (at + n > piece_end) {
+		return false;
+	}
+	memcpy(at, bytes, n);
+	at += n;
+	return true;
+}
+
+static uint64_t address_of(const uint8_t *p)
+{
+	return CODE + (uint64_t)(p - code);
+}
+
+static uint32_t piece_address(unsigned k)
+{
+	return (uint32_t)(first + (uint64_t)k * PIECE);
+}
+
+/* MOV of a number to a register. */
+static bool put_number(unsigned reg, uint32_t v)
+{
+	uint8_t b[7] = { (uint8_t)(0x48 | (reg >= 8)), 0xc7, (uint8_t)(0xc0 | (reg & 7)) };
+
+	memcpy(b + 3, &v, 4);
+	return put(b, sizeof(b));
+}
+
+static uint32_t target(unsigned bytes)
+{
+	static const uint8_t pages[] = { 0, 1, 2, 3, 4, 6, 6, 16, 16, 16, 17, 17, 18, 18, 19, 19 };
+	uint32_t page = DATA + 4096u * pages[rnd(sizeof(pages))];
+
+	switch (rnd(8)) {
+	case 0:
+		return page - rnd(bytes + 9);
+	case 1:
+		return page + 4096 - rnd(bytes + 9);
+	case 2:
+		return page + 2048 + rnd(64);
+	default:
+		return page + 1024 + (rnd(256) & ~15u);
+	}
+}
+
+static bool runnable(const struct insn_row *row)
+{
+	if (named(row, " rdtsc rdtscp rdpmc cpuid rdpid rdrand rdseed xgetbv xsaveopt wrfsbase wrgsbase ") ||
+	    (row->attr & INSN_A_I64 && rnd(32))) {
+		return false;
+	}
+	/* Those that go elsewhere are written by intention; privileged ones are one fault each. */
+	if (named(row, " jmp call ret jmpf callf retf iret ") ||
+	    row->fn == op_int || (row->cls == INSN_FLOW && (row->map == INSN_MAP_1 || rnd(16))) ||
+	    (row->cls == INSN_HELPER && rnd(16))) {
+		return false;
+	}
+	return true;
+}
+
+static bool put_random(void)
+{
+	const struct insn_row *row = &insn_table[rnd((uint32_t)insn_table_len)];
+	uint8_t b[16] = { 0 };
+	struct insn i;
+
+	/* Integer code is what there is most of. */
+	if (!runnable(row) || (row->attr & (INSN_A_SSE | INSN_A_MMX | INSN_A_X87) && rnd(3)) ||
+	    (row->enc == INSN_IS_VEX && rnd(3))) {
+		return true;
+	}
+	random_insn(row, INSN_MODE_64, b);
+	if (insn_decode(b, 15, INSN_MODE_64, &i) <= 0 || (soft_block_ends(&i) && rnd(8))) {
+		return true;
+	}
+	const uint8_t *before = at;
+	bool fits = true;
+
+	if (i.rm == INSN_NONE && rnd(8)) {
+		if (i.base < CPU_REG__COUNT) {
+			fits = put_number(i.base, target(8) - (uint32_t)i.disp);
+		} else if (i.base == INSN_BASE_RIP) {
+			int32_t disp = (int32_t)(target(8) - (uint32_t)(address_of(at) + i.len));
+
+			memcpy(b + i.len - 4, &disp, 4);   /* right where no immediate follows */
+		}
+		if (i.index != INSN_NONE && i.index != i.base) {
+			fits = fits && put_number(i.index, rnd(8));
+		}
+	}
+	if (row->attr & INSN_A_STRING) {
+		fits = put_number(CPU_RSI, target(8)) && put_number(CPU_RDI, target(8)) && put_number(CPU_RCX, rnd(40));
+	}
+	if (row->attr & INSN_A_STACK && rnd(4) == 0) {
+		fits = put_number(CPU_RSP, rnd(4) ? STACKS + 2048 + 8 * rnd(8) : target(8));
+	}
+	if (!fits || !put(b, i.len)) {
+		at = (uint8_t *)before;
+		return false;
+	}
+	return true;
+}
+
+/* Away at once if there was too much already. */
+static void put_count(void)
+{
+	uint8_t b[16] = { 0x83, 0x2c, 0x25, 0, 0, 0, 0, 1, 0x79, 2, 0xcd, END_VECTOR };
+	uint32_t counter = COUNTER;
+
+	memcpy(b + 3, &counter, 4);
+	(void)put(b, 12);                            /* sub $1, counter; jns on; int */
+}
+
+static void put_jump(uint8_t opcode, uint32_t to)
+{
+	uint8_t b[5] = { opcode };
+	int32_t distance = (int32_t)(to - (uint32_t)(address_of(at) + 5));
+
+	memcpy(b + 1, &distance, 4);
+	(void)put(b, sizeof(b));
+}
+
+static void put_jcc(unsigned cond, uint32_t to)
+{
+	uint8_t b[6] = { 0x0f, (uint8_t)(0x80 | cond) };
+	int32_t distance = (int32_t)(to - (uint32_t)(address_of(at) + 6));
+
+	memcpy(b + 2, &distance, 4);
+	(void)put(b, sizeof(b));
+}
+
+static void put_indirect(bool call, uint32_t to)
+{
+	static const uint8_t regs[] = { 0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 15 };
+	unsigned reg = regs[rnd(sizeof(regs))];
+	uint8_t b[3] = { (uint8_t)(0x40 | (reg >= 8)), 0xff, (uint8_t)((call ? 0xd0 : 0xe0) | (reg & 7)) };
+
+	(void)put_number(reg, to);
+	(void)put(b, 3);
+}
+
+/* A store over the spare bytes that a piece begins with, perhaps through the other address of
+ * that page, perhaps of this very piece. */
+static void put_patch(unsigned self)
+{
+	static const uint8_t patches[][4] = {
+		{ 0x90, 0x90, 0x90, 0x90 }, { 0x83, 0xc0, 0x05, 0x90 }, { 0x31, 0xd1, 0x66, 0x90 },
+		{ 0x0f, 0x0b, 0x90, 0x90 }, { 0xeb, 0x00, 0x90, 0x90 }, { 0x0f, 0x1f, 0x40, 0x00 },
+		{ 0x48, 0xff, 0xc7, 0xf8 }, { 0xeb, 0x02, 0x0f, 0x0b },
+	};
+	unsigned k = rnd(4) ? rnd(PIECES) : self;
+	uint32_t to = piece_address(k) + (rnd(2) ? CODE_ALIAS : 0);
+	uint8_t b[12] = { 0xc7, 0x04, 0x25 };
+
+	memcpy(b + 3, &to, 4);
+	memcpy(b + 7, patches[rnd(ARRAY_LEN(patches))], 4);
+	(void)put(b, 11);
+}
+
+static void put_end(unsigned k)
+{
+	unsigned to = rnd(PIECES), forward = k + 1 + rnd(PIECES - k);
+	unsigned what = rnd(16);
+
+	piece_end += 30;                             /* that were kept for this */
+	if (what < 4) {
+		put_jcc(rnd(16), piece_address(forward));
+	} else if (what < 7) {
+		put_count();
+		put_jcc(rnd(16), piece_address(to));
+	} else if (what == 7) {
+		put_count();
+		put_jump(0xe9, piece_address(to));
+	} else if (what < 10) {
+		put_count();
+		put_jump(0xe8, piece_address(rnd(2) ? to : forward));
+	} else if (what < 12) {
+		put_count();
+		(void)put(rnd(4) ? "\xc3" : "\xc2\x10\x00", rnd(4) ? 1 : 3);
+	} else if (what == 12) {
+		put_count();
+		put_indirect(rnd(2), piece_address(to));
+	} else if (what < 15) {
+		put_patch(k);
+	}
+}
+
+static void make_piece(unsigned k)
+{
+	uint8_t *begin = code + (first - CODE) + (size_t)k * PIECE;
+
+	memset(begin, 0x90, PIECE);
+	at = begin;
+	piece_end = begin + PIECE - 30;
+	(void)put("\x0f\x1f\x40\x00", 4);            /* to be written over */
+	while (rnd(12) && put_random()) {
+	}
+	put_end(k);
+	piece_end = begin + PIECE;
+	if (rnd(2) && at + 2 <= piece_end) {
+		uint8_t rest[2] = { 0xeb, (uint8_t)(piece_end - at - 2) };
+
+		(void)put(rest, 2);
+	}
+}
+
+static void make_program(void)
+{
+	static const uint8_t end[] = { 0xcd, END_VECTOR };
+
+	first = CODE + 4096 - 64 * (rnd(PIECES) + 1) + (rnd(2) ? rnd(64) : 0);
+	memset(code, 0xcc, sizeof(code));
+	for (unsigned k = 0; k < PIECES; k++) {
+		make_piece(k);
+	}
+	memcpy(code + (first - CODE) + CODE_BYTES, end, sizeof(end));
+	random_bytes(data, sizeof(data));
+	uint32_t often = 60;
+
+	memcpy(data + (COUNTER - DATA), &often, 4);
+	random_registers(cpu);
+}
+
+/* --- Machines --- */
+
+static void vm_words(struct vm *vm)
+{
+	vm_put64(vm, WORDS, LOG);
+	vm_put64(vm, WORDS + 8, first);
+	vm_put64(vm, WORDS + 16, CODE_BYTES);
+	vm_put64(vm, WORDS + 24, LOG + LOG_ENTRIES * LOG_ENTRY);
+}
+
+static struct vm *machine(const struct engine_ops *ops, const struct engine_conf *conf)
+{
+	struct vm *vm = vm_new_on(ops, conf);
+
+	vm_long_mode(vm);
+	vm_put(vm, STUBS, guest_programs, (size_t)(guest_programs_end - guest_programs));
+	vm_put64(vm, IDT + 16 * END_VECTOR, vm_get64(vm, IDT + 16 * END_VECTOR) | UINT64_C(3) << 45);
+	vm_put64(vm, PD, 0x83);                      /* the kernel's */
+	vm_put64(vm, PT + 8 * 18, (DATA + 4096 * 16) | 7);    /* another address of a page */
+	vm_put64(vm, PT + 8 * 19, UINT64_C(0x10000007));      /* a device */
+	return vm;
+}
+
+static void begin(struct vm *vm)
+{
+	static uint8_t none[LOG_ENTRIES * LOG_ENTRY];
+	struct err e = ERR_INIT;
+	struct cpu_state *s = &start;
+
+	vm_put(vm, CODE, code, sizeof(code));
+	vm_put(vm, DATA, data, sizeof(data));
+	vm_put(vm, LOG, none, sizeof(none));
+	vm_words(vm);
+	vm->log.stopped = false;
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
+	memcpy(s->gpr, cpu->s.gpr, sizeof(s->gpr));
+	memcpy(s->xsave, cpu->s.xsave, sizeof(s->xsave));
+	s->gpr[CPU_RSP] = STACKS + 2048;
+	s->rflags = soft_flags_get(cpu);
+	s->cr0 |= CPU_CR0_MP | CPU_CR0_AM;
+	s->cr4 |= CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE | CPU_CR4_FSGSBASE;
+	s->xcr0 = 7;
+	s->cr2 = 0;
+	for (unsigned k = 0; k < CPU_SEG__COUNT; k++) {
+		s->seg[k] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc0f3, .selector = 0x1b };
+	}
+	s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xa0fb, .selector = 0x23 };
+	s->seg[CPU_FS].base = DATA + 16 * 4096;
+	s->events = (struct cpu_events){ 0 };
+	s->mp_state = CPU_MP_RUNNABLE;
+	s->rip = first;
+	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
+}
+
+/* --- Comparing --- */
+
+static bool differ_log(struct difference *d)
+{
+	for (uint64_t k = 0; k < LOG_ENTRIES; k++) {
+		for (uint64_t off = 0; off < LOG_ENTRY; off += 8) {
+			uint64_t v[2];
+
+			for (unsigned m = 0; m < 2; m++) {
+				v[m] = vm_get64(machines[m], LOG + LOG_ENTRY * k + off);
+			}
+			if (v[0] != v[1]) {
+				(void)snprintf(d->text, sizeof(d->text),
+					       "fault %u (vector %llu and %llu at %llx and %llx): word %llx is %llx and %llx",
+					       (unsigned)k, (unsigned long long)vm_get64(machines[0], LOG + LOG_ENTRY * k + 16),
+					       (unsigned long long)vm_get64(machines[1], LOG + LOG_ENTRY * k + 16),
+					       (unsigned long long)vm_get64(machines[0], LOG + LOG_ENTRY * k + 32),
+					       (unsigned long long)vm_get64(machines[1], LOG + LOG_ENTRY * k + 32),
+					       (unsigned long long)off, (unsigned long long)v[0], (unsigned long long)v[1]);
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+static bool differ_memory(struct difference *d, uint64_t from, size_t n)
+{
+	const uint8_t *a = machines[0]->mem.slots[0].host, *b = machines[1]->mem.slots[0].host;
+
+	for (uint64_t k = from; k < from + n; k++) {
+		if (a[k] != b[k]) {
+			(void)snprintf(d->text, sizeof(d->text), "memory at %llx is %02x and %02x",
+				       (unsigned long long)k, a[k], b[k]);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool differ_state(struct difference *d)
+{
+	static const char *const gprs[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+
+	for (unsigned k = 0; k < CPU_REG__COUNT; k++) {
+		if (differ64(d, gprs[k], ends[0].gpr[k], ends[1].gpr[k])) {
+			return true;
+		}
+	}
+	return differ64(d, "rip", ends[0].rip, ends[1].rip) ||
+	       differ64(d, "rflags", ends[0].rflags, ends[1].rflags) ||
+	       differ64(d, "fs", ends[0].seg[CPU_FS].base, ends[1].seg[CPU_FS].base) ||
+	       differ_xsave(d, ends[0].xsave, ends[1].xsave);
+}
+
+static bool run_program(struct difference *d)
+{
+	for (unsigned m = 0; m < 2; m++) {
+		struct err e = ERR_INIT;
+
+		begin(machines[m]);
+		/* Of processor time: a program takes some microseconds. */
+		setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value.tv_sec = 5 }, NULL);
+		vm_run(machines[m]);
+		if (stuck) {
+			(void)snprintf(d->text, sizeof(d->text), "machine %u does not end: at %llx", m,
+				       (unsigned long long)((struct soft_cpu *)(void *)machines[m]->cpu[0])->s.rip);
+			stuck = false;
+			return true;
+		}
+		assert_int_equal(engine_soft.vcpu_get(machines[m]->cpu[0], &ends[m], &e), 0);
+	}
+	return differ_log(d) || differ_state(d) || differ_memory(d, CODE, sizeof(code)) ||
+	       differ_memory(d, DATA, sizeof(data));
+}
+
+static void on_fpe(int sig, siginfo_t *info, void *ucontext)
+{
+	(void)info;
+	if (!native_signal(sig, ucontext)) {
+		signal(sig, SIG_DFL);
+	}
+}
+
+/* cmocka took it from native_init(). */
+static void on_stuck(int sig)
+{
+	(void)sig;
+	stuck = true;
+	for (unsigned m = 0; m < 2; m++) {
+		engine_soft.vcpu_kick(machines[m]->cpu[0]);
+	}
+}
+
+static void take_signals(void)
+{
+	struct sigaction alarm_sa = { .sa_handler = on_stuck };
+
+	sigaction(SIGVTALRM, &alarm_sa, NULL);
+	struct sigaction sa = { .sa_sigaction = on_fpe, .sa_flags = SA_SIGINFO | SA_NODEFER };
+
+	sigaction(SIGFPE, &sa, NULL);
+}
+
+static void test_programs(unused_arg void **state)
+{
+	uint64_t seen[256] = { 0 }, differences = 0;
+
+	take_signals();
+	for (uint64_t done = 0; done < count; done++) {
+		uint64_t seed = random_state;
+		struct difference d = { "" };
+
+		make_program();
+		if (run_program(&d) && ++differences < 20) {
+			printf("%s (1 0x%llx)\n", d.text, (unsigned long long)seed);
+		}
+		for (uint64_t at_log = LOG; vm_get64(machines[0], at_log + 32); at_log += LOG_ENTRY) {
+			seen[vm_get64(machines[0], at_log + 16) & 255]++;
+		}
+	}
+	for (unsigned v = 0; v < ARRAY_LEN(seen); v++) {
+		if (seen[v]) {
+			printf("vector %u: %llu\n", v, (unsigned long long)seen[v]);
+		}
+	}
+	assert_int_equal(differences, 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = { cmocka_unit_test(test_programs) };
+	const struct engine_conf plain = { .n_vcpus = 1 };
+	struct engine_conf translated = { .n_vcpus = 1, .xl = { .after = 1 } };
+
+	if (argc > 1) {
+		count = strtoull(argv[1], NULL, 0);
+	}
+	random_state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
+	translated.xl.after = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 0) : 1;
+	printf("seed 0x%llx\n", (unsigned long long)random_state);
+	machines[0] = machine(&engine_interp, &plain);
+	machines[1] = machine(&engine_soft, &translated);
+	cpu = mem_new(struct soft_cpu);
+	assert_non_null(cpu);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	free(cpu);
+	vm_free(machines[0]);
+	vm_free(machines[1]);
+	return failed;
+}
