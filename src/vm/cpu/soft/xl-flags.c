@@ -107,6 +107,18 @@ enum { ALL_FLAGS = INSN_CF | INSN_PF | INSN_AF | INSN_ZF | INSN_SF | INSN_OF };
 
 enum next { NEXT_NOTHING, NEXT_KILLS, NEXT_ACCESS, NEXT_SEES };
 
+static bool of_vectors(const struct insn_row *row)
+{
+	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+		unsigned file = insn_operands[row->ops[o]].file;
+
+		if (file != INSN_FILE_NONE && file != INSN_FILE_GPR) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static enum next next_of(const struct insn *i)
 {
 	const struct insn_row *row = &insn_table[i->row];
@@ -116,7 +128,14 @@ static enum next next_of(const struct insn *i)
 	if (row->cls == INSN_IMPLICIT) {
 		return NEXT_ACCESS;
 	}
+	bool divides = i->map == INSN_MAP_1 && (i->opcode & 0xfe) == 0xf6 && (i->modrm >> 3 & 7) >= 6;
+
 	if (row->cls != INSN_COPY || row->fn || row->fr) {
+		return NEXT_SEES;
+	}
+	/* What may fault without an access, if only as #NM, #MF, #XM, #DE or #UD. */
+	if (row->attr & (INSN_A_SSE | INSN_A_MMX | INSN_A_X87 | INSN_A_VSIB) || divides || row->feature ||
+	    of_vectors(row)) {
 		return NEXT_SEES;
 	}
 	if (i->rm == INSN_NONE && i->modrm < 0xc0 && !lea) {
