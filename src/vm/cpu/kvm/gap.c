@@ -40,9 +40,9 @@ static int make_helper(struct kvm_vcpu *v, struct err *e)
 	int r = engine_interp.vcpu_new(v->eng->helper, v->vcpu.id, &v->helper, e);
 
 	if (r == 0 && v->cpuid) {
-		r = engine_soft.vcpu_cpuid(v->helper, v->cpuid, v->n_cpuid, e);
+		r = engine_interp.vcpu_cpuid(v->helper, v->cpuid, v->n_cpuid, e);
 	}
-	return r < 0 ? r : engine_soft.vcpu_debug(v->helper, &step, e);
+	return r < 0 ? r : engine_interp.vcpu_debug(v->helper, &step, e);
 }
 
 /* The guest may have changed its code since the helper last saw it. */
@@ -93,9 +93,9 @@ int kvm__gap(struct kvm_vcpu *v, struct err *e)
 	was = s;
 	s.msr = without_pv(s.msr);
 	forget_code(v, &s);
-	r = engine_soft.vcpu_set(v->helper, &s, e);
-	r = r < 0 ? r : engine_soft.vcpu_run(v->helper, &stop, e);
-	r = r < 0 ? r : engine_soft.vcpu_get(v->helper, &s, e);
+	r = engine_interp.vcpu_set(v->helper, &s, e);
+	r = r < 0 ? r : engine_interp.vcpu_run(v->helper, &stop, e);
+	r = r < 0 ? r : engine_interp.vcpu_get(v->helper, &s, e);
 	if (r < 0) {
 		return r;
 	}
