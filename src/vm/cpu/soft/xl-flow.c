@@ -24,24 +24,32 @@ static struct xl_rm in_table(const struct xl_tr *t, size_t first, size_t of_user
 	return rm;
 }
 
-/* To an address in R11 that the table holds. The two jumps are taken where it does not, or where
- * somebody wants something of the vCPU. */
-static void look(struct xl_tr *t, uint8_t *ret_miss[2])
+/* Somebody wants something of the vCPU: the jump is taken. */
+static uint8_t *wanted(struct xl_tr *t)
+{
+	uint8_t *on = NULL, *ret = NULL;
+
+	xe_load32(&t->e, XR_CX, XG(wants));
+	on = xe_jrcxz(&t->e);
+	ret = xe_jmp(&t->e);
+	xe_here_8(&t->e, on);
+	return ret;
+}
+
+/* To an address in R11 that the table holds. The jump is taken where it does not. */
+static uint8_t *look(struct xl_tr *t)
 {
 	const size_t user = sizeof(t->c->xl_neg[0]);
 	struct xl_code *e = &t->e;
-	uint8_t *hit = NULL;
+	uint8_t *hit = NULL, *ret = NULL;
 
-	xe_load32(e, XR_CX, XG(wants));
-	hit = xe_jrcxz(e);
-	ret_miss[0] = xe_jmp(e);
-	xe_here_8(e, hit);
 	slot(t);
 	xe_load(e, XR_CX, in_table(t, offsetof(struct soft_cpu, xl_neg), user));
 	xe_lea(e, XR_CX, xl_mem_index(XR_CX, XR_11, 0, 0));
 	hit = xe_jrcxz(e);
-	ret_miss[1] = xe_jmp(e);
+	ret = xe_jmp(e);
 	xe_here_8(e, hit);
+	return ret;
 }
 
 static void jump_found(struct xl_tr *t)
@@ -88,22 +96,22 @@ static bool in_page(int64_t off)
 void xl_go(struct xl_tr *t, int64_t off)
 {
 	struct xl_code *e = &t->e;
-	uint8_t *miss[2] = { NULL }, *on = NULL;
+	uint8_t *on = NULL;
 
-	if (!in_page(off)) {
-		rip_to_r11(t, off);
-		look(t, miss);
-		jump_found(t);
-		xe_here(e, miss[0]);
-		xe_here(e, miss[1]);
-		leave(t);
-		return;
-	}
+	/* What goes on and on comes back at some time. */
 	if (off <= t->insns[t->k].off && !t->polled) {
 		xe_load32(e, XR_CX, XG(wants));
 		on = xe_jrcxz(e);
 		xl_leave_at(t, off);
 		xe_here_8(e, on);
+	}
+	if (!in_page(off)) {
+		rip_to_r11(t, off);
+		on = look(t);
+		jump_found(t);
+		xe_here(e, on);
+		leave(t);
+		return;
 	}
 	xe_align_patch(e, 1);
 	link_here(t, xe_jmp(e), off);
@@ -130,11 +138,8 @@ static void jcc(struct xl_tr *t, unsigned cond)
 /* The interpreter does all of the instruction where the table does not know the target in R11. */
 static void look_or_interpret(struct xl_tr *t)
 {
-	uint8_t *miss[2] = { NULL };
-
-	look(t, miss);
-	xl_slow_from(t, miss[0]);
-	xl_slow_from(t, miss[1]);
+	xl_slow_from(t, wanted(t));
+	xl_slow_from(t, look(t));
 }
 
 static void ret(struct xl_tr *t, int32_t by)
