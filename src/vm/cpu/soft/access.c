@@ -84,7 +84,48 @@ static void fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w,
 	}
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&t->page->code, memory_order_relaxed) == 0) {
+		if (!(atomic_load_explicit(&t->page->tagged, memory_order_relaxed) & self)) {
+			atomic_fetch_or(&t->page->tagged, self);
+		}
 		e->tag_write = page;
+	} else {
+		e->gpa |= SOFT_TLB_PARTLY;
+	}
+}
+
+/*
+ * A page with code, whose stores have no tag: the host's address if no code was made of those
+ * bytes; else NULL. Who makes code says so first and then waits until this vCPU is between blocks,
+ * for it is among the page's writers: so the store that follows is seen.
+ */
+static uint8_t *beside_code(struct soft_cpu *c, uint64_t linear, size_t n)
+{
+	const struct soft_tlb_entry *e = soft__tlb(c, linear);
+	struct soft_page *page = NULL;
+	uint64_t granules = 0;
+
+	if (linear - e->tag_read > GMEM_PAGE_BYTES - n || n > GMEM_PAGE_BYTES ||
+	    !(e->gpa & SOFT_TLB_PARTLY)) {
+		return NULL;
+	}
+	(void)soft_ram(c->eng, e->gpa & ~(uint64_t)PAGE_MASK, &page);
+	granules = atomic_load_explicit(&page->granules, memory_order_relaxed);
+	if (granules & soft_granules(linear, n)) {
+		return NULL;
+	}
+	if (granules == 0 && atomic_fetch_add_explicit(&page->quiet, 1, memory_order_relaxed) >=
+				     SOFT_QUIET) {
+		return NULL;   /* it is time for a tag again: block.c */
+	}
+	return soft_tlb_host(e, linear);
+}
+
+/* Bytes of RAM were stored. */
+static void stored(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&page->code, memory_order_relaxed)) {
+		soft_code_written(c, page, gpa, n);
 	}
 }
 
@@ -223,10 +264,7 @@ static void store_target(struct soft_cpu *c, const struct target *t, unsigned by
 		return;
 	}
 	soft_host_store(t->host, bytes, v);
-	atomic_signal_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&t->page->code, memory_order_relaxed)) {
-		soft_code_written(c, t->page, t->gpa, bytes);
-	}
+	stored(c, t->page, t->gpa, bytes);
 }
 
 uint64_t soft__load_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes)
@@ -249,7 +287,12 @@ uint64_t soft__load_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 void soft__store_slow(struct soft_cpu *c, uint64_t linear, unsigned bytes, uint64_t v)
 {
 	unsigned n = first_part(linear, bytes);
+	uint8_t *host = beside_code(c, linear, bytes);
 
+	if (host) {
+		soft_host_store(host, bytes, v);
+		return;
+	}
 	ends_canonical(c, linear, bytes);
 	if (c->check_access) {
 		check(c, linear, bytes, SOFT_WRITE);
@@ -284,10 +327,7 @@ static void copy_to(struct soft_cpu *c, const struct target *t, const uint8_t *d
 {
 	if (t->host) {
 		memcpy(t->host, data, n);
-		atomic_signal_fence(memory_order_seq_cst);
-		if (atomic_load_explicit(&t->page->code, memory_order_relaxed)) {
-			soft_code_written(c, t->page, t->gpa, n);
-		}
+		stored(c, t->page, t->gpa, n);
 		return;
 	}
 	for (size_t i = 0; i < n; ) {
@@ -334,6 +374,12 @@ void soft_store_bytes(struct soft_cpu *c, uint64_t linear, const void *data, siz
 		memcpy((void *)soft_tlb_host(e, linear), data, n);
 		return;
 	}
+	uint8_t *host = beside_code(c, linear, n);
+
+	if (host) {
+		memcpy(host, data, n);
+		return;
+	}
 	ends_canonical(c, linear, n);
 	if (c->check_access) {
 		check(c, linear, n, SOFT_WRITE);
@@ -373,6 +419,11 @@ void *soft_atomic(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	if (__builtin_expect(linear - e->tag_write <= GMEM_PAGE_BYTES - bytes, 1)) {
 		return (void *)soft_tlb_host(e, linear);
 	}
+	uint8_t *beside = beside_code(c, linear, bytes);
+
+	if (beside) {
+		return beside;
+	}
 	ends_canonical(c, linear, bytes);
 	if (c->check_access) {
 		check(c, linear, bytes, SOFT_WRITE);
@@ -389,7 +440,11 @@ void *soft_atomic(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	if (c->check_access) {
 		return atomic_load(&t.page->code) == 0 ? t.host : NULL;
 	}
-	/* No write tag: the page has code, and who writes to it has to say what. */
+	beside = beside_code(c, linear, bytes);
+	if (beside) {
+		return beside;
+	}
+	/* No write tag: there is code, and who writes to it has to say what. */
 	return linear - e->tag_write <= GMEM_PAGE_BYTES - bytes ? t.host : NULL;
 }
 

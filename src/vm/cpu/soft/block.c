@@ -5,9 +5,13 @@
  * writes to such a page drops his own blocks and posts to the others.
  *
  * A store may also go through a write tag that was made before the page had code. So whoever
- * decodes from a page first says so, then has the tags dropped, waits, and only then reads the
- * bytes; and who makes a tag says so first, then looks for code (access.c). The words are
- * sequentially consistent: one of the two sees the other.
+ * decodes from a page says so, then has the tags dropped, waits, and only then looks whether the
+ * bytes are still what he read; and who makes a tag says so first, then looks for code (access.c).
+ * The words are sequentially consistent: one of the two sees the other.
+ *
+ * A page with code has no write tags, but stores to pieces of it of which no code was made are
+ * like others (beside_code() in access.c): data beside code, and code that is written beside other
+ * code, as those do who make theirs at run time.
  *
  * An instruction on two pages is looked for by its bytes each time it runs, for either page may
  * be mapped anew or written to in between.
@@ -156,21 +160,42 @@ static bool same_page(uint64_t a, uint64_t b)
 	return (a ^ b) >> GMEM_PAGE_SHIFT == 0;
 }
 
-/* Without a block of the page left, this vCPU has no code there. */
-static void page_settle(struct soft_cpu *c, uint64_t gpa)
+/* With code_lock: this vCPU has no code there any more. */
+static void page_leave(struct soft_cpu *c, struct soft_page *rec)
 {
-	struct soft_page *rec = NULL;
+	/* What was translated by this vCPU may run on others: its bit says that there is code. */
+	if (atomic_load(&rec->translated) == 0 &&
+	    !(atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id)) & ~BIT(c->vcpu.id))) {
+		atomic_store(&rec->granules, 0);
+	}
+}
 
+/*
+ * Blocks of a page have gone. If this vCPU is the only one that has code there, what is left says
+ * where the code is. With none left the page stays one with code for some stores more: code is
+ * often made where code has been, and to take back its write tags takes long.
+ */
+static void page_settle(struct soft_cpu *c, uint64_t gpa, bool own_store)
+{
+	struct soft_page *rec = page_of(c, gpa);
+	uint64_t left = 0;
+
+	if (!rec || !(atomic_load(&rec->code) & BIT(c->vcpu.id))) {
+		return;
+	}
 	for (const struct soft_block *b = *page_slot(c, gpa); b; b = b->page_next) {
 		if (same_page(b->gpa, gpa)) {
-			return;
+			left |= soft_granules(b->gpa, b->guarded);
 		}
 	}
-	rec = page_of(c, gpa);
-	/* What was translated by this vCPU may run on others: its bit says that there is code. */
-	if (rec && atomic_load(&rec->translated) == 0) {
-		atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
+	pthread_mutex_lock(&c->eng->code_lock);
+	if (atomic_load(&rec->code) == BIT(c->vcpu.id)) {
+		atomic_store(&rec->granules, left | xl_granules(c->eng, gpa));
 	}
+	if (left == 0 && (!own_store || atomic_load(&rec->quiet) >= SOFT_QUIET)) {
+		page_leave(c, rec);
+	}
+	pthread_mutex_unlock(&c->eng->code_lock);
 }
 
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
@@ -194,7 +219,7 @@ void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
-	page_settle(c, gpa);
+	page_settle(c, gpa, n < GMEM_PAGE_BYTES);
 }
 
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page)
@@ -210,8 +235,10 @@ void soft_blocks_drop_all(struct soft_cpu *c)
 		for (struct soft_block *b = bs->pages[i]; b; b = b->page_next) {
 			struct soft_page *rec = page_of(c, b->gpa);
 
-			if (rec && atomic_load(&rec->translated) == 0) {
-				atomic_fetch_and(&rec->code, ~BIT(c->vcpu.id));
+			if (rec) {
+				pthread_mutex_lock(&c->eng->code_lock);
+				page_leave(c, rec);
+				pthread_mutex_unlock(&c->eng->code_lock);
 			}
 			b->mode = SOFT_BLOCK_INVALID;
 			for (unsigned k = 0; k < b->n; k++) {
@@ -230,7 +257,10 @@ void soft_blocks_drop_all(struct soft_cpu *c)
 void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n)
 {
 	uint64_t mask = 0;
-
+	if (!(atomic_load_explicit(&page->granules, memory_order_relaxed) & soft_granules(gpa, n)) &&
+	    atomic_load_explicit(&page->quiet, memory_order_relaxed) < SOFT_QUIET) {
+		return;   /* beside the code */
+	}
 	/* The bytes are visible before it is looked who has code made of them. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (c->eng->xl) {
@@ -250,16 +280,16 @@ void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa,
 	}
 }
 
-/* Nobody has a write tag for the page any more. */
+/* Nobody has a write tag for the page any more, and others have looked what is code. */
 static void stop_writers(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
 {
 	uint64_t self = BIT(c->vcpu.id), mask = atomic_load(&page->writers);
 
-	if (mask & self) {
+	if (atomic_load(&page->tagged) & self) {
 		soft_tlb_drop_writes_page(c, gpa);
-		atomic_fetch_and(&page->writers, ~self);
-		mask &= ~self;
+		atomic_fetch_and(&page->tagged, ~self);
 	}
+	mask &= ~self;
 	for (uint64_t m = mask; m; m &= m - 1) {
 		soft_post_page(c->eng->cpus[__builtin_ctzll(m)], gpa, SOFT_REQ_WRITES);
 	}
@@ -269,14 +299,20 @@ static void stop_writers(struct soft_cpu *c, struct soft_page *page, uint64_t gp
 }
 
 /*
- * Say that there is code, then see that nobody writes without telling. Who waits answers others
- * meanwhile: one that has just written to this very page may take the word back, as there is no
- * block yet.
+ * Say that there is code in n bytes, then see that nobody writes to them without telling. Who
+ * waits answers others meanwhile: one that has just written there may take the word back, as there
+ * is no block yet.
  */
-static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa)
+static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n)
 {
-	while (!(atomic_load(&page->code) & BIT(c->vcpu.id))) {
-		atomic_fetch_or(&page->code, BIT(c->vcpu.id));
+	uint64_t self = BIT(c->vcpu.id), need = soft_granules(gpa, n);
+
+	while (!(atomic_load(&page->code) & self) || (atomic_load(&page->granules) & need) != need) {
+		pthread_mutex_lock(&c->eng->code_lock);
+		atomic_fetch_or(&page->code, self);
+		atomic_fetch_or(&page->granules, need);
+		atomic_store(&page->quiet, 0);
+		pthread_mutex_unlock(&c->eng->code_lock);
 		stop_writers(c, page, gpa);
 	}
 }
@@ -479,7 +515,7 @@ static void empty_segment(struct soft_cpu *c, unsigned segment)
 		if (b->mode != SOFT_BLOCK_INVALID) {
 			hash_remove(c, b);
 			page_remove(c, b);
-			page_settle(c, b->gpa);
+			page_settle(c, b->gpa, false);
 		}
 	}
 	bs->used[segment] = 0;
@@ -490,45 +526,30 @@ static void empty_segment(struct soft_cpu *c, unsigned segment)
 	c->link = NULL;
 }
 
-/* Room for a block of any length. false: others had to go for it. */
-static bool make_room(struct soft_cpu *c)
+/* Room for a block of any length. */
+static void make_room(struct soft_cpu *c)
 {
 	struct soft_blocks *bs = c->blocks;
 
 	if (bs->used[bs->segment] + block_bytes(SOFT_BLOCK_INSNS) <= SEGMENT_BYTES) {
-		return true;
+		return;
 	}
 	bs->segment = (bs->segment + 1) % SEGMENTS;
-	if (bs->used[bs->segment] == 0) {
-		return true;
+	if (bs->used[bs->segment] != 0) {
+		empty_segment(c, bs->segment);
 	}
-	empty_segment(c, bs->segment);
-	return false;
 }
 
-/* Decode up to the end of the page, or of the block. NULL: not even one is in the page. */
-static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t *host)
+/* Instructions up to the end of the bytes, or of the block. */
+static void decode_insns(struct soft_cpu *c, struct soft_block *b, const uint8_t *bytes, size_t left)
 {
-	struct soft_blocks *bs = c->blocks;
-	size_t left = GMEM_PAGE_BYTES - (gpa & PAGE_MASK);
-	struct soft_block *b = NULL;
-	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
-
-	if (!make_room(c)) {
-		/* The bit of this very page may have gone, too. */
-		protect(c, page_of(c, gpa), gpa);
-	}
-	left = MIN(left, sizeof(bytes));
-	soft_copy_whole(bytes, host, left);
-	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
-	*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = heat_of(c) };
 	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {
 		struct insn *i = &b->insns[b->n];
 		size_t room = MIN(left - b->bytes, (size_t)INSN_BYTES_MAX);
 		int n = insn_decode(bytes + b->bytes, room, c->mode, i);
 
 		if (n == 0) {
-			break;
+			return;
 		}
 		if (n < 0) {
 			if (b->n == 0) {
@@ -537,7 +558,7 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 				b->bytes = (uint16_t)room;
 				b->n = 1;
 			}
-			break;
+			return;
 		}
 		if (c->eng->counted) {
 			soft_counted_bind(i);
@@ -546,12 +567,37 @@ static struct soft_block *decode(struct soft_cpu *c, uint64_t gpa, const uint8_t
 		b->bytes = (uint16_t)(b->bytes + n);
 		i->end = b->bytes;
 		if (soft_block_ends(i)) {
-			break;
+			return;
 		}
 	}
-	if (b->n == 0) {
-		return NULL;
-	}
+}
+
+/*
+ * Decode up to the end of the page, or of the block. NULL: not even one is in the page. How long
+ * the block is follows from its bytes: they are read, then their stores are to be seen, then they
+ * must still be what they were.
+ */
+static struct soft_block *decode(struct soft_cpu *c, struct soft_page *page, uint64_t gpa,
+				 const uint8_t *host)
+{
+	struct soft_blocks *bs = c->blocks;
+	size_t left = GMEM_PAGE_BYTES - (gpa & PAGE_MASK);
+	struct soft_block *b = NULL;
+	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
+	size_t first = MIN(left, sizeof(bytes));
+
+	make_room(c);
+	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
+	do {
+		soft_copy_whole(bytes, host, first);
+		*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = heat_of(c) };
+		decode_insns(c, b, bytes, first);
+		if (b->n == 0) {
+			return NULL;
+		}
+		b->guarded = (uint16_t)MIN(b->bytes + (size_t)INSN_BYTES_MAX, left);
+		protect(c, page, gpa, b->guarded);
+	} while (memcmp(bytes, host, b->bytes) != 0);
 	finish(b);
 	bs->used[bs->segment] += block_bytes(b->n);
 	return b;
@@ -578,8 +624,7 @@ struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear)
 	if (known_cross(c, gpa, host)) {
 		return decode_cross(c, linear, gpa);
 	}
-	protect(c, page, gpa);
-	b = decode(c, gpa, host);
+	b = decode(c, page, gpa, host);
 	if (!b) {
 		return decode_cross(c, linear, gpa);
 	}

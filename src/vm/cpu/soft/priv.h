@@ -13,9 +13,20 @@
 /* What vCPUs hold of a page of RAM; a bit a vCPU. */
 struct soft_page {
 	_Atomic uint64_t code;      /* it has blocks decoded from the page */
-	_Atomic uint64_t writers;   /* it may have a write tag for the page */
+	_Atomic uint64_t writers;   /* it may be about to write to it, without a word */
+	_Atomic uint64_t tagged;    /* one of those that may have a write tag for it */
+	_Atomic uint64_t granules;  /* pieces of 64 bytes that code has been made of; a bit each */
 	atomic_uint      translated;   /* blocks of the translator's in the page */
+	atomic_uint      quiet;     /* stores since code was made of it, while there is none left */
 };
+
+/* Bits of soft_page.granules for n bytes (at least 1) at an address, inside one page. */
+static inline uint64_t soft_granules(uint64_t gpa, size_t n)
+{
+	unsigned first = (unsigned)(gpa >> 6 & 63), last = (unsigned)((gpa + n - 1) >> 6 & 63);
+
+	return (UINT64_MAX << first) & (UINT64_MAX >> (63 - last));
+}
 
 struct soft_engine {
 	struct engine     eng;
@@ -26,6 +37,7 @@ struct soft_engine {
 	uint64_t          tsc_hz;
 	_Atomic(struct soft_cpu *) alone;          /* who runs alone; NULL: nobody */
 	pthread_mutex_t   alone_lock;
+	pthread_mutex_t   code_lock;               /* soft_page.code and .granules change together */
 	int64_t           clock_offset_ns;         /* guest's boot clock - host monotonic */
 	bool              counted;                 /* deterministic: time is counted */
 	struct xl_cache  *xl;                      /* NULL: the interpreter does everything */
@@ -56,6 +68,9 @@ static inline void soft_copy_whole(uint8_t *to, const uint8_t *from, size_t n)
 		atomic_thread_fence(memory_order_seq_cst);
 	} while (memcmp(to, from, n) != 0);
 }
+
+/* Stores to a page whose code has gone until it gets write tags again. */
+enum { SOFT_QUIET = 64 };
 
 /* Bytes were written to a page that has code: blocks go, here and elsewhere. */
 void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n);
@@ -140,6 +155,7 @@ struct soft_block {
 	struct soft_block *link[SOFT_WAY__COUNT];   /* NULL: not looked up yet, or in another page */
 	uint64_t gpa;          /* of the first byte */
 	uint16_t bytes;
+	uint16_t guarded;      /* whose stores are seen; a translation may be longer than the block */
 	uint8_t  n;
 	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
 	bool     cross;        /* one instruction on two pages, for this time only: no links */

@@ -107,6 +107,7 @@ void soft_inbox_serve(struct soft_cpu *c)
 		if (in->pages[i].what & SOFT_REQ_WRITES) {
 			soft_tlb_drop_writes_page(c, gpa);
 			if (soft_ram(c->eng, gpa, &page)) {
+				atomic_fetch_and(&page->tagged, ~BIT(c->vcpu.id));
 				atomic_fetch_and(&page->writers, ~BIT(c->vcpu.id));
 			}
 		}

@@ -119,6 +119,7 @@ static void soft_free(struct engine *e)
 	xl_free(eng);
 	(void)irq_free(eng->chip);
 	pthread_mutex_destroy(&eng->alone_lock);
+	pthread_mutex_destroy(&eng->code_lock);
 	pthread_mutex_destroy(&eng->turn_lock);
 	pthread_cond_destroy(&eng->turn_changed);
 	free(eng);
@@ -148,6 +149,7 @@ static int new_engine(const struct engine_conf *conf, const struct engine_ops *o
 	eng->next = (struct engine_pos){ UINT64_MAX, UINT64_MAX };
 	eng->clock_offset_ns = -(int64_t)clock_now_ns();
 	pthread_mutex_init(&eng->alone_lock, NULL);
+	pthread_mutex_init(&eng->code_lock, NULL);
 	pthread_mutex_init(&eng->turn_lock, NULL);
 	pthread_cond_init(&eng->turn_changed, NULL);
 	eng->turn_end = conf->n_vcpus > 1 ? 0 : UINT64_MAX;

@@ -58,6 +58,7 @@ enum {
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
 	SOFT_TLB_LARGE    = 1,      /* a piece of a large page; bits 4..9: log2 of its size */
 	SOFT_TLB_GLOBAL   = 2,
+	SOFT_TLB_PARTLY   = 4,      /* writable, but for its pieces that hold code: no write tag */
 	SOFT_TLB_SIZE_SHIFT = 4,
 };
 

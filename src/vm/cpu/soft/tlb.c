@@ -285,6 +285,7 @@ static void drop_writes(struct soft_tlb_entry *t, uint64_t gpa_page, bool all)
 	for (size_t i = 0; i < SOFT_TLB_ENTRIES; i++) {
 		if (all || (t[i].gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) == gpa_page) {
 			t[i].tag_write = soft_tlb_never(i);
+			t[i].gpa &= ~(uint64_t)SOFT_TLB_PARTLY;
 		}
 	}
 }

@@ -360,6 +360,25 @@ void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n)
 	pthread_mutex_unlock(&x->lock);
 }
 
+uint64_t xl_granules(struct soft_engine *eng, uint64_t gpa)
+{
+	struct xl_cache *x = eng->xl;
+	struct soft_page *page = NULL;
+	uint64_t ret = 0;
+
+	if (!x || !soft_ram(eng, gpa, &page) || atomic_load(&page->translated) == 0) {
+		return 0;
+	}
+	pthread_mutex_lock(&x->lock);
+	for (const struct xl_block *b = *page_slot(x, gpa); b; b = b->page_next) {
+		if (same_page(b->gpa, gpa)) {
+			ret |= soft_granules(b->gpa, b->bytes);
+		}
+	}
+	pthread_mutex_unlock(&x->lock);
+	return ret;
+}
+
 static void page_remove(struct xl_cache *x, struct xl_block *b)
 {
 	struct xl_block **p = page_slot(x, b->gpa);

@@ -95,6 +95,9 @@ struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool *re
 /* Bytes of guest memory have changed: what was made of them goes. Any thread. */
 void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n);
 
+/* Where in a page there are translations: soft_page.granules. */
+uint64_t xl_granules(struct soft_engine *eng, uint64_t gpa);
+
 uint32_t xl_epoch(const struct soft_engine *eng);   /* how often some of it went for room */
 const void *xl_entry(const struct soft_engine *eng);
 const uint8_t *xl_code_at(const struct soft_engine *eng, uint32_t off);
