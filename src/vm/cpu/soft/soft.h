@@ -54,7 +54,8 @@ enum {
 	SOFT_CODE_ENTRIES = 256,
 	SOFT_JUMP_ENTRIES = 8192,
 	SOFT_FETCHED_BITS = 4096,
-	XL_TABLE          = 2048,
+	XL_TABLE          = 8192,
+	XL_USED           = 1024,
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
 	SOFT_TLB_LARGE    = 1,      /* a piece of a large page; bits 4..9: log2 of its size */
 	SOFT_TLB_GLOBAL   = 2,
@@ -254,6 +255,9 @@ struct soft_cpu {
 	/* Translated code by virtual address: less the address, and where; at CPL 3, and not. */
 	uint64_t               xl_neg[2][XL_TABLE];
 	const uint8_t         *xl_to[2][XL_TABLE];
+	/* Which slots are in use; more than XL_USED: it is not known. */
+	unsigned               xl_n_used[2];
+	uint16_t               xl_used[2][XL_USED];
 	_Alignas(64) uint8_t   xl_nobody[GMEM_PAGE_BYTES];
 };
 

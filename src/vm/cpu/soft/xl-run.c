@@ -165,27 +165,37 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 /* --- The vCPU's side --- */
 
 /* What no address that belongs in a slot comes to: that of one which belongs in another. */
-static uint64_t never[XL_TABLE];
-
-__attribute__((constructor)) static void make_never(void)
+static uint64_t never(uint64_t slot)
 {
-	for (uint64_t i = 0; i < XL_TABLE; i++) {
-		never[i] = -((i ^ 1) << XL_SLOT_SHIFT);
-	}
+	return -((slot ^ 1) << XL_SLOT_SHIFT);
 }
 
 void xl_forget(struct soft_cpu *c, bool user)
 {
+	unsigned n = c->xl_n_used[user];
+
 	if (c->eng->xl) {
 		xl_add(&c->counts->n[user ? XC_FORGET_USER : XC_FORGET_KERNEL], 1);
-		memcpy(c->xl_neg[user], never, sizeof(never));
 	}
+	for (unsigned i = 0; n <= XL_USED && i < n; i++) {
+		c->xl_neg[user][c->xl_used[user][i]] = never(c->xl_used[user][i]);
+	}
+	for (unsigned slot = 0; n > XL_USED && slot < XL_TABLE; slot++) {
+		c->xl_neg[user][slot] = never(slot);
+	}
+	c->xl_n_used[user] = 0;
 }
 
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b)
 {
 	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
 
+	if (c->xl_neg[b->user][slot] == never(slot) && c->xl_n_used[b->user] <= XL_USED) {
+		if (c->xl_n_used[b->user] < XL_USED) {
+			c->xl_used[b->user][c->xl_n_used[b->user]] = (uint16_t)slot;
+		}
+		c->xl_n_used[b->user]++;
+	}
 	c->xl_to[b->user][slot] = xl_code_at(c->eng, b->indirect);
 	c->xl_neg[b->user][slot] = -rip;
 }
@@ -258,6 +268,7 @@ void xl_begin(struct soft_cpu *c)
 		no_stack(c);
 		/* Counted time needs no clock. */
 		c->xl_on = c->eng->counted || timer_make(c);
+		c->xl_n_used[false] = c->xl_n_used[true] = XL_USED + 1;
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
