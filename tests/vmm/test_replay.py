@@ -92,6 +92,15 @@ def test_more_machines(tmp_path, cpus):
         assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
 
 
+def test_translated(tmp_path):
+    """The interpreter's registers, every 5000 instructions of a boot, are those of translated code."""
+    log, output = record(tmp_path, 1, "--engine", "interp", "--check-every", 5_000)
+    told = summary(output)
+    assert told[1] > 100_000_000 and told[2] == told[1] // 5_000
+    status, _, said = replay(log, "--engine", "soft", "--translate-after", 1)
+    assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
+
+
 def test_from_outside(tmp_path):
     """A pause, input and the power button come again where they came."""
     script = "echo ready\nread line\necho \"got $line\"\n" \

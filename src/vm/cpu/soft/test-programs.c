@@ -41,7 +41,8 @@ static struct soft_cpu *cpu;                 /* only for the random registers */
 static uint64_t first;                       /* where the pieces begin */
 static uint8_t code[CODE_PAGES * 4096], data[DATA_PAGES * 4096];
 static struct cpu_state start, ends[2];
-static volatile sig_atomic_t stuck;
+static volatile sig_atomic_t stuck, running;
+static uint64_t endless;
 
 static bool named(const struct insn_row *row, const char *names)
 {
@@ -383,6 +384,10 @@ static bool differ_state(struct difference *d)
 			return true;
 		}
 	}
+	/* AMD's processors forget x87's last opcode and addresses when the host switches threads. */
+	for (unsigned m = 0; m < 2; m++) {
+		memset(ends[m].xsave + 6, 0, 18);
+	}
 	return differ64(d, "rip", ends[0].rip, ends[1].rip) ||
 	       differ64(d, "rflags", ends[0].rflags, ends[1].rflags) ||
 	       differ64(d, "fs", ends[0].seg[CPU_FS].base, ends[1].seg[CPU_FS].base) ||
@@ -395,14 +400,17 @@ static bool run_program(struct difference *d)
 		struct err e = ERR_INIT;
 
 		begin(machines[m]);
-		/* Of processor time: a program takes some microseconds. */
-		setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value.tv_sec = 5 }, NULL);
+		/* Of processor time: a program takes some microseconds. One may write over its counter
+		 * and not end at all; but then the interpreter finds that out. */
+		running = (sig_atomic_t)m;
+		setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value.tv_sec = m ? 10 : 1 }, NULL);
 		vm_run(machines[m]);
+		setitimer(ITIMER_VIRTUAL, &(struct itimerval){ 0 }, NULL);
 		if (stuck) {
-			(void)snprintf(d->text, sizeof(d->text), "machine %u does not end: at %llx", m,
-				       (unsigned long long)((struct soft_cpu *)(void *)machines[m]->cpu[0])->s.rip);
 			stuck = false;
-			return true;
+			(void)snprintf(d->text, sizeof(d->text), "it does not end when translated");
+			endless++;
+			return m == 1;
 		}
 		assert_int_equal(engine_soft.vcpu_get(machines[m]->cpu[0], &ends[m], &e), 0);
 	}
@@ -423,9 +431,7 @@ static void on_stuck(int sig)
 {
 	(void)sig;
 	stuck = true;
-	for (unsigned m = 0; m < 2; m++) {
-		engine_soft.vcpu_kick(machines[m]->cpu[0]);
-	}
+	engine_soft.vcpu_kick(machines[running]->cpu[0]);
 }
 
 static void take_signals(void)
@@ -460,6 +466,7 @@ static void test_programs(unused_arg void **state)
 			printf("vector %u: %llu\n", v, (unsigned long long)seen[v]);
 		}
 	}
+	printf("%llu without an end\n", (unsigned long long)endless);
 	assert_int_equal(differences, 0);
 }
 
