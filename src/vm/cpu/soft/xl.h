@@ -294,6 +294,11 @@ void xl_slow(struct xl_tr *t, unsigned cond);
 void xl_slow_from(struct xl_tr *t, uint8_t *jump);   /* a jump that was written already */
 void xl_call_interpreter(struct xl_tr *t, bool last);
 
+/* --- xl-div.c: division --- */
+
+/* false: not one of those. */
+bool xl_div(struct xl_tr *t);
+
 /* --- xl-system.c: the kernel's --- */
 
 /* false: not one of those. */
