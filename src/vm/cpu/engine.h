@@ -48,6 +48,7 @@ struct engine_xl_conf {
 	unsigned after;         /* a block's run that is the first one of its translation; 1: all are */
 	size_t   bytes;         /* of the code cache: 256 KiB to 1 GiB */
 	int      perf_map_fd;   /* blocks are named there, for perf; borrowed; 0: nowhere */
+	bool     shaken;  /* now and then its caches are emptied, and the code is left */
 };
 
 struct engine_conf {

@@ -9,7 +9,7 @@
  * machine's kernel (test-programs.S), and the next piece goes on. So that every program ends,
  * what may go backwards counts down first.
  *
- *	test-soft-programs [COUNT [SEED]]
+ *	test-soft-programs [COUNT [SEED [AFTER [shaken]]]]
  */
 #include <signal.h>
 #include <stdio.h>
@@ -481,6 +481,7 @@ int main(int argc, char **argv)
 	}
 	random_state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 	translated.xl.after = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 0) : 1;
+	translated.xl.shaken = argc > 4;
 	printf("seed 0x%llx\n", (unsigned long long)random_state);
 	machines[0] = machine(&engine_interp, &plain);
 	machines[1] = machine(&engine_soft, &translated);

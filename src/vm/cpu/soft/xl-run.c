@@ -339,8 +339,32 @@ static void count_left(struct soft_cpu *c)
 	xl_add(&c->counts->n[why], 1);
 }
 
+/* Nothing of this may change what the guest sees. */
+static void shake(struct soft_cpu *c)
+{
+	c->xl_shake = c->xl_shake * UINT64_C(6364136223846793005) + 1442695040888963407;
+	switch (c->xl_shake >> 60) {
+	case 0: {
+		soft_tlb_flush_all(c);
+		break;
+	}
+	case 1: {
+		xl_forget(c, true);
+		xl_forget(c, false);
+		break;
+	}
+	case 2: case 3: {
+		atomic_fetch_or(&c->wants, SOFT_WANT_LOOK);   /* left at the next poll */
+		break;
+	}
+	}
+}
+
 void xl_run(struct soft_cpu *c, const struct xl_block *b)
 {
+	if (__builtin_expect(c->eng->eng.conf.xl.shaken, 0)) {
+		shake(c);
+	}
 	const void *enter = xl_entry(c->eng);
 	void (*run)(const uint8_t *code) = NULL;
 
