@@ -299,6 +299,11 @@ void xl_call_interpreter(struct xl_tr *t, bool last);
 /* false: not one of those. */
 bool xl_div(struct xl_tr *t);
 
+/* --- xl-bits.c: bit strings in memory --- */
+
+/* false: not one of those. */
+bool xl_bits(struct xl_tr *t);
+
 /* --- xl-system.c: the kernel's --- */
 
 /* false: not one of those. */
