@@ -23,7 +23,7 @@
 enum {
 	MEMORY = 8 << 20, CODE = 0x8000, COUNT = 0x600, LOG = 0x700, LOG_MAX = 96,
 	GDT = 0x1000, TSS = 0x1100, IDT = 0x2000, STUBS = 0x3000, HANDLER = 0x4000,
-	STACK = 0x20000, DATA = 0x30000, WINDOW_PAGES = 0x50000,
+	STACK = 0x20000, DATA = 0x30000, WINDOW_PAGES = 0x50000, PV_CLOCK = 0x60000,
 	PML4 = 0x100000, PDPT = 0x101000, PD0 = 0x102000, PD3 = 0x103000, PD1 = 0x104000,
 	PT1 = 0x105000, PAE_PDPT = 0x107000, PD_4M = 0x108000, PDPT_HIGH = 0x10a000,
 	PORT_DONE = 0xf4, PORT_HALF = 0xf5, PORT_LINE = 0xe0, PORT_MSI = 0xe1, PORT_DIRTY = 0xe2,
@@ -532,6 +532,7 @@ static int compare_results(const char *name, const struct result *a, const struc
 GUESTS(X)
 #undef X
 extern const uint8_t guest_steps_1[], guest_steps_2[];
+extern const uint8_t guest_woken[], guest_end_woken[], guest_wakes[];
 
 struct guest {
 	const char    *name;
@@ -867,6 +868,53 @@ static void held(const struct engine_ops *ops)
 	box_close(b);
 }
 
+/*
+ * The wake-up by hypercall. Who has halted is awake when its state is read; and who has not may
+ * have been woken before, which no state says: it does not sleep the first time.
+ */
+static void woken(const struct engine_ops *ops, bool before)
+{
+	const struct guest g = { "woken", guest_woken, guest_end_woken, LONG, before ? 1 : 2, 0 };
+	struct box *b = box_with(ops, &g, false);
+	struct cpu_state s;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+	if (before) {
+		s.msr.pv_system_time = PV_CLOCK | 1;
+		assert_int_equal(ops->vcpu_set(b->cpus[0], &s, &e), 0);
+		must_run(b);
+		box_close(b);
+		return;
+	}
+	struct cpu_state sleeper = s;
+
+	sleeper.mp_state = CPU_MP_HALTED;
+	sleeper.rip += 2;
+	sleeper.rflags &= ~(uint64_t)CPU_FLAG_IF;
+	s.rip += (uint64_t)(guest_wakes - guest_woken);
+	assert_int_equal(ops->vcpu_set(b->cpus[1], &sleeper, &e), 0);
+	assert_int_equal(ops->vcpu_set(b->cpus[0], &s, &e), 0);
+	b->n = 1; /* the other one does not run, and sees nothing of it */
+	must_run(b);
+	b->n = 2;
+	assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+	assert_int_equal(s.gpr[CPU_RAX], 0);
+	assert_int_equal(ops->vcpu_get(b->cpus[1], &s, &e), 0);
+	assert_int_equal(s.mp_state, CPU_MP_RUNNABLE);
+	box_close(b);
+}
+
+static void test_woken(void **state)
+{
+	(void)state;
+	/* Not KVM: one that emulates the guest's kernel never comes back from a hypercall, and none lets
+	 * anybody say that a vCPU which runs was woken before. */
+	for (unsigned before = 0; before < 2; before++) {
+		woken(&engine_soft, before);
+	}
+}
+
 static void test_held(void **state)
 {
 	(void)state;
@@ -1021,7 +1069,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_kvm_against_soft),
 		cmocka_unit_test(test_saved_and_restored),
 		cmocka_unit_test(test_left_out),
-		cmocka_unit_test(test_held),
+		cmocka_unit_test(test_held), cmocka_unit_test(test_woken),
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_debug),
 		cmocka_unit_test(test_kick_before_run),

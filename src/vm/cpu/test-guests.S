@@ -591,6 +591,28 @@ GUEST held
 	FINISH
 END held
 
+/* --- Sleeps without interrupts: only another vCPU wakes it, as one that holds a lock does --- */
+	.code64
+GUEST woken
+	cli
+	hlt
+	xor %eax, %eax
+	FINISH
+	.globl guest_wakes
+guest_wakes:
+	xor %eax, %eax
+	cpuid
+	cmp $0x68747541, %ebx         /* "Auth" */
+	mov $5, %eax                  /* KVM_HC_KICK_CPU */
+	mov $0, %ebx
+	mov $1, %ecx
+	je 1f
+	vmcall
+	FINISH
+1:	vmmcall
+	FINISH
+END woken
+
 /* --- A message and a pin with an edge, both raised by eventfds --- */
 	.code64
 GUEST irqfd
