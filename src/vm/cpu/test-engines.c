@@ -633,7 +633,9 @@ static struct result *run_guest(const struct engine_ops *ops, const struct guest
 	struct result *r = run_once(ops, g, in_kernel);
 
 	/* Where the kernel is emulated, one in some thousand runs of `ioapic` on a busy host has
-	 * an interrupt twice. */
+	 * an interrupt twice: KVM tells of an EOI that the guest has not made yet (the exit comes
+	 * with RIP in front of it, and the interrupt is not in service in its handler), and if that
+	 * is before the handler has reached the device, the line is still up and sends again. */
 	for (unsigned i = 0; i < 3 && r->count != g->count && emulates(ops); i++) {
 		print_message("%s: %u interrupts; once more\n", g->name, r->count);
 		free(r);
