@@ -113,11 +113,12 @@ void native_fpu_save(struct soft_cpu *c)
 	if (!c->fpu_live) {
 		return;
 	}
-	/* The pointers that the host has are into stubs, unless they are still those of a load. */
+	/* The pointers that the host has are into our code, or still those of a load. It may have
+	 * none: AMD, while no exception waits. */
 	__asm__ volatile("xsave64 %0\n\tfninit" : "+m"(image) : "a"(CPU_XCR0_X87), "d"(0) : "memory");
 	memcpy(c->s.xsave, image.bytes, X87_HEAD);
 	memcpy(&ip, image.bytes + X_FIP, 8);
-	if (native__is_stub(ip)) {
+	if (ip) {
 		memcpy(c->s.xsave + X_FIP, &c->fpu_ip, 8);
 		memcpy(c->s.xsave + X_FDP, &c->fpu_dp, 8);
 		if (c->s.xsave[X_FOP] || c->s.xsave[X_FOP + 1]) {

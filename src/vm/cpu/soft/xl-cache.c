@@ -490,6 +490,8 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 	t.f = (struct xl_flags){ .at = XF_HOST };
 	t.n_slow = t.n_links = t.n_stacks = 0;
 	t.vec = XV_NONE;
+	t.x87 = false;
+	t.x87_last = -1;
 	t.full = false;
 	if (!xl_translate(&t)) {
 		/* What does not fit into an empty one fits nowhere. */

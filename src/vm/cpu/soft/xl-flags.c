@@ -144,7 +144,8 @@ static enum next next_of(const struct insn *i)
 	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
 		uint8_t file = insn_operands[row->ops[o]].file;
 
-		if (file == INSN_FILE_XMM || file == INSN_FILE_MMX || file == INSN_FILE_ST) {
+		if (file == INSN_FILE_XMM || file == INSN_FILE_MMX || file == INSN_FILE_ST ||
+		    row->attr & (INSN_A_X87 | INSN_A_MMX)) {
 			return NEXT_SEES;   /* the interpreter, if it is not switched on */
 		}
 		zero |= row->ops[o] == INSN_O_CL;

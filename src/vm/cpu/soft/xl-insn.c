@@ -18,7 +18,8 @@ static struct xl_slow *slow_new(struct xl_tr *t)
 	}
 	struct xl_slow *s = &t->slow[t->n_slow++];
 
-	*s = (struct xl_slow){ .before = t->f, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY };
+	*s = (struct xl_slow){ .before = t->f, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY,
+			       .x87_last = t->x87_last };
 	return s;
 }
 
@@ -48,11 +49,14 @@ void xl_call_interpreter(struct xl_tr *t, bool last)
 	if (t->f.at == XF_RECIPE) {
 		xf_need_host(t);
 	}
+	xl_x87_record(t, t->x87_last);
 	xe_mov_imm32(&t->e, XR_11, index);
 	xe_patch(&t->e, xe_call(&t->e),
 		 xl_rw(t->x, t->f.at == XF_SAVED ? r->out_saved : r->out_host));
 	t->f = (struct xl_flags){ .at = XF_SAVED };
 	t->vec = XV_NONE;
+	t->x87 = false;
+	t->x87_last = -1;
 }
 
 /* --- Memory --- */
@@ -68,7 +72,7 @@ static unsigned address_register(struct xl_tr *t, unsigned guest, unsigned scrat
 	return scratch;
 }
 
-static void effective(struct xl_tr *t, unsigned to)
+void xl_effective(struct xl_tr *t, unsigned to)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	struct xl_rm rm = xl_mem(XR_NONE, i->disp);
@@ -92,7 +96,7 @@ void xl_address(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
-	effective(t, XR_11);
+	xl_effective(t, XR_11);
 	if (i->seg >= CPU_FS) {
 		xf_clobber(t);
 		xe_alu(&t->e, XE_W, 0, XR_11,
@@ -320,7 +324,7 @@ static bool lea(struct xl_tr *t)
 	} else {
 		xf_written(t, (unsigned)BIT(i->reg));
 	}
-	effective(t, to);
+	xl_effective(t, to);
 	if (i->op_bytes == 4) {
 		xe_op(&t->e, 0, 0, 0x8b, to, xl_reg(to));   /* mov r32, r32 */
 	}
@@ -343,7 +347,8 @@ void xl_instruction(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
-	if (nothing(i) || lea(t) || stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) || xl_form(t)) {
+	if (nothing(i) || lea(t) || stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) ||
+	    xl_x87(t) || xl_form(t)) {
 		return;
 	}
 	xl_call_interpreter(t, soft_block_ends(i));

@@ -262,6 +262,7 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_thread = self;
 		c->xl_self = c;
 		memset(c->xl_vec_off, 1, sizeof(c->xl_vec_off));
+		c->xl_x87_off = 1;
 		c->xl_mask = (uint64_t)(XL_TABLE - 1) << XL_SLOT_SHIFT;
 		c->xl_deadline_ns = UINT64_MAX;
 		c->xl_sign = BIT(63);

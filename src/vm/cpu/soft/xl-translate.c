@@ -135,6 +135,7 @@ static void poll(struct xl_tr *t)
 	xe_alu_imm(&t->e, 0, 7, XG(wants), 0);
 	t->poll = xe_jcc(&t->e, 5);
 	t->poll_flags = t->f;
+	t->poll_x87 = t->x87_last;
 	t->polled = true;
 }
 
@@ -143,6 +144,7 @@ static void poll_way(struct xl_tr *t)
 	if (t->polled) {
 		xe_here(&t->e, t->poll);
 		xf_make(t, &t->poll_flags);
+		xl_x87_record(t, t->poll_x87);
 		xl_leave_at(t, t->insns[t->poll_at].off);
 	}
 }
@@ -155,6 +157,10 @@ static void line(struct xl_tr *t)
 		unsigned first = t->n_slow;
 
 		t->kept = false;
+		if (t->k == t->n - 1 && ends(t)) {
+			xl_x87_record(t, t->x87_last);
+			t->x87_last = -1;
+		}
 		poll(t);
 		xl_instruction(t);
 		for (unsigned s = first; s < t->n_slow; s++) {
@@ -167,6 +173,7 @@ static void line(struct xl_tr *t)
 	t->k = t->n - 1;
 	if (!ends(t)) {
 		xf_need_host(t);
+		xl_x87_record(t, t->x87_last);
 		xl_go(t, xl_next_off(t));
 	}
 }
@@ -203,6 +210,7 @@ static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 	if (s->before.at == XF_RECIPE) {
 		xf_make(t, &s->before);
 	}
+	xl_x87_record(t, s->x87_last);
 	xe_mov_imm32(e, XR_11, index | (uint32_t)s->why << XL_WHY_SHIFT);
 	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
 	if (!o->last) {

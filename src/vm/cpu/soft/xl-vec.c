@@ -15,7 +15,7 @@
 
 enum {
 	X_MXCSR = 24, X_XMM = 160, X_BV = 512, X_YMM = 576, REGS = 16,
-	MXCSR_MASKS = 0x1f80,
+	MXCSR_MASKS = 0x1f80, X87_MASKS = 0x3f,
 	COND_Z = 4, COND_NZ = 5,
 	PP_66 = 1,
 };
@@ -27,7 +27,7 @@ static struct xl_rm part(unsigned off)
 
 static struct xl_rm off_flag(unsigned vec)
 {
-	return xl_gs(offsetof(struct soft_cpu, xl_vec_off) + vec - XV_SSE);
+	return vec == XV_X87 ? XG(xl_x87_off) : xl_gs(offsetof(struct soft_cpu, xl_vec_off) + vec - XV_SSE);
 }
 
 static void mxcsr(struct xl_code *e, bool load, struct xl_rm at)
@@ -87,6 +87,8 @@ void xv_spill(struct xl_code *e)
 {
 	uint8_t *done = NULL;
 
+	xe_op(e, 0, 0, 0xc6, 0, XG(xl_x87_off));
+	xe_8(e, 1);
 	cmp_flag(e, XV_SSE);
 	done = xe_jcc(e, COND_NZ);
 	mxcsr(e, false, part(X_MXCSR));
@@ -175,6 +177,26 @@ static void enter(struct xl_code *e, unsigned vec)
 	restore_flags(e, 1);
 }
 
+/* x87 registers are there or not; if not, the interpreter brings them. */
+static void enter_x87(struct xl_code *e)
+{
+	uint8_t *no[3] = { NULL };
+
+	save_flags(e);
+	no[0] = none_set(e, XG(s.cr0), CPU_CR0_EM | CPU_CR0_TS);
+	xe_op(e, 0, 0, 0x80, 7, XG(fpu_live));
+	xe_8(e, 0);
+	no[1] = xe_jcc(e, COND_Z);
+	xe_op(e, 0, 0, 0xd9, 7, XG(xl_x87_cw));            /* fnstcw */
+	no[2] = all_set(e, XG(xl_x87_cw), X87_MASKS);
+	clear_flag(e, XV_X87);
+	restore_flags(e, 0);
+	for (unsigned i = 0; i < ARRAY_LEN(no); i++) {
+		xe_here(e, no[i]);
+	}
+	restore_flags(e, 1);
+}
+
 void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret)
 {
 	for (unsigned vec = XV_SSE; vec <= XV_AVX; vec++) {
@@ -184,6 +206,8 @@ void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 		load(e, vec);
 		xe_8(e, 0xc3);
 	}
+	ret->vec_enter[XV_X87] = (uint32_t)(e->at - begin);
+	enter_x87(e);
 }
 
 /* --- In a block --- */
@@ -193,14 +217,12 @@ static void call(struct xl_tr *t, uint32_t routine)
 	xe_patch(&t->e, xe_call(&t->e), xl_rw(t->x, routine));
 }
 
-void xv_need(struct xl_tr *t, unsigned vec)
+/* Look, and go on here if it may be. */
+static void look(struct xl_tr *t, unsigned vec)
 {
 	struct xl_code *e = &t->e;
 	uint8_t *there = NULL;
 
-	if (t->vec >= vec) {
-		return;
-	}
 	if (t->f.at == XF_HOST) {
 		xe_op(e, 0, 1, 0xb6, XR_CX, off_flag(vec));      /* movzx */
 		there = xe_jrcxz(e);
@@ -214,7 +236,22 @@ void xv_need(struct xl_tr *t, unsigned vec)
 		t->slow[t->n_slow - 1].load = (uint8_t)vec;
 		t->slow[t->n_slow - 1].back = e->at;
 	}
-	t->vec = (uint8_t)vec;
+}
+
+void xv_need(struct xl_tr *t, unsigned vec)
+{
+	if (t->vec < vec) {
+		look(t, vec);
+		t->vec = (uint8_t)vec;
+	}
+}
+
+void xv_need_x87(struct xl_tr *t)
+{
+	if (!t->x87) {
+		look(t, XV_X87);
+		t->x87 = true;
+	}
 }
 
 void xv_load_or(struct xl_tr *t, const struct xl_slow *s)

@@ -5,7 +5,7 @@
  *	xl-emit.h       bytes of instructions
  *	xl-flags.c      where the guest's flags are while a block is written
  *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
- *	xl-vec.c        vector registers, which are the guest's or the host's
+ *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-flow.c       how a block goes on
  *	xl-translate.c  a block
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
@@ -177,11 +177,12 @@ struct xl_slow {
 	uint8_t  k;                /* the instruction */
 	uint8_t  load;             /* enum xl_vec: only these are missing; then on at `back` */
 	uint8_t  vec;              /* enum xl_vec: what must be there when it goes on */
+	int      x87_last;         /* before it */
 };
 
 /* Which vector instructions may run as they are: what they need is switched on, and the vector
  * registers are the guest's. */
-enum xl_vec { XV_NONE, XV_SSE, XV_AVX };
+enum xl_vec { XV_NONE, XV_SSE, XV_AVX, XV_X87 };
 
 struct xl_insn {
 	struct insn i;             /* imm is an immediate */
@@ -197,6 +198,9 @@ struct xl_tr {
 	struct xl_code   e;
 	struct xl_flags  f;
 	uint8_t          vec;      /* enum xl_vec, here */
+	bool             x87;      /* those may run, here */
+	int              x87_last; /* the instruction that the state does not name yet; -1: none */
+	int              poll_x87; /* the same where it polls */
 	const struct soft_block *b;
 	struct xl_block *to;
 	unsigned n, k;             /* instructions; which is written */
@@ -274,6 +278,8 @@ bool xl_form(struct xl_tr *t);
 /* --- xl-insn.c --- */
 
 void xl_instruction(struct xl_tr *t);
+/* The address of the memory operand of instruction k in its segment into a scratch register. */
+void xl_effective(struct xl_tr *t, unsigned to);
 /* The linear address of the memory operand of instruction k into R11. */
 void xl_address(struct xl_tr *t);
 /* R11 holds a linear address: check the access; then R11 is the offset in its page and the page's
@@ -313,12 +319,21 @@ bool xl_system(struct xl_tr *t);
 
 /* Instruction k needs the vector registers; RCX changes. All else it asks for is checked. */
 void xv_need(struct xl_tr *t, unsigned vec);
+/* The same for the unit of x87. */
+void xv_need_x87(struct xl_tr *t);
 /* Of a way to the interpreter: load what is missing, and on, if that may be; else fall through. */
 void xv_load_or(struct xl_tr *t, const struct xl_slow *s);
 /* Load them again after a call. The host's flags are lost. */
 void xv_reload(struct xl_tr *t, unsigned vec);
 /* In a routine: they are the host's from here on. Its flags are lost. */
 void xv_spill(struct xl_code *e);
+
+/* --- xl-x87.c --- */
+
+/* false: not one of those. */
+bool xl_x87(struct xl_tr *t);
+/* The state names instruction k as the last one; -1: nothing to do. RCX changes. */
+void xl_x87_record(struct xl_tr *t, int k);
 
 struct xl_routines;
 void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
@@ -344,7 +359,7 @@ struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
 /* Routines at the begin of the cache. */
 struct xl_routines {
 	uint32_t enter, leave, out_host, out_saved, stack[2];   /* stack: to read, to write */
-	uint32_t vec_enter[3], vec_load[3];   /* by enum xl_vec */
+	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
 };
 const struct xl_routines *xl_routines(const struct xl_cache *x);
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
