@@ -234,6 +234,7 @@ static void look(struct xl_tr *t, unsigned vec)
 	}
 	if (!t->full) {
 		t->slow[t->n_slow - 1].load = (uint8_t)vec;
+		t->slow[t->n_slow - 1].why = XL_WHY_INSN;
 		t->slow[t->n_slow - 1].back = e->at;
 	}
 }
