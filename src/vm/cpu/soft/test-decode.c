@@ -334,6 +334,13 @@ static void test_prefixes(unused_arg void **state)
 		{ { 0xf0, 0x39, 0x00 }, INSN_MODE_64, -EINVAL, 0, 0, 0 },
 		{ { 0x66, 0xc5, 0xf8, 0x58, 0xc0 }, INSN_MODE_64, -EINVAL, 0, 0, 0 },
 		{ { 0x66, 0x50 }, INSN_MODE_64, 2, CPU_DS, 2, 8 },
+		/* Ports have at most 32 bits. */
+		{ { 0x48, 0xed }, INSN_MODE_64, 2, CPU_DS, 4, 8 },
+		{ { 0x48, 0xe5, 0x10 }, INSN_MODE_64, 3, CPU_DS, 4, 8 },
+		{ { 0x48, 0xef }, INSN_MODE_64, 2, CPU_DS, 4, 8 },
+		{ { 0x48, 0xe7, 0x10 }, INSN_MODE_64, 3, CPU_DS, 4, 8 },
+		{ { 0x48, 0x6d }, INSN_MODE_64, 2, CPU_DS, 4, 8 },
+		{ { 0x48, 0x6f }, INSN_MODE_64, 2, CPU_DS, 4, 8 },
 		{ { 0x50 }, INSN_MODE_64, 1, CPU_DS, 8, 8 },
 		{ { 0x8b, 0x45, 0x00 }, INSN_MODE_64, 3, CPU_SS, 4, 8 },
 		{ { 0x8e, 0xc8 }, INSN_MODE_64, -EINVAL, 0, 0, 0 },              /* MOV CS */
