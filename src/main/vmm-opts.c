@@ -461,6 +461,10 @@ static int pick_engine(const struct vmm_opts *o, struct vmm_files *f, struct err
 		f->engine = o->engine == VMM_ENGINE_SOFT ? &engine_soft :
 			    o->engine == VMM_ENGINE_INTERP ? &engine_interp : &engine_kvm;
 	}
+	if (f->engine == &engine_soft && engine_soft_lacks()) {
+		log_notice("the guest is interpreted: this host cannot translate", "lacks",
+			   engine_soft_lacks());
+	}
 	r = f->engine->probe(e);
 	return r < 0 || f->engine != &engine_kvm ? r :
 						   open_file("/dev/kvm", O_RDWR, "device", &f->kvm_fd, e);

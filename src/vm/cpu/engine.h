@@ -221,6 +221,10 @@ struct vcpu {
 /* engine_interp: the software engine without its translator, the reference of what is right. */
 extern const struct engine_ops engine_kvm, engine_soft, engine_interp;
 
+/* What the host's processor or kernel lacks for the translator, so that engine_soft interprets;
+ * NULL: nothing. */
+const char *engine_soft_lacks(void);
+
 /*
  * The engine that suits this host: KVM where a tiny guest runs on it, in kernel and user mode,
  * right and not instruction by instruction; else the software engine, and *why says what is

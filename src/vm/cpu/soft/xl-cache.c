@@ -177,10 +177,11 @@ void xl_free(struct soft_engine *eng)
 	eng->xl = NULL;
 }
 
-static bool host_can(void)
+const char *engine_soft_lacks(void)
 {
-	return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) && __builtin_cpu_supports("bmi2") &&
-	       __builtin_cpu_supports("avx");
+	return !(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) ? "FSGSBASE" :
+	       !__builtin_cpu_supports("bmi2") ? "BMI2" :
+	       !__builtin_cpu_supports("avx") ? "AVX" : NULL;
 }
 
 static void segments_init(struct xl_cache *x)
@@ -206,7 +207,7 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 	size_t eighth = bytes / SEGMENTS / 8 & ~(size_t)63;
 	int r = 0;
 
-	if (!host_can()) {
+	if (engine_soft_lacks()) {
 		return -ENOTSUP;
 	}
 	if (bytes < XL_BYTES_MIN || bytes > XL_BYTES_MAX) {
