@@ -5,7 +5,7 @@ import re
 import subprocess
 
 from lib.daemon import BIN
-from lib.vmm import PATIENCE
+from lib.vmm import PATIENCE, Machine
 
 
 def counters(text):
@@ -77,3 +77,39 @@ def test_interpreter_alone(machine):
     end = counters(m.output())
     assert end["interpreted"]["instructions of blocks"] > 10**8
     assert "entered" not in end and "translated" not in end
+
+
+COUNT = """
+n=0; s=7
+while :; do
+	i=0; while [ $i -lt 300 ]; do s=$(((s * 31 + i) % 1000003)); i=$((i + 1)); done
+	n=$((n + 1)); echo "n $n $s"
+done
+"""
+
+
+def test_engines_hand_over(tmp_path):
+    """A guest goes from the interpreter to the translator and back, and counts on."""
+    text, source, made = "", None, []
+    try:
+        for hop, engine in enumerate(("interp", "soft", "interp")):
+            folder = tmp_path / f"run{hop}"
+            folder.mkdir()
+            boot = {"cmdline": "quiet"} if hop == 0 else {"kernel": False}
+            m = Machine(folder, COUNT, "--engine", engine, "--control", folder / "ctl", "--memory",
+                        "128m", *(["--restore", source] if source else []), **boot)
+            made.append(m)
+            m.wait_output(f"n {20 * (hop + 1)} ")
+            source = tmp_path / f"snapshot{hop}"
+            ctl("snapshot", "--quit", folder / "ctl", source)
+            assert m.wait() == 13
+            text += m.output()
+    finally:
+        for m in made:
+            m.close()
+    s, lines = 7, re.findall(r"^n (\d+) (\d+)$", text.replace("\r", ""), re.M)
+    assert len(lines) >= 60
+    for number, line in enumerate(lines, 1):
+        for i in range(300):
+            s = (s * 31 + i) % 1000003
+        assert line == (str(number), str(s))
