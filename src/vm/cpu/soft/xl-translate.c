@@ -115,7 +115,8 @@ static int best_poll(const struct xl_tr *t)
 		     (last->i.map == INSN_MAP_0F && (last->i.opcode & 0xf0) == 0x80);
 	int64_t to = (int64_t)(last->off + last->i.len) + (int64_t)last->i.imm;
 
-	if (!jumps || last->i.op_bytes != 8 || to < 0 || to > last->off) {
+	/* A counted block is left at its end only. */
+	if (t->c->eng->counted || !jumps || last->i.op_bytes != 8 || to < 0 || to > last->off) {
 		return -1;
 	}
 	for (int k = (int)t->n - 2; k > 0; k--) {
