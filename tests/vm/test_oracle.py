@@ -48,5 +48,11 @@ def test_engine_long(seed):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("how", [[], ["shaken"]])
+def test_programs_long(how):
+    run("test-soft-programs", 3 * 10**4, 7, 1, *how)
+
+
+@pytest.mark.long
 def test_decoder_long():
     run("test-soft-decode", 10**7, 0x7654321)
