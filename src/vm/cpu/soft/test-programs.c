@@ -234,8 +234,10 @@ static void put_end(unsigned k)
 		put_count();
 		put_jump(0xe8, piece_address(rnd(2) ? to : forward));
 	} else if (what < 12) {
+		bool plain = rnd(4) != 0;
+
 		put_count();
-		(void)put(rnd(4) ? "\xc3" : "\xc2\x10\x00", rnd(4) ? 1 : 3);
+		(void)put(plain ? "\xc3" : "\xc2\x10\x00", plain ? 1 : 3);
 	} else if (what == 12) {
 		put_count();
 		put_indirect(rnd(2), piece_address(to));
