@@ -225,6 +225,14 @@ KINDS = {
 }
 
 
+def qemu(kernel, initrd, machine=MICROVM, program=("qemu-system-x86_64",), cpu="max",
+         cmdline=CMDLINE):
+    model = ["-cpu", cpu] if cpu else []
+    return [*program, "-machine", machine, "-accel", "tcg", *model, "-m", "512", "-nodefaults",
+            "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel",
+            str(kernel), "-initrd", str(initrd), "-append", cmdline]
+
+
 class Bench:
     """Where the machines' files are, and how each is started."""
 
@@ -271,12 +279,9 @@ class Bench:
     def tcg(self, kind="one", program=("qemu-system-x86_64",), cpu="max"):
         """The time stamps of its processor are the host's; the guest, which cannot always tell
         how fast they are, is told."""
-        model = ["-cpu", cpu] if cpu else []
         clock = f" tsc=reliable tsc_early_khz={self.counter_khz}"
-        return [*program, "-machine", KINDS[kind][0], "-accel", "tcg", *model, "-m", "512",
-                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial",
-                "stdio", "-kernel", str(self.kernel), "-initrd", str(self.initrd(kind)),
-                "-append", CMDLINE + clock, *self.more(KINDS[kind][1])]
+        return [*qemu(self.kernel, self.initrd(kind), KINDS[kind][0], program, cpu, CMDLINE + clock),
+                *self.more(KINDS[kind][1])]
 
     def native(self):
         return [str(self.program)]

@@ -1,6 +1,6 @@
 """Snapshot and restore of a guest with 512 MiB against QEMU's migration to and from a file.
 
-Both run the same kernel and initramfs by software (emulator.py has the machines). The guest has
+Both run the same kernel and initramfs by software (guests.py has the machines). The guest has
 booted and holds some data. Saving: from the order to stop until all is in the files; QEMU
 writes straight to the file that it is given, with its limit of bandwidth off. Restoring: from the
 start of the program until it says that the guest runs. Neither waits for the disk.
@@ -20,7 +20,7 @@ sys.path.insert(0, str(TOP / "tests"))
 
 from lib.vmm import Control, newc, stock_kernel  # noqa: E402
 
-import emulator  # noqa: E402
+import guests  # noqa: E402
 
 ROUNDS = 5
 PATIENCE = 300
@@ -244,9 +244,9 @@ def measure():
             (tmp / "qemu").mkdir()
             machines.append(ours(tmp / "holm", "--kernel",
                                  next(stock_kernel().glob("boot/vmlinuz-*")), "--initrd", initrd,
-                                 "--cmdline", emulator.CMDLINE, "--cache", cache))
+                                 "--cmdline", guests.CMDLINE, "--cache", cache))
             machines[0].works()
-            command = emulator.qemu(next(cache.iterdir()), initrd)
+            command = guests.qemu(next(cache.iterdir()), initrd)
             machines.append(qemu(command, tmp / "qemu"))
             machines[1].log = tmp / "qemu" / "serial"
             wait_for(machines[1].log.exists)
