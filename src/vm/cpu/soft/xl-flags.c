@@ -9,15 +9,13 @@
  */
 #include "vm/cpu/soft/xl.h"
 
-/* To c->flags, in its form: AH as LAHF has it, AL as SETO. Only RCX changes. */
+/* To c->flags. Only RCX changes. */
 static void save(struct xl_tr *t)
 {
 	struct xl_code *e = &t->e;
 
 	xe_mov(e, XR_CX, XR_AX);
-	xe_op(e, 0, 1, 0x90, 0, xl_reg(XR_AX));          /* seto al */
-	xe_8(e, 0x9f);                                   /* lahf */
-	xe_op(e, XE_66, 0, 0x89, XR_AX, XG(flags));
+	xl_flags_to(e, XG(flags));
 	xe_mov(e, XR_AX, XR_CX);
 }
 
@@ -26,10 +24,7 @@ void xf_restore(struct xl_tr *t)
 	struct xl_code *e = &t->e;
 
 	xe_mov(e, XR_CX, XR_AX);
-	xe_op(e, 0, 1, 0xb7, XR_AX, XG(flags));          /* movzx eax */
-	xe_8(e, 0x04);                                   /* add al, 0x7f: OF from bit 0 */
-	xe_8(e, 0x7f);
-	xe_8(e, 0x9e);                                   /* sahf */
+	xl_flags_from(e, XG(flags));
 	xe_mov(e, XR_AX, XR_CX);
 }
 
@@ -103,8 +98,6 @@ static void replay(struct xl_tr *t, const struct xl_recipe *r)
 
 /* --- What comes after an instruction --- */
 
-enum { ALL_FLAGS = INSN_CF | INSN_PF | INSN_AF | INSN_ZF | INSN_SF | INSN_OF };
-
 enum next { NEXT_NOTHING, NEXT_KILLS, NEXT_ACCESS, NEXT_SEES };
 
 static bool of_vectors(const struct insn_row *row)
@@ -142,16 +135,10 @@ static enum next next_of(const struct insn *i)
 		return NEXT_ACCESS;   /* or a row without ModRM, which is no worse */
 	}
 	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
-		uint8_t file = insn_operands[row->ops[o]].file;
-
-		if (file == INSN_FILE_XMM || file == INSN_FILE_MMX || file == INSN_FILE_ST ||
-		    row->attr & (INSN_A_X87 | INSN_A_MMX)) {
-			return NEXT_SEES;   /* the interpreter, if it is not switched on */
-		}
 		zero |= row->ops[o] == INSN_O_CL;
 	}
 	/* Where even PF is undefined some may stay as they were. */
-	return (row->fw & ALL_FLAGS) == ALL_FLAGS && !(row->fu & INSN_PF) && !zero ? NEXT_KILLS :
+	return xl_sets_all(row) && !(row->fu & INSN_PF) && !zero ? NEXT_KILLS :
 										     NEXT_NOTHING;
 }
 
@@ -160,7 +147,7 @@ bool xf_kills(const struct insn *i)
 	enum next next = next_of(i);
 
 	return next == NEXT_KILLS || (next == NEXT_ACCESS && insn_table[i->row].cls == INSN_COPY &&
-				      (insn_table[i->row].fw & ALL_FLAGS) == ALL_FLAGS);
+				      xl_sets_all(&insn_table[i->row]));
 }
 
 bool xf_seen(const struct xl_tr *t)

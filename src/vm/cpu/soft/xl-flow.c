@@ -167,16 +167,11 @@ static void target_to_r11(struct xl_tr *t)
 	}
 }
 
-static void push_place(struct xl_tr *t)
-{
-	xl_stack_to_r11(t, XR_9, -8, 8, true);
-}
-
 static void call(struct xl_tr *t)
 {
 	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
 
-	push_place(t);
+	xl_push_place(t);
 	xe_load(&t->e, XR_CX, XG(xl_page));
 	xe_lea(&t->e, XR_CX, xl_mem(XR_CX, (int32_t)xl_next_off(t)));
 	xe_store(&t->e, XR_CX, xl_mem(XR_11, 0));
@@ -192,7 +187,7 @@ static void call_indirect(struct xl_tr *t)
 
 	target_to_r11(t);
 	xe_store(e, XR_11, XG(xl_tmp));
-	push_place(t);
+	xl_push_place(t);
 	xe_store(e, XR_11, XG(xl_tmp2));
 	xe_load(e, XR_11, XG(xl_tmp));
 	xf_need_host(t);

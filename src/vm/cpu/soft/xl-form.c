@@ -323,13 +323,6 @@ static void immediates(struct xl_tr *t, const struct form *f)
 
 /* --- Flags --- */
 
-enum { ALL_FLAGS = INSN_CF | INSN_PF | INSN_AF | INSN_ZF | INSN_SF | INSN_OF };
-
-static bool kills(const struct insn_row *row)
-{
-	return (row->fw & ALL_FLAGS) == ALL_FLAGS;
-}
-
 static bool reads_flags(const struct form *f)
 {
 	const struct insn_row *row = f->row;
@@ -347,7 +340,7 @@ static bool reads_flags(const struct form *f)
 
 	/* Those that leave some as they were, always or for some operands, or, as AMD's
 	 * multiplications do with what is undefined, on some processors. */
-	return row->fr || (row->fw && !kills(row)) || f->uses_cl || scan || bits || mul ||
+	return row->fr || (row->fw && !xl_sets_all(row)) || f->uses_cl || scan || bits || mul ||
 	       ((shift || shift_double) && count == 0);
 }
 
@@ -455,7 +448,7 @@ static void flags_after(struct xl_tr *t, const struct form *f, bool reads, const
 {
 	struct xl_recipe r = { .kind = XRC_NONE };
 
-	if (!(f->row->fw & ALL_FLAGS)) {
+	if (!(f->row->fw & XL_FLAGS)) {
 		return;
 	}
 	if (!reads && n <= INSN_BYTES_MAX) {
@@ -487,7 +480,7 @@ static void keep(struct xl_tr *t, struct form *f)
 	static const uint8_t loads[] = { [1] = 0xb6, [2] = 0xb7 };
 	unsigned n = f->mem_bytes;
 
-	if (!kills(f->row) || !xf_in_the_way(t)) {
+	if (!xl_sets_all(f->row) || !xf_in_the_way(t)) {
 		return;
 	}
 	if (needs_input(f)) {
@@ -578,7 +571,7 @@ bool xl_form(struct xl_tr *t)
 	if (reads && seen) {
 		xf_need_host(t);
 	}
-	if (seen && (!kills(f.row) || reads)) {
+	if (seen && (!xl_sets_all(f.row) || reads)) {
 		xf_written(t, f.guest_written);   /* else nobody sees the old flags any more */
 	}
 	slots(t, &f, true);

@@ -124,12 +124,8 @@ static void check(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 				    offsetof(struct soft_tlb_entry, tag_read);
 	struct xl_code *e = &t->e;
 
-	_Static_assert(sizeof(struct soft_tlb_entry) == 32, "an entry is found by a shift");
 	xf_clobber(t);
-	xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(XR_11));    /* rorx rcx, r11, 7 */
-	xe_8(e, GMEM_PAGE_SHIFT - 5);
-	xe_alu_imm(e, 0, 4, xl_reg(XR_CX), (SOFT_TLB_ENTRIES - 1) * 32);
-	xe_alu(e, XE_W, 0, XR_CX, XG(tlb));
+	xl_tlb_entry(e);
 	xe_alu(e, XE_W, 5, XR_11, xl_mem(XR_CX, tag));
 	xl_slow(t, outside(t, bytes, aligned));
 }
@@ -223,20 +219,20 @@ static void push_value(struct xl_tr *t, unsigned host)
 	stack_pointer(t, -8);
 }
 
-static void push_place(struct xl_tr *t)
+void xl_push_place(struct xl_tr *t)
 {
 	xl_stack_to_r11(t, XR_9, -8, 8, true);
 }
 
 static void push_reg(struct xl_tr *t, unsigned guest)
 {
-	push_place(t);
+	xl_push_place(t);
 	push_value(t, address_register(t, guest, XR_CX));
 }
 
 static void push_imm(struct xl_tr *t)
 {
-	push_place(t);
+	xl_push_place(t);
 	xe_op(&t->e, XE_W, 0, 0xc7, 0, xl_mem(XR_11, 0));
 	xe_n(&t->e, t->insns[t->k].i.imm, 4);
 	stack_pointer(t, -8);
@@ -247,7 +243,7 @@ static void push_mem(struct xl_tr *t)
 	xl_operand_to_r11(t, 8, false);
 	xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
 	xe_store(&t->e, XR_11, XG(xl_tmp));
-	push_place(t);
+	xl_push_place(t);
 	xe_load(&t->e, XR_CX, XG(xl_tmp));
 	push_value(t, XR_CX);
 }

@@ -31,21 +31,6 @@ static void registers(struct xl_code *e, bool load, bool with_rax)
 	}
 }
 
-static void flags_load(struct xl_code *e)
-{
-	xe_op(e, 0, 1, 0xb7, XR_AX, XG(flags));
-	xe_8(e, 0x04);
-	xe_8(e, 0x7f);
-	xe_8(e, 0x9e);
-}
-
-static void flags_store(struct xl_code *e)
-{
-	xe_op(e, 0, 1, 0x90, 0, xl_reg(XR_AX));
-	xe_8(e, 0x9f);
-	xe_op(e, XE_66, 0, 0x89, XR_AX, XG(flags));
-}
-
 static void push_pop(struct xl_code *e, bool push)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(saved_by_host); i++) {
@@ -93,7 +78,7 @@ static void call_out(struct xl_code *e)
 	out = xe_jcc(e, 4);
 	leave_host(e);
 	xe_here(e, out);
-	flags_load(e);
+	xl_flags_from(e, XG(flags));
 	registers(e, true, true);
 	xe_load(e, XR_11, XG(next_rip));
 	xe_op(e, 0, 0, 0xff, 4, XG(xl_next));
@@ -109,10 +94,7 @@ static void stack_find(struct xl_code *e, bool write)
 	uint8_t *no[2] = { NULL };
 
 	xe_alu(e, XE_W, 0, XR_11, tag);
-	xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(XR_11));
-	xe_8(e, GMEM_PAGE_SHIFT - 5);
-	xe_alu_imm(e, 0, 4, xl_reg(XR_CX), (SOFT_TLB_ENTRIES - 1) * 32);
-	xe_alu(e, XE_W, 0, XR_CX, XG(tlb));
+	xl_tlb_entry(e);
 	xe_alu_imm(e, XE_W, 4, xl_reg(XR_11), -GMEM_PAGE_BYTES);
 	xe_alu(e, XE_W, 7, XR_11, xl_mem(XR_CX, entry_tag));
 	no[0] = xe_jcc(e, 5);
@@ -137,19 +119,19 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 	push_pop(e, true);
 	stack_by(e, -8);
 	xe_mov(e, XR_11, XR_DI);
-	flags_load(e);
+	xl_flags_from(e, XG(flags));
 	registers(e, true, true);
 	xe_op(e, 0, 0, 0xff, 4, xl_reg(XR_11));
 	ret->leave = (uint32_t)(e->at - begin);
 	registers(e, false, true);
-	flags_store(e);
+	xl_flags_to(e, XG(flags));
 	xv_spill(e);
 	xe_store(e, XR_11, XG(next_rip));
 	xe_op(e, 0, 0, 0x89, XR_CX, XG(xl_site));
 	leave_host(e);
 	ret->out_host = (uint32_t)(e->at - begin);
 	xe_store(e, XR_AX, xl_gpr_slot(CPU_RAX));
-	flags_store(e);
+	xl_flags_to(e, XG(flags));
 	tail = xe_jmp(e);
 	ret->out_saved = (uint32_t)(e->at - begin);
 	xe_store(e, XR_AX, xl_gpr_slot(CPU_RAX));

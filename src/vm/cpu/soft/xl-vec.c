@@ -123,18 +123,13 @@ static uint8_t *none_set(struct xl_code *e, struct xl_rm word, uint32_t bits)
 static void save_flags(struct xl_code *e)
 {
 	xe_store(e, XR_AX, xl_gpr_slot(CPU_RAX));
-	xe_op(e, 0, 1, 0x90, 0, xl_reg(XR_AX));
-	xe_8(e, 0x9f);
-	xe_op(e, XE_66, 0, 0x89, XR_AX, XG(xl_vec_flags));
+	xl_flags_to(e, XG(xl_vec_flags));
 }
 
 /* And the answer in RCX. */
 static void restore_flags(struct xl_code *e, uint32_t answer)
 {
-	xe_op(e, 0, 1, 0xb7, XR_AX, XG(xl_vec_flags));
-	xe_8(e, 0x04);
-	xe_8(e, 0x7f);
-	xe_8(e, 0x9e);
+	xl_flags_from(e, XG(xl_vec_flags));
 	xe_load(e, XR_AX, xl_gpr_slot(CPU_RAX));
 	xe_mov_imm32(e, XR_CX, answer);
 	xe_8(e, 0xc3);

@@ -249,9 +249,43 @@ static inline unsigned xl_host(unsigned guest)
 	return host[guest];
 }
 
+/* The host's flags to a word in the form of c->flags: AH as LAHF has it, AL as SETO. RAX goes. */
+static inline void xl_flags_to(struct xl_code *e, struct xl_rm word)
+{
+	xe_op(e, 0, 1, 0x90, 0, xl_reg(XR_AX));          /* seto al */
+	xe_8(e, 0x9f);                                   /* lahf */
+	xe_op(e, XE_66, 0, 0x89, XR_AX, word);
+}
+
+static inline void xl_flags_from(struct xl_code *e, struct xl_rm word)
+{
+	xe_op(e, 0, 1, 0xb7, XR_AX, word);               /* movzx eax */
+	xe_8(e, 0x04);                                   /* add al, 0x7f: OF from bit 0 */
+	xe_8(e, 0x7f);
+	xe_8(e, 0x9e);                                   /* sahf */
+}
+
+/* RCX: the entry of the TLB for a linear address in R11. */
+static inline void xl_tlb_entry(struct xl_code *e)
+{
+	_Static_assert(sizeof(struct soft_tlb_entry) == 32, "an entry is found by a shift");
+	xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(XR_11));    /* rorx rcx, r11, 7 */
+	xe_8(e, GMEM_PAGE_SHIFT - 5);
+	xe_alu_imm(e, 0, 4, xl_reg(XR_CX), (SOFT_TLB_ENTRIES - 1) * 32);
+	xe_alu(e, XE_W, 0, XR_CX, XG(tlb));
+}
+
 static inline unsigned xl_next_off(const struct xl_tr *t)
 {
 	return t->insns[t->k].off + t->insns[t->k].i.len;
+}
+
+/* The flags of arithmetic, and whether a form sets all of them. */
+enum { XL_FLAGS = INSN_CF | INSN_PF | INSN_AF | INSN_ZF | INSN_SF | INSN_OF };
+
+static inline bool xl_sets_all(const struct insn_row *row)
+{
+	return (row->fw & XL_FLAGS) == XL_FLAGS;
 }
 
 /* --- xl-flags.c --- */
@@ -289,6 +323,8 @@ void xl_check(struct xl_tr *t, unsigned bytes, bool write);
 void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* The same for an address on the stack: base register of the host, and distance. */
 void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write);
+/* The same for what a push or call of eight bytes writes. */
+void xl_push_place(struct xl_tr *t);
 /* Is the memory operand one on the stack? */
 bool xl_on_stack(const struct insn *i);
 /* The memory operand of instruction k, wherever it is. */
