@@ -21,7 +21,9 @@ enum {
 	       1u << 29,
 	EBX7_OURS = 1u << 0 | 1u << 1 | 1u << 6 | 1u << 7 | 1u << 10 | 1u << 13 | 1u << 20,
 	ECX7_OURS = 1u << 2 | 1u << 22,                       /* UMIP, RDPID */
-	EDX7_OURS = 1u << 14 | 1u << 26 | 1u << 29 | 1u << 31, /* SERIALIZE, IBRS, ARCH_CAP, SSBD */
+	/* REP MOVSB is quick however short, SERIALIZE, IBRS, ARCH_CAP, SSBD */
+	EDX7_OURS = 1u << 4 | 1u << 14 | 1u << 26 | 1u << 29 | 1u << 31,
+	LINE = 64, L1_BYTES = 32 << 10, L2_BYTES = 1 << 20, L3_BYTES = 32 << 20,
 	ECX_EXT = 1u << 0 | 1u << 5 | 1u << 8,                /* LAHF, LZCNT, PREFETCHW */
 	EDX_EXT_OURS = 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29,
 };
@@ -82,6 +84,39 @@ static unsigned log2_up(unsigned n)
 	return n <= 1 ? 0 : 32 - (unsigned)__builtin_clz(n - 1);
 }
 
+struct cache {
+	unsigned level, type;      /* 1: data, 2: instructions, 3: both */
+	unsigned ways;
+	uint32_t bytes;            /* of each vCPU */
+	bool     shared;           /* by all */
+};
+
+/*
+ * C libraries choose by these how to copy. Where they know none they believe that all is too large
+ * for it, and store past the caches, 16 bytes at a time; else they leave most to REP MOVSB, which
+ * the engines do best.
+ */
+static void add_caches(struct list *l, const struct cpu_model_conf *conf)
+{
+	static const struct cache caches[] = {
+		{ 1, 1, 8, L1_BYTES, false },
+		{ 1, 2, 8, L1_BYTES, false },
+		{ 2, 3, 8, L2_BYTES, false },
+		{ 3, 3, 16, L3_BYTES, true },
+	};
+	uint32_t ids = (1u << log2_up(conf->n_vcpus)) - 1;
+
+	for (unsigned k = 0; k < ARRAY_LEN(caches); k++) {
+		const struct cache *c = &caches[k];
+		struct cpu_cpuid *e = add(l, 4, (int)k);
+
+		e->eax = MIN(ids, 63u) << 26 | (c->shared ? ids : 0) << 14 | 1u << 8 |
+			 c->level << 5 | c->type;
+		e->ebx = (c->ways - 1) << 22 | (LINE - 1);
+		e->ecx = c->bytes / LINE / c->ways * (c->shared ? conf->n_vcpus : 1) - 1;
+	}
+}
+
 static void add_basic(struct list *l, const struct cpu_model_conf *conf, const struct host *h)
 {
 	struct cpu_cpuid *e = add(l, 0, -1);
@@ -95,8 +130,9 @@ static void add_basic(struct list *l, const struct cpu_model_conf *conf, const s
 	e->ebx = conf->id << 24 | conf->n_vcpus << 16 | 8u << 8;
 	e->ecx = (h->ecx1 & (uint32_t)ECX1) | ECX1_OURS | 1u << 31;
 	e->edx = EDX1 | (conf->n_vcpus > 1 ? EDX1_HTT : 0);
-	(void)add(l, 2, -1);
-	(void)add(l, 4, -1);
+	e = add(l, 2, -1);
+	e->eax = 0xff << 8 | 1;   /* the caches: see leaf 4 */
+	add_caches(l, conf);
 	e = add(l, 6, -1);
 	e->eax = 1u << 2;   /* the APIC timer always runs */
 	e = add(l, 7, 0);
@@ -190,7 +226,7 @@ static void add_extended(struct list *l, const struct host *h)
 	add_text(l, 0x80000003, brand + 16);
 	add_text(l, 0x80000004, brand + 32);
 	e = add(l, 0x80000006, -1);
-	e->ecx = 0x01006040;
+	e->ecx = L2_BYTES >> 10 << 16 | 6u << 12 | LINE;   /* 8 ways */
 	e = add(l, 0x80000007, -1);
 	e->edx = 1u << 8;   /* the TSC runs at one rate */
 	e = add(l, 0x80000008, -1);

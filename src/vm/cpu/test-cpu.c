@@ -85,6 +85,16 @@ static void test_model(void **state)
 	assert_ptr_equal(cpu_model_find(e, n, 0x50, 0), cpu_model_find(e, n, 0x16, 0));
 	assert_null(cpu_model_find(e, n, 0x40000002, 0));
 	assert_null(cpu_model_find(e, n, 7, 1));
+	/* Caches: three levels, of which the last is shared by all. */
+	static const uint32_t kib[] = { 32, 32, 1024, 3 * 32768 };
+
+	for (uint32_t k = 0; k < ARRAY_LEN(kib); k++) {
+		leaf = cpu_model_find(e, n, 4, k);
+		assert_int_equal(((leaf->ebx >> 22) + 1) * ((leaf->ebx & 0xfff) + 1) * (leaf->ecx + 1) >> 10,
+				 kib[k]);
+		assert_int_equal(leaf->eax >> 14 & 0xfff, k == 3 ? 3 : 0);
+	}
+	assert_null(cpu_model_find(e, n, 4, ARRAY_LEN(kib)));
 	/* Nothing that the software engine does not do. */
 	leaf = cpu_model_find(e, n, 7, 0);
 	assert_int_equal(leaf->ebx >> 16 & 1, 0);           /* AVX-512 */

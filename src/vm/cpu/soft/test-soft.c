@@ -167,7 +167,7 @@ static void test_features(void **state)
 		/* FDP, SMEP, fast REP MOVSB, FCS */
 		{ 7, 0, 1, 1u << 6 | 1u << 7 | 1u << 9 | 1u << 13 },
 		{ 7, 0, 2, 1u << 2 },                             /* UMIP */
-		{ 7, 0, 3, 1u << 31 },                            /* SSBD */
+		{ 7, 0, 3, 1u << 4 | 1u << 31 },                  /* quick REP MOVSB, SSBD */
 		{ 0xd, 1, 0, 0 },
 		{ 0x80000001, 0, 2, 0 },
 		{ 0x80000001, 0, 3, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 29 },   /* SYSCALL, NX, 1 GiB, LM */
