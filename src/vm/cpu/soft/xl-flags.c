@@ -7,6 +7,7 @@
  * or from the result of an addition, as long as its registers are what they were. Only a fault, an
  * instruction that reads flags, or the end of the block has them made.
  */
+#include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/xl.h"
 
 /* To c->flags. Only RCX changes. */
@@ -150,10 +151,16 @@ bool xf_kills(const struct insn *i)
 				      xl_sets_all(&insn_table[i->row]));
 }
 
+/* The same in a block; what is never right sees them as any fault does. */
+static enum next next_in(const struct xl_tr *t, unsigned j)
+{
+	return t->insns[j].run.fn == insn_ud ? NEXT_SEES : next_of(&t->insns[j].i);
+}
+
 bool xf_seen(const struct xl_tr *t)
 {
 	for (unsigned j = t->k + 1; j < t->n; j++) {
-		enum next next = next_of(&t->insns[j].i);
+		enum next next = next_in(t, j);
 
 		if (next != NEXT_NOTHING) {
 			return next != NEXT_KILLS;
@@ -165,7 +172,7 @@ bool xf_seen(const struct xl_tr *t)
 bool xf_in_the_way(const struct xl_tr *t)
 {
 	for (unsigned j = t->k + 1; j < t->n; j++) {
-		enum next next = next_of(&t->insns[j].i);
+		enum next next = next_in(t, j);
 
 		if (next == NEXT_ACCESS || next == NEXT_KILLS) {
 			return next == NEXT_ACCESS;
