@@ -147,8 +147,9 @@ static bool put_random(void)
 			fits = fits && put_number(i.index, rnd(8));
 		}
 	}
-	if (row->attr & INSN_A_STRING) {
-		fits = put_number(CPU_RSI, target(8)) && put_number(CPU_RDI, target(8)) && put_number(CPU_RCX, rnd(40));
+	if (row->attr & INSN_A_STRING || named(row, " movs stos lods cmps scas ")) {
+		fits = put_number(CPU_RSI, target(8)) && put_number(CPU_RDI, target(8)) &&
+		       put_number(CPU_RCX, rnd(8) ? rnd(40) : rnd(6000));
 	}
 	if (row->attr & INSN_A_STACK && rnd(4) == 0) {
 		fits = put_number(CPU_RSP, rnd(4) ? STACKS + 2048 + 8 * rnd(8) : target(8));

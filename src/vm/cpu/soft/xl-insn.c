@@ -344,7 +344,7 @@ void xl_instruction(struct xl_tr *t)
 	const struct insn *i = &t->insns[t->k].i;
 
 	if (nothing(i) || lea(t) || stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) ||
-	    xl_x87(t) || xl_form(t)) {
+	    xl_string(t) || xl_x87(t) || xl_form(t)) {
 		return;
 	}
 	xl_call_interpreter(t, soft_block_ends(i));

@@ -142,6 +142,7 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 		stack_find(e, write);
 	}
 	xv_write_routines(e, begin, ret);
+	xl_string_write_routines(e, begin, ret);
 }
 
 /* --- The vCPU's side --- */

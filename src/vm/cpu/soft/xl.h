@@ -6,6 +6,7 @@
  *	xl-flags.c      where the guest's flags are while a block is written
  *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
+ *	xl-string.c     string instructions
  *	xl-flow.c       how a block goes on
  *	xl-translate.c  a block
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
@@ -346,6 +347,11 @@ bool xl_div(struct xl_tr *t);
 /* false: not one of those. */
 bool xl_bits(struct xl_tr *t);
 
+/* --- xl-string.c: string instructions --- */
+
+/* false: not one of those. */
+bool xl_string(struct xl_tr *t);
+
 /* --- xl-system.c: the kernel's --- */
 
 /* false: not one of those. */
@@ -373,6 +379,7 @@ void xl_x87_record(struct xl_tr *t, int k);
 
 struct xl_routines;
 void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
+void xl_string_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
 /* --- xl-flow.c --- */
 
@@ -396,6 +403,7 @@ struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
 struct xl_routines {
 	uint32_t enter, leave, out_host, out_saved, stack[2];   /* stack: to read, to write */
 	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
+	uint32_t movs[4], stos[4];            /* with REP; by log2 of the element's bytes */
 };
 const struct xl_routines *xl_routines(const struct xl_cache *x);
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
