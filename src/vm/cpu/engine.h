@@ -49,6 +49,8 @@ struct engine_xl_conf {
 	size_t   bytes;         /* of the code cache: 256 KiB to 1 GiB */
 	int      perf_map_fd;   /* blocks are named there, for perf; borrowed; 0: nowhere */
 	bool     shaken;  /* now and then its caches are emptied, and the code is left */
+	bool     no_shadow;     /* no memory of the guest is mapped where the guest has it */
+	bool     direct_now;    /* for tests: any address space is, as soon as it runs at CPL 3 */
 };
 
 struct engine_conf {
@@ -144,6 +146,7 @@ enum { ENGINE_STATS_MAX = 128, ENGINE_CODE_CACHE_MIN = 1 << 20, ENGINE_CODE_CACH
 /* An engine: a table of functions; the wrappers below are what is called. */
 struct engine_ops {
 	const char *name;                        /* "kvm", "soft" */
+	bool  memory_again;                      /* it would map guest memory a second time */
 
 	/* Usable here? 0, or an error that says why not. */
 	int  (*probe)(struct err *e);

@@ -20,7 +20,7 @@ void gmem_init(struct gmem *g)
 {
 	memset(g->slots, 0, sizeof(g->slots));
 	for (unsigned i = 0; i < GMEM_SLOTS_MAX; i++) {
-		g->slots[i].fd = -1;
+		g->slots[i].fd = g->slots[i].again_fd = -1;
 	}
 	g->n_slots = 0;
 	atomic_init(&g->log_dirty, false);
@@ -35,6 +35,7 @@ void gmem_fini(struct gmem *g)
 
 		ignore_result(sys_munmap(s->host, s->bytes)); /* nothing else can be done */
 		fd_close(&s->fd);
+		fd_close(&s->again_fd);
 		free((void *)s->dirty);
 	}
 	gmem_init(g);
@@ -93,7 +94,7 @@ static int check_file(int fd, uint64_t offset, uint64_t bytes, struct err *e)
  * Huge pages need a place that is aligned for them, in the host's addresses as in the guest's; a
  * kernel before 6.7 does not see to it.
  */
-static int map_anonymous(size_t bytes, void **ret)
+static int map_anonymous(size_t bytes, int fd, void **ret)
 {
 	uint8_t *all = NULL;
 	int r = sys_mmap(bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
@@ -108,15 +109,31 @@ static int map_anonymous(size_t bytes, void **ret)
 	if (before > 0) {
 		ignore_result(sys_munmap(all, before)); /* as above */
 	}
+	if (fd >= 0) {
+		r = sys_mmap_over(all + before, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+				  fd, 0);
+		if (r < 0) {
+			ignore_result(sys_munmap(all + before, bytes)); /* as above */
+			return r;
+		}
+	}
 	ignore_result(sys_madvise(all + before, bytes, MADV_HUGEPAGE)); /* small ones do, too */
 	*ret = all + before;
 	return 0;
 }
 
+/* Memory that has a name for ourselves. Without one it is mapped once only. */
+static int again_fd(uint64_t bytes)
+{
+	auto_close int fd = sys_memfd_create("guest", 0);
+
+	return fd >= 0 && sys_ftruncate(fd, (int64_t)bytes) == 0 ? take_fd(&fd) : -1;
+}
+
 static int map_slot(struct gmem_slot *s, bool shared, struct err *e)
 {
 	void *host = NULL;
-	int r = s->fd < 0 ? map_anonymous(s->bytes, &host) :
+	int r = s->fd < 0 ? map_anonymous(s->bytes, s->again_fd, &host) :
 			    sys_mmap(s->bytes, PROT_READ | PROT_WRITE,
 				     (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, s->fd,
 				     s->fd_offset, &host);
@@ -139,14 +156,16 @@ int gmem_add(struct gmem *g, gpa_t first, uint64_t bytes, int own_fd, uint64_t o
 	if (r < 0) {
 		return r;
 	}
-	struct gmem_slot s = { .first = first, .bytes = bytes, .fd = fd, .fd_offset = offset };
+	struct gmem_slot s = { .first = first, .bytes = bytes, .fd = fd, .fd_offset = offset, .again_fd = -1 };
 
 	s.dirty = mem_calloc(slot_words(&s), sizeof(*s.dirty));
 	if (!s.dirty) {
 		return err_nomem(e);
 	}
+	s.again_fd = fd < 0 && shared ? again_fd(bytes) : -1;
 	r = map_slot(&s, shared, e);
 	if (r < 0) {
+		fd_close(&s.again_fd);
 		free((void *)s.dirty);
 		return r;
 	}
@@ -199,6 +218,30 @@ static uint8_t *host_of(const struct gmem *g, gpa_t first, uint64_t len)
 	const struct gmem_slot *s = find(g, first, len);
 
 	return s ? s->host + (first.raw - s->first.raw) : NULL;
+}
+
+bool gmem_can_map_again(const struct gmem *g)
+{
+	for (unsigned i = 0; i < g->n_slots; i++) {
+		if (g->slots[i].again_fd < 0 || g->slots[i].restored) {
+			return false;
+		}
+	}
+	return g->n_slots > 0;
+}
+
+int gmem_map_again(const struct gmem *g, gpa_t first, uint64_t bytes, void *at, bool write)
+{
+	const struct gmem_slot *s = find(g, first, bytes);
+
+	if (!s) {
+		return -EFAULT;
+	}
+	if (s->again_fd < 0 || s->restored) {
+		return -ENOTSUP;
+	}
+	return sys_mmap_over(at, bytes, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE,
+			     s->again_fd, first.raw - s->first.raw);
 }
 
 /* --- Access --- */

@@ -43,6 +43,7 @@ struct gmem_slot {
 	uint8_t *host;         /* the mapping, owned by the struct gmem */
 	int      fd;           /* file that backs it, owned; -1: anonymous memory */
 	uint64_t fd_offset;
+	int      again_fd;     /* anonymous memory that can be mapped again: its own; else -1 */
 	bool     restored;     /* a snapshot's file is mapped there, privately */
 	_Atomic uint64_t *dirty;   /* a bit a page; all zero while the log is off */
 };
@@ -68,7 +69,8 @@ void gmem_fini(struct gmem *g);
  * Add RAM at `first`.
  *
  * @own_fd  file to map, owned from here on, also on failure; -1: anonymous memory
- * @shared  map the file shared (a memory file of this VM alone); else private, copy on write
+ * @shared  map the file shared (a memory file of this VM alone); else private, copy on write.
+ *          Of anonymous memory: gmem_map_again() is wanted, for which huge pages may be given up
  *
  * Context: before any vCPU runs.
  */
@@ -128,6 +130,14 @@ struct gmem_slot *gmem_slot(struct gmem *g, gpa_t at);
 
 /* Mark pages that a vCPU is about to be able to write. Cheap while the log is off. */
 void gmem_mark_dirty(struct gmem *g, gpa_t first, uint64_t bytes);
+
+/* May all of it be mapped again? Not where a snapshot's file is. */
+bool gmem_can_map_again(const struct gmem *g);
+
+/* Pages of RAM of one slot at an address of the caller's, too, in place of what is mapped there.
+ * -EFAULT: no such pages. -ENOTSUP: not this memory. */
+int  gmem_map_again(const struct gmem *g, gpa_t first, uint64_t bytes, void *at,
+		    bool write) must_check;
 
 /* One engine asks to be told of writes. Context: before any vCPU runs. */
 void gmem_watch(struct gmem *g, gmem_written_fn *fn, void *ctx);

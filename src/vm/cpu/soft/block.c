@@ -24,6 +24,7 @@
 
 #include "base/mem.h"
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl.h"
 
 enum {
@@ -285,6 +286,7 @@ static void stop_writers(struct soft_cpu *c, struct soft_page *page, uint64_t gp
 {
 	uint64_t self = BIT(c->vcpu.id), mask = atomic_load(&page->writers);
 
+	shadow_drop_writes(c->eng, gpa);
 	if (atomic_load(&page->tagged) & self) {
 		soft_tlb_drop_writes_page(c, gpa);
 		atomic_fetch_and(&page->tagged, ~self);

@@ -17,6 +17,7 @@ struct soft_page {
 	_Atomic uint64_t tagged;    /* one of those that may have a write tag for it */
 	_Atomic uint64_t granules;  /* pieces of 64 bytes that code has been made of; a bit each */
 	atomic_uint      translated;   /* blocks of the translator's in the page */
+	_Atomic uint64_t shadow;    /* where it may be written directly: xl-shadow.c */
 	atomic_uint      quiet;     /* stores since code was made of it, while there is none left */
 };
 
@@ -41,6 +42,8 @@ struct soft_engine {
 	int64_t           clock_offset_ns;         /* guest's boot clock - host monotonic */
 	bool              counted;                 /* deterministic: time is counted */
 	struct xl_cache  *xl;                      /* NULL: the interpreter does everything */
+	struct shadow    *shadow;                  /* NULL: there are none */
+	_Atomic uint64_t  shadow_root;             /* the address space that is mapped; 1: none */
 	uint64_t          skipped_ns;              /* counted time that passed in HLT */
 	const struct engine_tape *tape;            /* of counted mode; NULL: none */
 	struct engine_pos next;                    /* where tape->due() is to be called */

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
@@ -108,6 +109,7 @@ void soft_mode_update(struct soft_cpu *c)
 		c->tlb = tlb_of(c);
 		soft_stack_forget(c);
 	}
+	shadow_update(c);
 	c->slow = (c->slow & (SOFT_SLOW_EVENT | SOFT_SLOW_STOP)) | slow_of(c);
 }
 
@@ -361,6 +363,9 @@ static void deliver_events(struct soft_cpu *c)
 	if (!(c->s.rflags & CPU_FLAG_IF)) {
 		return;
 	}
+	if (c->cpl == 3 && lapic_waiting(c->apic)) {
+		shadow_sample(c);
+	}
 	vector = lapic_next(c->apic);
 	if (vector < 0) {
 		/* In counted mode each look at the clock is where it always was. */
@@ -590,6 +595,9 @@ static inline const struct xl_block *translated(struct soft_cpu *c, struct soft_
 {
 	if (b->heat > 0 || b->cross) {
 		return NULL;
+	}
+	if (__builtin_expect(c->eng->eng.conf.xl.direct_now, 0) && shadow_take_now(c)) {
+		return NULL;   /* the guest was let go of */
 	}
 	return xl_of(c, b);
 }

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "vm/cpu/model.h"
 #include "vm/cpu/soft/native.h"
+#include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
@@ -116,6 +117,7 @@ static void soft_free(struct engine *e)
 						      sizeof(struct soft_page));
 		}
 	}
+	shadow_free(eng);
 	xl_free(eng);
 	(void)irq_free(eng->chip);
 	pthread_mutex_destroy(&eng->alone_lock);
@@ -165,6 +167,10 @@ static int new_engine(const struct engine_conf *conf, const struct engine_ops *o
 	}
 	if (r == 0 && translates) {
 		r = xl_new(eng, conf->xl.bytes ? conf->xl.bytes : XL_BYTES);
+		r = r == -ENOTSUP ? 0 : r;
+	}
+	if (r == 0 && eng->xl) {
+		r = shadow_new(eng);
 		r = r == -ENOTSUP ? 0 : r;
 	}
 	if (r < 0) {
@@ -480,6 +486,8 @@ static int soft_log_sync(struct engine *e, struct err *err)
 			soft_wait_served(NULL, eng->cpus[i]);
 		}
 	}
+	/* Behind the tags, by which a page may be mapped so. */
+	shadow_drop_all_writes(eng);
 	return 0;
 }
 
@@ -488,7 +496,8 @@ static int soft_log(struct engine *e, bool on, struct err *err)
 	return on ? soft_log_sync(e, err) : 0;
 }
 
-#define SOFT_OPS(name_, new__) { \
+#define SOFT_OPS(name_, new__, again) { \
+	.memory_again = (again), \
 	.name = (name_), \
 	.probe = soft_probe, \
 	.new_ = (new__), \
@@ -516,5 +525,5 @@ static int soft_log(struct engine *e, bool on, struct err *err)
 	.stats = xl_stats, \
 }
 
-const struct engine_ops engine_soft = SOFT_OPS("soft", soft_new);
-const struct engine_ops engine_interp = SOFT_OPS("interp", interp_new);
+const struct engine_ops engine_soft = SOFT_OPS("soft", soft_new, true);
+const struct engine_ops engine_interp = SOFT_OPS("interp", interp_new, false);

@@ -77,6 +77,7 @@ struct soft_window {
 	struct soft_fetched fetched;                      /* since the generation began */
 	uint64_t generation;      /* of entries in the jump cache */
 	uint64_t used;            /* when; for replacement */
+	uint64_t cr3;             /* the one that it was used with last */
 	uint16_t pcid;
 	bool     valid;
 	uint64_t large_first, large_last;     /* of what is in user and ac */
@@ -187,6 +188,7 @@ struct soft_cpu {
 	uint32_t         xl_pin;          /* the record of the call out that goes on; 0: none */
 	uint32_t         xl_epoch;        /* of the cache, as it was last seen */
 	bool             xl_on;           /* this thread can run it */
+	bool             xl_direct;       /* at CPL 3 its code is of the direct kind: xl-shadow.h */
 	bool             xl_inside;       /* and does */
 	uint8_t          xl_exit;         /* why it was left: enum xl_count */
 	uint64_t         xl_host_gs;      /* what GS was on it before */

@@ -90,7 +90,7 @@ struct vm *vm_new_on(const struct engine_ops *engine, const struct engine_conf *
 	assert_non_null(vm);
 	bus.ctx = vm;
 	gmem_init(&vm->mem);
-	assert_int_equal(gmem_add(&vm->mem, GPA(0), MEM_BYTES, -1, 0, false, &e), 0);
+	assert_int_equal(gmem_add(&vm->mem, GPA(0), MEM_BYTES, -1, 0, engine->memory_again, &e), 0);
 	struct engine_conf conf = *like;
 
 	conf.mem = &vm->mem;

@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "vm/cpu/soft/priv.h"
+#include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
@@ -90,6 +91,8 @@ void soft_tlb_flush_all(struct soft_cpu *c)
 	c->window = &c->windows[0];
 	c->window->valid = true;
 	c->window->pcid = current_pcid(c);
+	c->window->cr3 = c->s.cr3;
+	shadow_flush(c, UINT64_MAX);
 	clear_window(c, c->window);
 	clear_kernel(c);
 	soft_mode_update(c);
@@ -132,16 +135,26 @@ static void kernel_local_go(struct soft_cpu *c)
 	}
 }
 
+static bool same_tables(uint64_t cr3, uint64_t other)
+{
+	return (cr3 ^ other) >> GMEM_PAGE_SHIFT == 0;
+}
+
 void soft_tlb_switch(struct soft_cpu *c, bool keep)
 {
 	uint16_t pcid = current_pcid(c);
 	struct soft_window *w = window_of(c, pcid);
 
+	if (!keep || !w || !same_tables(w->cr3, c->s.cr3)) {
+		/* Of a PCID that was another address space's, or forgotten, nothing is known. */
+		shadow_flush(c, c->s.cr3);
+	}
 	if (!w) {
 		w = window_take(c, pcid);
 	} else if (!keep) {
 		clear_window(c, w);
 	}
+	w->cr3 = c->s.cr3;
 	w->used = ++c->generations;
 	c->window = w;
 	xl_forget(c, true);
@@ -155,6 +168,7 @@ void soft_tlb_flush_pcid(struct soft_cpu *c, uint16_t pcid)
 
 	if (w) {
 		clear_window(c, w);
+		shadow_flush(c, w->cr3);
 	}
 	if (w == c->window) {
 		kernel_local_go(c);
@@ -168,6 +182,7 @@ void soft_tlb_flush_local(struct soft_cpu *c)
 			clear_window(c, &c->windows[i]);
 		}
 	}
+	shadow_flush(c, UINT64_MAX);
 	kernel_local_go(c);
 }
 
@@ -256,6 +271,7 @@ void soft_tlb_flush_address(struct soft_cpu *c, uint64_t va)
 {
 	xl_add(&c->counts->n[XC_FLUSH_ADDRESS], 1);
 	drop_in_window(c, c->window, va);
+	shadow_flush_address(c, c->s.cr3, va);
 	drop_in_kernel(c, va);
 	if (va >> 47 || !(c->s.cr4 & CPU_CR4_SMEP)) {
 		/* Global pages of the kernel may be in any window's array. */
@@ -274,6 +290,7 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 	xl_add(&c->counts->n[XC_FLUSH_ADDRESS], 1);
 	if (w) {
 		drop_in_window(c, w, va);
+		shadow_flush_address(c, w->cr3, va);
 	}
 	if (w == c->window) {
 		drop_in_kernel(c, va);

@@ -42,11 +42,15 @@ void shadow_free(struct soft_engine *eng);
 void shadow_update(struct soft_cpu *c);
 
 /* A direct access to va has failed, and the interpreter has run the instruction since: map the
- * page as the vCPU's TLB has it now, if it has, and some around it. */
-void shadow_fill(struct soft_cpu *c, uint64_t va);
+ * page as the vCPU's TLB has it now, if it has, and some around it. false: the same access would
+ * fail again, as a write to a page with code. */
+bool shadow_fill(struct soft_cpu *c, uint64_t va) must_check;
 
 /* An interrupt came at CPL 3: the address space with most of them is the one to be mapped. */
 void shadow_sample(struct soft_cpu *c);
+
+/* For tests: that of the vCPU, if it is not yet. true: it is now, and the guest was let go of. */
+bool shadow_take_now(struct soft_cpu *c);
 
 /* The TLB's flushes: all of an address space (by its CR3; UINT64_MAX: of any), or an address of it;
  * the pages that map a guest physical page may not be written any more, or none may. */

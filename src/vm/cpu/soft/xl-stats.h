@@ -49,6 +49,12 @@ struct xl_tr;
 	X(FLUSH_USER, "flushes", "TLB of a PCID") \
 	X(FLUSH_KERNEL, "flushes", "TLB of the kernel") \
 	X(FLUSH_ADDRESS, "flushes", "address") \
+	X(SHADOW_TAKEN, "shadow mappings", "address spaces taken") \
+	X(SHADOW_GIVEN_UP, "shadow mappings", "given up") \
+	X(SHADOW_FILLS, "shadow mappings", "accesses that were not mapped") \
+	X(SHADOW_PAGES, "shadow mappings", "pages mapped") \
+	X(SHADOW_FLUSHES, "shadow mappings", "flushes of all") \
+	X(SHADOW_FLUSHED_PAGES, "shadow mappings", "flushes of an address") \
 	X(FORGET_USER, "flushes", "jump table of CPL 3") \
 	X(FORGET_KERNEL, "flushes", "jump table of the kernel")
 
