@@ -14,6 +14,11 @@
 #include "vm/boot/bootparam.h"
 #include "vm/boot/layout.h"
 
+enum {
+	HEAD_BYTES  = 1024,        /* of a bzImage: the setup header ends before */
+	PIECE_BYTES = 256 << 10,
+};
+
 void kernel_fini(struct kernel *k)
 {
 	if (k->image_mapped) {
@@ -151,7 +156,8 @@ static int map_image(struct kernel *k, int fd, struct err *e)
 	if (r == 0 && (!S_ISREG(st.st_mode) || st.st_size <= 4 || st.st_size > KERNEL_IMAGE_MAX)) {
 		r = -EINVAL;
 	}
-	void *at = r < 0 ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	void *at = r < 0 ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE,
+				      fd, 0);
 
 	if (at == MAP_FAILED) {
 		return err_set(e, r < 0 ? -r : errno, ERR_HOST, "the unpacked kernel");
@@ -162,14 +168,35 @@ static int map_image(struct kernel *k, int fd, struct err *e)
 	return 0;
 }
 
+/* Of a file whose image is known only the header is looked at. */
+static int open_known(struct kernel *k, int fd, int image_fd, struct err *e)
+{
+	uint8_t head[HEAD_BYTES] = { 0 };
+	struct payload not_read = { 0 };
+	struct stat st = { 0 };
+	ssize_t n = sys_pread(fd, head, sizeof(head), 0);
+	int r = n < 0 ? (int)n : sys_fstat(fd, &st);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "cannot read the kernel");
+	}
+	r = parse_start(k, head, (size_t)n < sizeof(head) ? (size_t)n : (size_t)st.st_size, &not_read, e);
+	r = r < 0 ? r : map_image(k, image_fd, e);
+	return r < 0 ? r : finish(k, e);
+}
+
 int kernel_open(struct kernel *k, int fd, int image_fd, struct err *e)
 {
 	auto_buf struct buf file = BUF_INIT;
 	struct payload p = { 0 };
-	int r = read_kernel(fd, &file, e);
+	int r = 0;
 
+	if (image_fd >= 0) {
+		return open_known(k, fd, image_fd, e);
+	}
+	r = read_kernel(fd, &file, e);
 	r = r < 0 ? r : parse_start(k, (const uint8_t *)buf_str(&file), file.len, &p, e);
-	r = r < 0 ? r : image_fd < 0 ? unpack(k, &p, e) : map_image(k, image_fd, e);
+	r = r < 0 ? r : unpack(k, &p, e);
 	return r < 0 ? r : finish(k, e);
 }
 
@@ -192,16 +219,38 @@ int kernel_unpack_file(int fd, int out_fd, struct err *e)
 	return r;
 }
 
+/* In pieces that stay in the host's cache. */
+static int hash_file(int fd, uint8_t digest[32], struct err *e)
+{
+	auto_free uint8_t *piece = mem_calloc(1, PIECE_BYTES);
+	gnutls_hash_hd_t h = NULL;
+	off_t at = 0;
+	ssize_t n = 0;
+
+	if (!piece) {
+		return err_nomem(e);
+	}
+	if (gnutls_hash_init(&h, GNUTLS_DIG_SHA256) != 0) {
+		return err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
+	}
+	while (at <= KERNEL_FILE_MAX && (n = sys_pread(fd, piece, PIECE_BYTES, at)) > 0 &&
+	       gnutls_hash(h, piece, (size_t)n) == 0) {
+		at += n;
+	}
+	gnutls_hash_deinit(h, digest);
+	if (at > KERNEL_FILE_MAX) {
+		return err_set(e, EFBIG, ERR_INVALID, "cannot read the kernel");
+	}
+	return n == 0 ? 0 : n < 0 ? err_set(e, (int)-n, ERR_HOST, "cannot read the kernel") :
+				    err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
+}
+
 int kernel_image_name(int fd, struct kernel_name *ret, struct err *e)
 {
-	auto_buf struct buf file = BUF_INIT;
 	uint8_t digest[32];
 	char hex[2 * sizeof(digest) + 1];
-	int r = read_kernel(fd, &file, e);
+	int r = hash_file(fd, digest, e);
 
-	if (r == 0 && gnutls_hash_fast(GNUTLS_DIG_SHA256, buf_str(&file), file.len, digest) != 0) {
-		r = err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
-	}
 	if (r == 0) {
 		hex_format(digest, sizeof(digest), hex);
 		snprintf(ret->text, sizeof(ret->text), "%s.elf", hex);

@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 
 #include "base/mem.h"
+#include "sys/map.h"
 #include "vm/cpu/soft/priv.h"
 #include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl.h"
@@ -65,6 +66,8 @@ int soft_blocks_init(struct soft_cpu *c)
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (c->blocks->arena == MAP_FAILED) {
 		c->blocks->arena = NULL;
+	} else {
+		ignore_result(sys_madvise(c->blocks->arena, ARENA_BYTES, MADV_HUGEPAGE)); /* or slower */
 	}
 	return c->blocks->arena && c->blocks->cross ? 0 : -ENOMEM;
 }

@@ -470,20 +470,25 @@ int insn_parse(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn 
 	return (int)d.pos;
 }
 
+void insn_bind(struct insn *i, enum insn_mode mode)
+{
+	const struct insn_row *row = &insn_table[i->row];
+
+	if (row->pick) {
+		i->fn = row->pick(i, mode);
+	} else if (row->fn) {
+		i->fn = insn_plain;
+	} else {
+		native_bind(i, mode);
+	}
+}
+
 int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *ret)
 {
 	int len = insn_parse(bytes, n, mode, ret);
-	const struct insn_row *row = &insn_table[ret->row];
 
-	if (len <= 0) {
-		return len;
-	}
-	if (row->pick) {
-		ret->fn = row->pick(ret, mode);
-	} else if (row->fn) {
-		ret->fn = insn_plain;
-	} else {
-		native_bind(ret, mode);
+	if (len > 0) {
+		insn_bind(ret, mode);
 	}
 	return len;
 }

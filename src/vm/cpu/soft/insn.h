@@ -235,6 +235,9 @@ int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn
 /* The same without a function: ret->imm is the immediate of every instruction that has one. */
 int insn_parse(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *ret) must_check;
 
+/* What it lacks then: i->fn, with the changes to others that it asks for. */
+void insn_bind(struct insn *i, enum insn_mode mode);
+
 /* Bytes of operand `op` of a row, as a register or in memory. */
 unsigned insn_reg_bytes(const struct insn *i, enum insn_mode mode, enum insn_operand op);
 unsigned insn_mem_bytes(const struct insn *i, enum insn_mode mode, enum insn_operand op);

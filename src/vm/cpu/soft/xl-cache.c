@@ -151,8 +151,12 @@ static void *records(size_t bytes)
 {
 	void *p = NULL;
 
-	return sys_mmap(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0,
-			&p) < 0 ? NULL : p;
+	if (sys_mmap(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0,
+		     &p) < 0) {
+		return NULL;
+	}
+	ignore_result(sys_madvise(p, bytes, MADV_HUGEPAGE)); /* or slower */
+	return p;
 }
 
 static void unmap(void *p, size_t bytes)

@@ -209,6 +209,23 @@ static void interpret_and_go_on(struct xl_tr *t)
 	go_on(t);
 }
 
+/* What others have written to code is seen behind it: they ask the vCPU to forget what it knows. */
+static void serialize(struct xl_tr *t)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *on = NULL;
+
+	xf_need_host(t);
+	xe_8(e, 0x0f);
+	xe_8(e, 0xae);
+	xe_8(e, 0xf0);                             /* mfence */
+	xe_load32(e, XR_CX, XG(wants));
+	on = xe_jrcxz(e);
+	xl_leave_at(t, xl_next_off(t));
+	xe_here_8(e, on);
+	xl_go(t, xl_next_off(t));
+}
+
 /* --- Which --- */
 
 static bool one_byte(struct xl_tr *t, const struct insn *i)
@@ -259,6 +276,8 @@ static bool two_bytes(struct xl_tr *t, const struct insn *i)
 			swapgs(t);
 		} else if (i->modrm == 0xca || i->modrm == 0xcb) {
 			set_ac(t, i->modrm & 1);
+		} else if (i->modrm == 0xe8) {
+			serialize(t);
 		} else if (i->modrm == 0xf9) {
 			interpret_and_go_on(t);    /* rdtscp */
 		} else {

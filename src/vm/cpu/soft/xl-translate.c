@@ -21,11 +21,12 @@ static bool decode(struct xl_tr *t, const uint8_t *bytes)
 
 		x->off = (uint16_t)(t->first_off + at);
 		x->out = 0;
-		if (insn_decode(bytes + at, left, INSN_MODE_64, &x->run) != known->len ||
-		    insn_parse(bytes + at, left, INSN_MODE_64, &x->i) != known->len ||
+		if (insn_parse(bytes + at, left, INSN_MODE_64, &x->i) != known->len ||
 		    x->i.row != known->row) {
 			return false;
 		}
+		x->run = x->i;
+		insn_bind(&x->run, INSN_MODE_64);
 		if (t->c->eng->counted) {
 			soft_counted_bind(&x->run);
 		}
@@ -51,10 +52,11 @@ static void shadow(struct xl_tr *t, const uint8_t *behind)
 		return;
 	}
 	soft_copy_whole(bytes, behind, room);
-	if (insn_parse(bytes, room, INSN_MODE_64, &x->i) <= 0 ||
-	    insn_decode(bytes, room, INSN_MODE_64, i) <= 0) {
+	if (insn_parse(bytes, room, INSN_MODE_64, &x->i) <= 0) {
 		return;
 	}
+	*i = x->i;
+	insn_bind(i, INSN_MODE_64);
 	x->off = (uint16_t)(t->first_off + t->b->bytes);
 	i->end = (uint16_t)(t->b->bytes + i->len);
 	x->out = 0;
