@@ -49,7 +49,7 @@ bool xl_div(struct xl_tr *t)
 	const struct xl_recipe none = { .kind = XRC_NONE };
 
 	if (i->map != INSN_MAP_1 || i->opcode != 0xf7 || op < DIV || i->op_bytes < 4 ||
-	    i->prefix & (INSN_VEX | INSN_LOCK) || (i->rm == INSN_NONE && i->ad_bytes != 8)) {
+	    i->prefix & (INSN_VEX | INSN_LOCK)) {
 		return false;
 	}
 	divisor_to_r11(t, i, how);

@@ -14,7 +14,7 @@ struct field {
 	uint8_t guest;       /* number of the register */
 	uint8_t host;
 	uint8_t bytes;       /* of the register */
-	bool    high;        /* AH to BH */
+	bool    high;        /* AH to BH: in a scratch register meanwhile */
 	bool    slot;        /* it stays in the state: host is a scratch register */
 	bool    written;
 };
@@ -49,11 +49,16 @@ static bool is_written(const struct insn_row *row, unsigned o)
 	return (o == 0 && !(row->attr & INSN_A_NODST)) || (o == 1 && row->attr & INSN_A_DST2);
 }
 
-/* The scratch register that an operand before this one has for the same; XR_NONE: there is none. */
-static uint8_t shared(const struct form *f, unsigned guest)
+static bool is_scratch(const struct field *d)
 {
-	for (unsigned k = 0; k < f->n; k++) {
-		if (f->f[k].slot && f->f[k].guest == guest) {
+	return d->slot || d->high;
+}
+
+/* The scratch register that an operand before this one has for the same; XR_NONE: there is none. */
+static uint8_t shared(const struct form *f, const struct field *d)
+{
+	for (unsigned k = 0; &f->f[k] != d; k++) {
+		if (is_scratch(&f->f[k]) && f->f[k].guest == d->guest && f->f[k].high == d->high) {
 			return f->f[k].host;
 		}
 	}
@@ -70,9 +75,6 @@ static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 	    !(i->prefix & (INSN_REX | INSN_VEX)) && d->guest >= 4) {
 		d->guest -= 4;
 		d->high = true;
-		if (d->guest == CPU_RCX) {
-			return false;
-		}
 	}
 	d->host = (uint8_t)xl_host(d->guest);
 	if (d->op == INSN_O_CL) {
@@ -80,11 +82,11 @@ static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 		d->host = XR_CX;
 		return true;
 	}
-	if (d->host == XR_NONE) {
+	if (d->host == XR_NONE || d->high) {
 		static const uint8_t order[] = { XR_CX, XR_11 };
 
-		d->host = shared(f, d->guest);
-		d->slot = true;
+		d->slot = !d->high;
+		d->host = shared(f, d);
 		if (d->host == XR_NONE) {
 			if (*scratches == 2) {
 				return false;
@@ -95,7 +97,7 @@ static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 	if (d->written) {
 		f->guest_written |= (unsigned)BIT(d->guest);
 	}
-	f->rex |= d->bytes == 1 && !d->high && d->host >= 4 && d->host < 8;
+	f->rex |= d->bytes == 1 && d->host >= 4 && d->host < 8;
 	return true;
 }
 
@@ -116,7 +118,6 @@ static bool known(const struct xl_tr *t, const struct insn *i, const struct insn
 		return false;   /* a division may fault */
 	}
 	return xl_decoded(t)->fn != insn_ud && row->cls == INSN_COPY && !(row->attr & never) && !by_hand(row) && !bits &&
-	       (i->ad_bytes == 8 || i->rm != INSN_NONE) &&
 	       t->c->features & BIT(insn_feature(i)) && insn_feature(i) != INSN_F_RDRAND &&
 	       insn_feature(i) != INSN_F_RDSEED;
 }
@@ -180,23 +181,7 @@ static bool enough(const struct form *f, unsigned scratches)
 {
 	unsigned all = scratches + f->uses_cl + f->mem;
 
-	if (all > 2 || (f->mem && scratches + f->uses_cl > 1)) {
-		return false;
-	}
-	for (unsigned k = 0; k < f->n; k++) {
-		const struct field *d = &f->f[k];
-
-		if (d->high && (f->mem || f->i->prefix & INSN_W)) {
-			return false;
-		}
-		for (unsigned m = 0; d->high && m < f->n; m++) {
-			if (f->f[m].file == INSN_FILE_GPR &&
-			    (f->f[m].host >= 8 || (f->f[m].bytes == 1 && !f->f[m].high && f->f[m].host >= 4))) {
-				return false;
-			}
-		}
-	}
-	return true;
+	return all <= 2 && !(f->mem && scratches + f->uses_cl > 1);
 }
 
 static bool parse(const struct xl_tr *t, struct form *f)
@@ -240,12 +225,25 @@ static unsigned how_of(const struct form *f)
 	       (i->prefix & INSN_VEX_L ? (unsigned)XE_L : 0);
 }
 
+/* to = from, turned to the right. No flag changes. */
+static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
+{
+	xe_vex(&t->e, XE_W, 3, 3, 0xf0, to, 0, xl_reg(from));   /* rorx */
+	xe_8(&t->e, bits);
+}
+
 static void slots(struct xl_tr *t, const struct form *f, bool load)
 {
 	for (unsigned k = 0; k < f->n; k++) {
 		const struct field *d = &f->f[k];
 
-		if (d->slot && load) {
+		if (d->high && load) {
+			turn(t, d->host, xl_host(d->guest), 8);
+		} else if (d->high && d->written) {
+			turn(t, xl_host(d->guest), xl_host(d->guest), 8);
+			xe_op(&t->e, XE_REX, 0, 0x88, d->host, xl_reg(xl_host(d->guest)));
+			turn(t, xl_host(d->guest), xl_host(d->guest), 56);
+		} else if (d->slot && load) {
 			xe_load(&t->e, d->host, xl_gpr_slot(d->guest));
 		} else if (d->slot && d->written) {
 			xe_store(&t->e, d->host, xl_gpr_slot(d->guest));
@@ -263,7 +261,7 @@ static void opcode_only(struct xl_tr *t, const struct form *f, unsigned how)
 
 	for (unsigned k = 0; k < f->n; k++) {
 		if (f->f[k].where == INSN_AT_OPCODE) {
-			unsigned host = f->f[k].host | (f->f[k].high ? 4u : 0);
+			unsigned host = f->f[k].host;
 
 			opcode = (opcode & ~7u) | (host & 7);
 			rex |= host >> 3 & 1;
@@ -288,7 +286,7 @@ static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
 
 	for (unsigned k = 0; k < f->n; k++) {
 		const struct field *d = &f->f[k];
-		unsigned host = d->host | (d->high ? 4u : 0);
+		unsigned host = d->host;
 
 		if (d->where == INSN_AT_REG) {
 			reg = host;

@@ -76,10 +76,11 @@ void xl_effective(struct xl_tr *t, unsigned to)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	struct xl_rm rm = xl_mem(XR_NONE, i->disp);
+	unsigned how = i->ad_bytes == 8 ? XE_W : 0;   /* else the host cuts it, too */
 
 	if (i->base == INSN_BASE_RIP) {
 		xe_load(&t->e, to, XG(xl_page));
-		xe_lea(&t->e, to, xl_mem(to, i->disp + (int32_t)xl_next_off(t)));
+		xe_op(&t->e, how, 0, 0x8d, to, xl_mem(to, i->disp + (int32_t)xl_next_off(t)));
 		return;
 	}
 	if (i->base != INSN_NONE) {
@@ -89,7 +90,7 @@ void xl_effective(struct xl_tr *t, unsigned to)
 		rm.index = (uint8_t)address_register(t, i->index, XR_11);
 		rm.scale = i->scale;
 	}
-	xe_lea(&t->e, to, rm);
+	xe_op(&t->e, how, 0, 0x8d, to, rm);
 }
 
 void xl_address(struct xl_tr *t)
@@ -289,9 +290,6 @@ static bool stack(struct xl_tr *t)
 	} else if (i->opcode == 0xc9) {
 		leave(t);
 	} else if (i->opcode == 0xff && (i->modrm >> 3 & 7) == 6) {
-		if (i->rm == INSN_NONE && i->ad_bytes != 8) {
-			return false;
-		}
 		if (i->rm == INSN_NONE) {
 			push_mem(t);
 		} else {
@@ -309,13 +307,14 @@ static bool lea(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
-	if (i->map != INSN_MAP_1 || i->opcode != 0x8d || i->ad_bytes != 8 || i->op_bytes == 2) {
+	if (i->map != INSN_MAP_1 || i->opcode != 0x8d || i->op_bytes == 2) {
 		return false;
 	}
 	unsigned host = xl_host(i->reg);
 	unsigned to = host == XR_NONE ? XR_11 : host;
 
-	if (i->base == i->reg && i->index == INSN_NONE && i->op_bytes == 8 && host != XR_NONE) {
+	if (i->base == i->reg && i->index == INSN_NONE && i->op_bytes == 8 && i->ad_bytes == 8 &&
+	    host != XR_NONE) {
 		xf_moved(t, i->reg, i->disp);
 	} else {
 		xf_written(t, (unsigned)BIT(i->reg));
@@ -344,7 +343,7 @@ void xl_instruction(struct xl_tr *t)
 	const struct insn *i = &t->insns[t->k].i;
 
 	if (nothing(i) || lea(t) || stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) ||
-	    xl_string(t) || xl_x87(t) || xl_form(t)) {
+	    xl_string(t) || xl_wide(t) || xl_x87(t) || xl_form(t)) {
 		return;
 	}
 	xl_call_interpreter(t, soft_block_ends(i));

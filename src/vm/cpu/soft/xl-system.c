@@ -7,7 +7,7 @@
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/xl.h"
 
-enum { BIT_IF = 9, BIT_AC = 18 };
+enum { BIT_IF = 9, BIT_DF = 10, BIT_AC = 18 };
 
 /* To the interpreter unless the bytes from cpl on are 0: so many of them. No flag changes. */
 static void need_zero(struct xl_tr *t, unsigned bytes)
@@ -244,6 +244,10 @@ static bool one_byte(struct xl_tr *t, const struct insn *i)
 	case 0xfa: {
 		need_zero(t, 1);
 		flag_bit(t, BIT_IF, false);
+		return true;
+	}
+	case 0xfc: case 0xfd: {
+		flag_bit(t, BIT_DF, i->opcode & 1);
 		return true;
 	}
 	case 0xfb: {

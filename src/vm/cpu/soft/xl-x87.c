@@ -39,7 +39,7 @@ static bool parse(const struct xl_tr *t, const struct insn *i, struct x87 *x)
 	}
 	x->bytes = insn_mem_bytes(i, INSN_MODE_64, (enum insn_operand)row->ops[0]);
 	x->written = !(row->attr & INSN_A_NODST);
-	return x->bytes != 0 && i->ad_bytes == 8;
+	return x->bytes != 0;
 }
 
 bool xl_x87(struct xl_tr *t)

@@ -347,6 +347,11 @@ bool xl_div(struct xl_tr *t);
 /* false: not one of those. */
 bool xl_bits(struct xl_tr *t);
 
+/* --- xl-wide.c: CMPXCHG8B and CMPXCHG16B --- */
+
+/* false: not one of those. */
+bool xl_wide(struct xl_tr *t);
+
 /* --- xl-string.c: string instructions --- */
 
 /* false: not one of those. */
