@@ -412,7 +412,7 @@ static int decode_fault(int error, struct insn *ret)
 	return 1;
 }
 
-static int32_t heat_of(const struct soft_cpu *c)
+int32_t soft_heat(const struct soft_cpu *c)
 {
 	unsigned after = c->eng->eng.conf.xl.after;
 
@@ -467,7 +467,7 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 		return b;
 	}
 	memcpy(known, bytes, INSN_BYTES_MAX);
-	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true, .heat = heat_of(c) };
+	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true, .heat = soft_heat(c) };
 	n = insn_decode(bytes, INSN_BYTES_MAX, c->mode, &b->insns[0]);
 	if (n <= 0) {
 		n = decode_fault(n, &b->insns[0]);
@@ -595,7 +595,7 @@ static struct soft_block *decode(struct soft_cpu *c, struct soft_page *page, uin
 	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
 	do {
 		soft_copy_whole(bytes, host, first);
-		*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = heat_of(c) };
+		*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = soft_heat(c) };
 		decode_insns(c, b, bytes, first);
 		if (b->n == 0) {
 			return NULL;

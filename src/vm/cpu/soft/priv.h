@@ -171,6 +171,9 @@ struct soft_block {
 int  soft_blocks_init(struct soft_cpu *c) must_check;
 void soft_blocks_fini(struct soft_cpu *c);
 
+/* How often a block is interpreted before it is translated. */
+int32_t soft_heat(const struct soft_cpu *c);
+
 /* The block at CS:RIP; decoded if need be. Raises faults of the fetch. */
 struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear);
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page);

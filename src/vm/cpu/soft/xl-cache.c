@@ -533,7 +533,7 @@ static enum made make(struct soft_cpu *c, const struct soft_block *b, struct xl_
 	return made;
 }
 
-struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool *ret_later)
+struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool known, bool *ret_later)
 {
 	struct xl_cache *x = c->eng->xl;
 	struct xl_block *ret = NULL;
@@ -542,7 +542,7 @@ struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool *re
 
 	pthread_mutex_lock(&x->lock);
 	ret = find(x, b->gpa, c->cpl == 3);
-	if (!ret) {
+	if (!ret && !known) {
 		made = make(c, b, &ret);
 		full = x->now;
 	}

@@ -305,10 +305,13 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 	if (b->xl && b->xl_epoch == epoch && !b->xl->dead && b->xl->user == (c->cpl == 3)) {
 		return b->xl;
 	}
-	b->xl = xl_get(c, b, &later);
+	bool lost = b->xl && b->xl_epoch != epoch;   /* perhaps: it went for room */
+
+	b->xl = xl_get(c, b, lost, &later);
 	b->xl_epoch = epoch;
 	if (!b->xl) {
-		b->heat = later ? 1 : INT32_MAX;
+		/* What is not hot any more is not to take the room of what is. */
+		b->heat = lost ? soft_heat(c) : later ? 1 : INT32_MAX;
 	}
 	return b->xl;
 }

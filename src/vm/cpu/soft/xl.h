@@ -89,9 +89,10 @@ enum { XL_BYTES_MIN = 256 << 10, XL_BYTES_MAX = 1 << 30 };
 int  xl_new(struct soft_engine *eng, size_t bytes) must_check;
 void xl_free(struct soft_engine *eng);
 
-/* The translation of a block for the vCPU's privilege: a known one, or a new one. NULL: it has
- * none; *ret_later: now there is room for it, but the guest was let go of. */
-struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool *ret_later);
+/* The translation of a block for the vCPU's privilege: a known one, or, unless that is all that is
+ * asked for, a new one. NULL: it has none; *ret_later: now there is room for it, but the guest was
+ * let go of. */
+struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool known, bool *ret_later);
 
 /* Bytes of guest memory have changed: what was made of them goes. Any thread. */
 void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n);
