@@ -77,6 +77,9 @@ static const struct cmd_opt opts[] = {
 	{ 0, "perf-map", CMD_STR, IN(perf_map), "FILE",
 	  "the addresses of translated code and the guest's that it is made of, as perf reads them",
 	  .complete = CMD_COMPLETE_FILE },
+	{ 0, "shake", CMD_FLAG, IN(shake), NULL,
+	  "with --engine soft: what it keeps is forgotten now and then, and translated code takes its slow "
+	  "ways; the guest sees no difference, which is what this is for" },
 	{ 0, "cache", CMD_STR, IN(cache), "DIR",
 	  "unpacked kernels are kept here, as files of the user who starts the machine",
 	  .complete = CMD_COMPLETE_DIR },

@@ -205,7 +205,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 		.n_vcpus = m->source ? replay_n_vcpus(m->source) : (unsigned)o->cpus,
 		.deterministic = o->record || o->replay,
 		.xl = { .after = (unsigned)o->translate_after, .bytes = o->code_cache,
-			.perf_map_fd = MAX(f->perf_map_fd, 0) },
+			.perf_map_fd = MAX(f->perf_map_fd, 0), .shaken = o->shake },
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
 		.vcpu_thread = o->unconfined ? NULL : confine_vcpu, .ended = on_ended, .ctx = m,

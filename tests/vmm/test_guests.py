@@ -44,12 +44,19 @@ def between(text, begin, end):
     return text[text.index(begin) + len(begin):text.rindex(end)]
 
 
-@pytest.mark.parametrize("cpus", [2, pytest.param(1, marks=pytest.mark.long),
-                                  pytest.param(4, marks=pytest.mark.long)])
-def test_conforms(machine, tmp_path, cpus):
+# The translator's caches are emptied all the time, and its slow ways are taken.
+SHAKEN = ("--shake", "--code-cache", "4m")
+
+
+@pytest.mark.parametrize("cpus, args", [
+    (2, ()), pytest.param(1, (), marks=pytest.mark.long), pytest.param(4, (), marks=pytest.mark.long),
+    (2, SHAKEN), pytest.param(1, SHAKEN, marks=pytest.mark.long),
+    pytest.param(4, SHAKEN, marks=pytest.mark.long),
+    pytest.param(2, ("--shake", "--translate-after", "1"), marks=pytest.mark.long)])
+def test_conforms(machine, tmp_path, cpus, args):
     """Hundreds of checks of processor, library and kernel, byte for byte as on the host."""
     m = machine(PREPARE + "chmod +x /lib/conform; mkdir /tmp/here\necho; echo begin:\n"
-                "/lib/conform /tmp/here\necho \"end: $?\"\npoweroff -f\n", "--cpus", cpus,
+                "/lib/conform /tmp/here\necho \"end: $?\"\npoweroff -f\n", "--cpus", cpus, *args,
                 cmdline="quiet", files=[("lib/conform", CONFORM.read_bytes())])
     host = on_the_host(tmp_path / "host")
     assert m.wait() == 0, m.output()[-3000:]

@@ -97,8 +97,9 @@ def test_translated(tmp_path):
     log, output = record(tmp_path, 1, "--engine", "interp", "--check-every", 5_000)
     told = summary(output)
     assert told[1] > 100_000_000 and told[2] == told[1] // 5_000
-    status, _, said = replay(log, "--engine", "soft", "--translate-after", 1)
-    assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
+    for args in (("--translate-after", 1), ("--shake", "--code-cache", "1m")):
+        status, _, said = replay(log, "--engine", "soft", *args)
+        assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
 
 
 def test_from_outside(tmp_path):

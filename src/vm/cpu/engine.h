@@ -48,7 +48,8 @@ struct engine_xl_conf {
 	unsigned after;         /* a block's run that is the first one of its translation; 1: all are */
 	size_t   bytes;         /* of the code cache: 256 KiB to 1 GiB */
 	int      perf_map_fd;   /* blocks are named there, for perf; borrowed; 0: nowhere */
-	bool     shaken;  /* now and then its caches are emptied, and the code is left */
+	bool     shaken;        /* now and then its caches are emptied, the code is left, and an access
+				 * goes to the interpreter */
 	bool     no_shadow;     /* no memory of the guest is mapped where the guest has it */
 	bool     direct_now;    /* for tests: any address space is, as soon as it runs at CPL 3 */
 };

@@ -119,6 +119,15 @@ static unsigned outside(struct xl_tr *t, unsigned bytes, bool aligned)
 	return COND_A;
 }
 
+/* An access that could be a hit goes to the interpreter all the same. */
+static void shaken(struct xl_tr *t)
+{
+	if (__builtin_expect(t->c->eng->eng.conf.xl.shaken, 0) && t->n_slow < XL_SLOWS / 2 &&
+	    xl_random(t->c) % 8 == 0) {
+		slow_new(t)->jump = xe_jmp(&t->e);
+	}
+}
+
 static void check(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 {
 	const int32_t tag = write ? offsetof(struct soft_tlb_entry, tag_write) :
@@ -126,6 +135,7 @@ static void check(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 	struct xl_code *e = &t->e;
 
 	xf_clobber(t);
+	shaken(t);
 	xl_tlb_entry(e);
 	xe_alu(e, XE_W, 5, XR_11, xl_mem(XR_CX, tag));
 	xl_slow(t, outside(t, bytes, aligned));
@@ -157,6 +167,7 @@ static void stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned 
 		return;
 	}
 	xf_clobber(t);
+	shaken(t);
 	t->stacks[t->n_stacks].again = e->at;
 	t->stacks[t->n_stacks].write = write;
 	if (disp) {

@@ -327,10 +327,9 @@ static void count_left(struct soft_cpu *c)
 }
 
 /* Nothing of this may change what the guest sees. */
-static void shake(struct soft_cpu *c)
+static void shake(struct soft_cpu *c, unsigned one_in)
 {
-	c->xl_shake = c->xl_shake * UINT64_C(6364136223846793005) + 1442695040888963407;
-	switch (c->xl_shake >> 60) {
+	switch (xl_random(c) % (4 * one_in)) {
 	case 0: {
 		soft_tlb_flush_all(c);
 		break;
@@ -340,7 +339,7 @@ static void shake(struct soft_cpu *c)
 		xl_forget(c, false);
 		break;
 	}
-	case 2: case 3: {
+	case 2: {
 		atomic_fetch_or(&c->wants, SOFT_WANT_LOOK);   /* left at the next poll */
 		break;
 	}
@@ -350,7 +349,7 @@ static void shake(struct soft_cpu *c)
 void xl_run(struct soft_cpu *c, const struct xl_block *b)
 {
 	if (__builtin_expect(c->eng->eng.conf.xl.shaken, 0)) {
-		shake(c);
+		shake(c, 16);
 	}
 	const void *enter = xl_entry(c->eng);
 	void (*run)(const uint8_t *code) = NULL;
@@ -458,6 +457,9 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	c->at = NULL;
 	c->xl_pin = 0;
 	c->budget = budget;
+	if (__builtin_expect(c->eng->eng.conf.xl.shaken, 0)) {
+		shake(c, 256);
+	}
 	how = goes_on(c, o);
 	if (how == XL_LEAVE) {
 		c->xl_exit = c->slow ? XC_LEFT_LOOK : o->last ? lasts[out >> XL_WHY_SHIFT] : XC_LEFT_STALE;

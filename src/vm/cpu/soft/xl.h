@@ -136,6 +136,13 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out);
 void xl_forget(struct soft_cpu *c, bool user);
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b);
 
+/* A number at random, to shake with (engine_xl_conf.shaken). */
+static inline uint64_t xl_random(struct soft_cpu *c)
+{
+	c->xl_shake = c->xl_shake * UINT64_C(6364136223846793005) + 1442695040888963407;
+	return c->xl_shake >> 32;
+}
+
 /* --- Between the files that translate --- */
 
 enum xl_flags_at {
