@@ -202,26 +202,43 @@ static void page_settle(struct soft_cpu *c, uint64_t gpa, bool own_store)
 	pthread_mutex_unlock(&c->eng->code_lock);
 }
 
+/*
+ * The jump tables know the block's translation no more, if it is stale or nothing will say so of
+ * it. Once it had another one, which of the tables' are its own is not known.
+ */
+static void forget_translation(struct soft_cpu *c, struct soft_block *b, bool dropped)
+{
+	if (!c->eng->xl || b->xl_epoch != xl_epoch(c->eng)) {
+		return;   /* as none */
+	}
+	if (b->xl_others) {
+		b->xl_others = false;
+		xl_forget(c, true);
+		xl_forget(c, false);
+	} else if (b->xl && (dropped || b->xl->dead)) {
+		xl_forget_block(c, b->xl);
+		b->xl = NULL;
+	}
+}
+
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 {
 	struct soft_block **p = page_slot(c, gpa);
-	bool translated = false;
 
 	while (*p) {
 		struct soft_block *b = *p;
+		bool drop = same_page(b->gpa, gpa) && gpa < b->gpa + b->bytes && b->gpa < gpa + n;
 
 		/* A translation may be longer than its block. */
-		translated |= same_page(b->gpa, gpa) && b->xl;
-		if (same_page(b->gpa, gpa) && gpa < b->gpa + b->bytes && b->gpa < gpa + n) {
+		if (same_page(b->gpa, gpa)) {
+			forget_translation(c, b, drop);
+		}
+		if (drop) {
 			*p = b->page_next;
 			invalidate(c, b);
 		} else {
 			p = &b->page_next;
 		}
-	}
-	if (translated) {
-		xl_forget(c, true);
-		xl_forget(c, false);
 	}
 	page_settle(c, gpa, n < GMEM_PAGE_BYTES);
 }

@@ -162,6 +162,7 @@ struct soft_block {
 	uint8_t  n;
 	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
 	bool     cross;        /* one instruction on two pages, for this time only: no links */
+	bool     xl_others;    /* it had another translation in that epoch, too */
 	int32_t  heat;         /* how often it is still interpreted before it is translated */
 	uint32_t xl_epoch;
 	struct xl_block *xl;   /* its translation, of that epoch; or NULL */

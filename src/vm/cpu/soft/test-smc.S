@@ -3,7 +3,8 @@
  * Code that one vCPU changes and another one runs: test-smc.c.
  *
  * At FUNCTION there is MOV EAX, imm32 and RET, the immediate aligned; in the same page the words
- * by which the two speak, one of them beside the code. CROSSING is such a function on two pages.
+ * by which the two speak, one of them beside the code. CROSSING is such a function on two
+ * pages, and UNCHANGED one that stays as it is.
  */
 	.section .rodata
 	.code64
@@ -15,6 +16,7 @@
 	.equ HEARD, 0x400180
 	.equ WRONG, 0x400184
 	.equ CROSSING, 0x402ffe
+	.equ UNCHANGED, 0x400203
 	.equ ALIAS, 0x40000000
 	.equ TIMES, 200
 
@@ -103,3 +105,39 @@
 5:	pause
 	jmp 5b
 	done smc_hot_1
+
+	/* One that runs by two addresses, until both are known well, and then changes; beside it one
+	 * that does not. */
+	prog smc_places_0
+	mov $1, %ecx
+1:	mov %ecx, ALIAS + FUNCTION + 1
+	mov $20, %r12d
+2:	mov $FUNCTION, %ebx
+	call *%rbx
+	cmp %ecx, %eax
+	je 3f
+	incl WRONG
+3:	mov $(ALIAS + FUNCTION), %ebx
+	call *%rbx
+	cmp %ecx, %eax
+	je 4f
+	incl WRONG
+4:	mov $UNCHANGED, %ebx
+	call *%rbx
+	mov $(ALIAS + UNCHANGED), %ebx
+	call *%rbx
+	dec %r12d
+	jnz 2b
+	inc %ecx
+	cmp $(TIMES + 1), %ecx
+	jne 1b
+	out %eax, $0xe9
+	mov WRONG, %eax
+	out %eax, $0xe9
+	stop
+	done smc_places_0
+
+	prog smc_places_1
+1:	pause
+	jmp 1b
+	done smc_places_1

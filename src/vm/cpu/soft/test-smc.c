@@ -5,9 +5,10 @@
 #include "vm/cpu/soft/xl.h"
 #include "vm/cpu/test-translate.h"
 
-enum { FUNCTION = 0x400103, CROSSING = 0x402ffe, TIMES = 200, OTHER = BASE + 0x1000 };
+enum { FUNCTION = 0x400103, CROSSING = 0x402ffe, UNCHANGED = 0x400203, TIMES = 200, OTHER = BASE + 0x1000 };
 
-#define GUESTS(X) X(smc_told_0) X(smc_told_1) X(smc_hot_0) X(smc_hot_1)
+#define GUESTS(X) X(smc_told_0) X(smc_told_1) X(smc_hot_0) X(smc_hot_1) X(smc_places_0) \
+	X(smc_places_1)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
 
@@ -23,6 +24,7 @@ static void two(const uint8_t *first, const uint8_t *first_end, const uint8_t *s
 	vm_long_mode(vm);
 	vm_put(vm, FUNCTION, function, sizeof(function));
 	vm_put(vm, CROSSING, function, sizeof(function));
+	vm_put(vm, UNCHANGED, function, sizeof(function));
 	vm_put(vm, BASE, first, (size_t)(first_end - first));
 	vm_put(vm, OTHER, second, (size_t)(second_end - second));
 	vm_long_cpu(vm, 1, OTHER, STACK - 4096);
@@ -62,11 +64,24 @@ static void test_hot_small(void **state)
 	TWO(smc_hot, XL_BYTES_MIN, 0);
 }
 
+static void test_places(void **state)
+{
+	(void)state;
+	TWO(smc_places, 0, 0, 0);
+}
+
+static void test_places_small(void **state)
+{
+	(void)state;
+	TWO(smc_places, XL_BYTES_MIN, 0, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_told), cmocka_unit_test(test_told_small),
 		cmocka_unit_test(test_hot), cmocka_unit_test(test_hot_small),
+		cmocka_unit_test(test_places), cmocka_unit_test(test_places_small),
 	};
 
 	return TEST_RUN(tests);

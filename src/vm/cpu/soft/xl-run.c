@@ -169,6 +169,30 @@ void xl_forget(struct soft_cpu *c, bool user)
 	c->xl_n_used[user] = 0;
 }
 
+void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
+{
+	const uint8_t *code = xl_code_at(c->eng, b->indirect);
+	bool user = b->user;
+	unsigned n = c->xl_n_used[user];
+
+	for (unsigned i = 0; n <= XL_USED && i < n; ) {
+		uint16_t slot = c->xl_used[user][i];
+
+		if (c->xl_to[user][slot] == code) {
+			c->xl_neg[user][slot] = never(slot);
+			c->xl_used[user][i] = c->xl_used[user][--n];
+			c->xl_n_used[user] = n;
+		} else {
+			i++;
+		}
+	}
+	for (unsigned slot = 0; n > XL_USED && slot < XL_TABLE; slot++) {
+		if (c->xl_to[user][slot] == code) {
+			c->xl_neg[user][slot] = never(slot);
+		}
+	}
+}
+
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b)
 {
 	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
@@ -307,6 +331,7 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 	}
 	bool lost = b->xl && b->xl_epoch != epoch;   /* perhaps: it went for room */
 
+	b->xl_others = b->xl_epoch == epoch && (b->xl_others || b->xl);
 	b->xl = xl_get(c, b, lost, &later);
 	b->xl_epoch = epoch;
 	if (!b->xl) {

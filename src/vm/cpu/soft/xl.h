@@ -132,8 +132,10 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b);
 enum { XL_BACK, XL_LEAVE, XL_ELSEWHERE };   /* where to then; at c->next_rip, by c->xl_next */
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out);
 
-/* The vCPU's own table of blocks by virtual address: all of it goes; one comes in. */
+/* The vCPU's own table of blocks by virtual address: all of it goes; what leads to a block goes;
+ * one comes in. */
 void xl_forget(struct soft_cpu *c, bool user);
+void xl_forget_block(struct soft_cpu *c, const struct xl_block *b);
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b);
 
 /* A number at random, to shake with (engine_xl_conf.shaken). */
