@@ -72,6 +72,9 @@ static const struct cmd_opt opts[] = {
 	  "all are; 0: what is thought best", 0, UINT16_MAX, .dflt = "0" },
 	{ 0, "code-cache", CMD_SIZE, IN(code_cache), "BYTES",
 	  "of memory for translated code, of all virtual CPUs: 1m to 1g", .dflt = "64m" },
+	{ 0, "no-shadow", CMD_FLAG, IN(no_shadow), NULL,
+	  "with --engine soft: translated code finds all of the guest's memory by a table; none of it is "
+	  "mapped where a program of the guest has it" },
 	{ 0, "stats", CMD_FLAG, IN(stats), NULL,
 	  "at the end print what the software engine has counted; \"ctl stats\" shows it any time" },
 	{ 0, "perf-map", CMD_STR, IN(perf_map), "FILE",

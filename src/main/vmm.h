@@ -17,7 +17,8 @@ struct vmm_opts {
 	uint64_t    memory, cpus, uid, gid, check_every, check_memory_every, check_from, check_to,
 		    stop_at, translate_after, code_cache;
 	int         engine, console;
-	bool        unconfined, no_reboot, no_kaslr, paused, debug, die_with_parent, stats, shake;
+	bool        unconfined, no_reboot, no_kaslr, paused, debug, die_with_parent, stats, shake,
+		    no_shadow;
 };
 
 struct vmm_disk {

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/mem.h"
 #include "sys/file.h"
+#include "sys/map.h"
 #include "vm/mem/gmem.h"
 
 enum { PAGE = GMEM_PAGE_BYTES };
@@ -246,6 +248,47 @@ static void huge_pages(void **state)
 	gmem_fini(&g);
 }
 
+/* The same memory at a second address, where that was wanted and no file is. */
+static void mapped_again(void **state)
+{
+	struct err e = ERR_INIT;
+	struct gmem g;
+	void *at = NULL;
+	uint8_t *p = NULL;
+
+	(void)state;
+	gmem_init(&g);
+	assert_false(gmem_can_map_again(&g));
+	assert_int_equal(gmem_add(&g, GPA(0), 8 * PAGE, -1, 0, true, &e), 0);
+	assert_true(gmem_can_map_again(&g));
+	assert_int_equal(sys_mmap(4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &at), 0);
+	p = at;
+	assert_int_equal(gmem_map_again(&g, GPA(2 * PAGE), 2 * PAGE, p + PAGE, true), 0);
+	p[PAGE + 5] = 0x55;
+	assert_int_equal(g.slots[0].host[2 * PAGE + 5], 0x55);
+	assert_int_equal(gmem_map_again(&g, GPA(2 * PAGE), PAGE, p, false), 0);
+	g.slots[0].host[2 * PAGE + 5] = 0x66;
+	assert_int_equal(p[5], 0x66);
+	assert_int_equal(gmem_map_again(&g, GPA(7 * PAGE), 2 * PAGE, p, false), -EFAULT);
+	sys_fault_arm(SYS_CALL_mmap, 1, 1, ENOMEM);
+	assert_int_equal(gmem_map_again(&g, GPA(0), PAGE, p, false), -ENOMEM);
+	sys_fault_clear();
+	g.slots[0].restored = true;
+	assert_false(gmem_can_map_again(&g));
+	assert_int_equal(gmem_map_again(&g, GPA(0), PAGE, p, false), -ENOTSUP);
+	assert_int_equal(gmem_add(&g, GPA(HIGH), PAGE, -1, 0, false, &e), 0);
+	assert_int_equal(gmem_map_again(&g, GPA(HIGH), PAGE, p, false), -ENOTSUP);
+
+	/* Without memory files it is memory nevertheless. */
+	sys_fault_arm(SYS_CALL_memfd_create, 1, 1, ENOSYS);
+	assert_int_equal(gmem_add(&g, GPA(2 * HIGH), PAGE, -1, 0, true, &e), 0);
+	sys_fault_clear();
+	g.slots[2].host[0] = 1;
+	assert_int_equal(gmem_map_again(&g, GPA(2 * HIGH), PAGE, p, false), -ENOTSUP);
+	assert_int_equal(sys_munmap(at, 4 * PAGE), 0);
+	gmem_fini(&g);
+}
+
 static void out_of_memory(void **state)
 {
 	struct err e = ERR_INIT;
@@ -270,7 +313,8 @@ int main(void)
 		cmocka_unit_test(values),    cmocka_unit_test(views),
 		cmocka_unit_test(dirty_log), cmocka_unit_test(refused),
 		cmocka_unit_test(files),     cmocka_unit_test(saved),
-		cmocka_unit_test(huge_pages), cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(huge_pages), cmocka_unit_test(mapped_again),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return TEST_RUN(tests);

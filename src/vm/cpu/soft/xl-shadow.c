@@ -450,6 +450,7 @@ static bool belongs(const struct fill *f, unsigned i)
 	if (!leaf_at(f->c, &f->leaves, i, &l)) {
 		return false;
 	}
+	l.write &= !f->logged;
 	return l.gpa - f->at.gpa == ((uint64_t)i - f->index) << GMEM_PAGE_SHIFT && l.write == f->at.write &&
 	       l.gpa - f->slot->first.raw < f->slot->bytes && place_of(f->k->first + ((uint64_t)i << GMEM_PAGE_SHIFT)) &&
 	       (!bit(f->k->mapped, i) || bit(f->k->writable, i) != l.write);
@@ -783,7 +784,8 @@ void shadow_flush_address(struct soft_cpu *c, uint64_t cr3, uint64_t va)
 {
 	struct shadow *s = c->eng->shadow;
 
-	if (!place_of(va) || !concerns(c, cr3)) {
+	/* The first pages of all have no place, but may be flushed for a larger one. */
+	if (!place_of(va | LOWEST) || !concerns(c, cr3)) {
 		return;
 	}
 	uint64_t since = clock_now_ns();
