@@ -13,8 +13,8 @@
  * like others (beside_code() in access.c): data beside code, and code that is written beside other
  * code, as those do who make theirs at run time.
  *
- * An instruction on two pages is looked for by its bytes each time it runs, for either page may
- * be mapped anew or written to in between.
+ * An instruction on two pages is looked for by its bytes each time it is interpreted, for either
+ * page may be mapped anew or written to in between. A translation of it is guarded as others are.
  *
  * Blocks lie one behind another in the segments of an arena. When the last one is full the blocks
  * of the oldest go: what runs often is soon decoded again.
@@ -224,6 +224,7 @@ static void forget_translation(struct soft_cpu *c, struct soft_block *b, bool dr
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 {
 	struct soft_block **p = page_slot(c, gpa);
+	const struct soft_page *rec = page_of(c, gpa);
 
 	while (*p) {
 		struct soft_block *b = *p;
@@ -239,6 +240,11 @@ void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 		} else {
 			p = &b->page_next;
 		}
+	}
+	/* What is on two pages is in no list. */
+	if (rec && atomic_load(&rec->crossed)) {
+		xl_forget(c, true);
+		xl_forget(c, false);
 	}
 	page_settle(c, gpa, n < GMEM_PAGE_BYTES);
 }
@@ -481,10 +487,16 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 	}
 	memcpy(bytes + first, host, INSN_BYTES_MAX - first);
 	if (b->cross && b->mode == c->mode && memcmp(bytes, known, INSN_BYTES_MAX) == 0) {
+		if (b->gpa != gpa || b->gpa2 != gpa2) {
+			b->gpa = gpa;
+			b->gpa2 = gpa2;
+			b->xl = NULL;
+		}
 		return b;
 	}
 	memcpy(known, bytes, INSN_BYTES_MAX);
-	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true, .heat = soft_heat(c) };
+	*b = (struct soft_block){ .gpa = gpa, .n = 1, .mode = c->mode, .cross = true, .gpa2 = gpa2,
+				   .heat = soft_heat(c) };
 	n = insn_decode(bytes, INSN_BYTES_MAX, c->mode, &b->insns[0]);
 	if (n <= 0) {
 		n = decode_fault(n, &b->insns[0]);
@@ -495,6 +507,25 @@ static struct soft_block *decode_cross(struct soft_cpu *c, uint64_t linear, uint
 	}
 	finish(b);
 	return b;
+}
+
+bool soft_cross_guard(struct soft_cpu *c, const struct soft_block *b)
+{
+	size_t first = GMEM_PAGE_BYTES - (b->gpa & PAGE_MASK);
+	const uint8_t *known = c->blocks->cross_bytes[cross_index(b->gpa)];
+	struct soft_page *page[2] = { NULL };
+	const uint8_t *host[2] = { soft_ram(c->eng, b->gpa, &page[0]),
+				   soft_ram(c->eng, b->gpa2, &page[1]) };
+
+	if (b->bytes <= first || !host[0] || !host[1]) {
+		return false;
+	}
+	atomic_store(&page[0]->crossed, true);
+	atomic_store(&page[1]->crossed, true);
+	protect(c, page[0], b->gpa, first);
+	protect(c, page[1], b->gpa2, INSN_BYTES_MAX - first);
+	return memcmp(known, host[0], first) == 0 &&
+	       memcmp(known + first, host[1], b->bytes - first) == 0;
 }
 
 static struct soft_block *at_segment(const struct soft_blocks *bs, unsigned segment, size_t off)

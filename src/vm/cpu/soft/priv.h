@@ -18,6 +18,7 @@ struct soft_page {
 	_Atomic uint64_t granules;  /* pieces of 64 bytes that code has been made of; a bit each */
 	atomic_uint      translated;   /* blocks of the translator's in the page */
 	_Atomic uint64_t shadow;    /* where it may be written directly: xl-shadow.c */
+	atomic_bool      crossed;   /* an instruction on it and another one was translated */
 	atomic_uint      quiet;     /* stores since code was made of it, while there is none left */
 };
 
@@ -163,6 +164,7 @@ struct soft_block {
 	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
 	bool     cross;        /* one instruction on two pages, for this time only: no links */
 	bool     xl_others;    /* it had another translation in that epoch, too */
+	uint64_t gpa2;         /* of one on two pages, the second of them */
 	int32_t  heat;         /* how often it is still interpreted before it is translated */
 	uint32_t xl_epoch;
 	struct xl_block *xl;   /* its translation, of that epoch; or NULL */
@@ -180,6 +182,10 @@ struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear);
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page);
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n);
 void soft_blocks_drop_all(struct soft_cpu *c);
+
+/* For a translation of an instruction on two pages: from now on stores to both of them are seen.
+ * false: it is another one by now. */
+bool soft_cross_guard(struct soft_cpu *c, const struct soft_block *b);
 
 /* Does an instruction end its block? */
 bool soft_block_ends(const struct insn *i);

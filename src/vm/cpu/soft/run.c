@@ -593,7 +593,7 @@ static void clock_look(struct soft_cpu *c)
 /* The translation that a block has by now; NULL: it is interpreted. */
 static inline const struct xl_block *translated(struct soft_cpu *c, struct soft_block *b)
 {
-	if (b->heat > 0 || b->cross) {
+	if (b->heat > 0) {
 		return NULL;
 	}
 	if (__builtin_expect(c->eng->eng.conf.xl.direct_now, 0) && shadow_take_now(c)) {

@@ -231,6 +231,24 @@
 	stop
 	done remap
 
+	/* The second page of an instruction on two is mapped anew, and at last written to. */
+	prog second
+	lea 2f(%rip), %rbp
+	mov $128, %ecx
+1:	mov $0x60affd, %eax
+	jmp *%rax
+2:	test $15, %cl
+	jnz 3f
+	xorq $0x7000, 0x5058               /* its entry: 0x60b000 or 0x60c000 */
+	invlpg 0x60b000
+3:	cmp $40, %ecx
+	ja 4f
+	incb 0x60b001
+4:	dec %ecx
+	jnz 1b
+	stop
+	done second
+
 	/* An instruction of each feature; what runs logs where CPUID shows it: the register's number
 	 * in test-soft.c, and the bit. */
 	.macro feature reg bit insn:vararg

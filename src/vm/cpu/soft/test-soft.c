@@ -16,7 +16,7 @@
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
 	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(cross) \
-	X(cross_ap) X(many) X(remap) X(features) X(stubs32) X(legacy)
+	X(cross_ap) X(many) X(remap) X(second) X(features) X(stubs32) X(legacy)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)
 extern const uint32_t guest_legacy_gate, guest_legacy_task;
@@ -138,6 +138,30 @@ static void test_remap(void **state)
 	vm_put(vm, 0x608000, one, sizeof(one));
 	vm_put(vm, 0x609000, two, sizeof(two));
 	vm_put(vm, BASE, guest_remap, (size_t)(guest_remap_end - guest_remap));
+	vm_run(vm);
+	vm_expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
+}
+
+static void test_second(void **state)
+{
+	/* mov of a number, whose lower half is in the first page, out, back to RBP */
+	static const uint8_t first[] = { 0xb8, 0x11, 0x00 };
+	uint8_t rest[2][6] = { { 1, 0, 0xe7, 0xe9, 0xff, 0xe5 }, { 2, 0, 0xe7, 0xe9, 0xff, 0xe5 } };
+	uint32_t want[128];
+	struct vm *vm = vm_new(1, false);
+
+	(void)state;
+	vm_long_mode(vm);
+	vm_put(vm, 0x60affd, first, sizeof(first));
+	vm_put(vm, 0x60b000, rest[0], sizeof(rest[0]));
+	vm_put(vm, 0x60c000, rest[1], sizeof(rest[1]));
+	for (unsigned k = 0, left = ARRAY_LEN(want), page = 0; left > 0; k++, left--) {
+		want[k] = 0x11 | (uint32_t)rest[page][0] << 16 | (uint32_t)rest[page][1] << 24;
+		page ^= left % 16 == 0;
+		rest[page][1] = (uint8_t)(rest[page][1] + (left <= 40));
+	}
+	vm_put(vm, BASE, guest_second, (size_t)(guest_second_end - guest_second));
 	vm_run(vm);
 	vm_expect(vm, want, ARRAY_LEN(want));
 	vm_free(vm);
@@ -533,7 +557,7 @@ int main(void)
 		cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_invlpg),
 		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_many),
 		cmocka_unit_test(test_small_cache),
-		cmocka_unit_test(test_remap), cmocka_unit_test(test_features),
+		cmocka_unit_test(test_remap), cmocka_unit_test(test_second), cmocka_unit_test(test_features),
 		cmocka_unit_test(test_sti),
 		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),

@@ -255,11 +255,17 @@ static struct xl_block **page_slot(struct xl_cache *x, uint64_t gpa)
 	return &x->pages[h >> (64 - PAGE_HASH_BITS)];
 }
 
-static struct xl_block *find(struct xl_cache *x, uint64_t gpa, bool user)
+/* On the same second page, or on none. */
+static bool same_rest(const struct xl_block *b, const struct soft_block *of)
 {
-	struct xl_block *b = *hash_slot(x, gpa, user);
+	return of->cross ? b->rest && b->rest->gpa == of->gpa2 : !b->rest;
+}
 
-	while (b && (b->gpa != gpa || b->user != user)) {
+static struct xl_block *find(struct xl_cache *x, const struct soft_block *of, bool user)
+{
+	struct xl_block *b = *hash_slot(x, of->gpa, user);
+
+	while (b && (b->gpa != of->gpa || b->user != user || !same_rest(b, of))) {
 		b = b->hash_next;
 	}
 	return b;
@@ -278,7 +284,7 @@ void xl_link(struct soft_cpu *c, const struct xl_block *known)
 	struct xl_cache *x = c->eng->xl;
 
 	pthread_mutex_lock(&x->lock);
-	if (!to->dead && c->xl_epoch == x->epoch) {
+	if (!to->dead && !to->rest && c->xl_epoch == x->epoch) {
 		struct xl_link *l = record_at(x, c->xl_site);
 
 		if (!l->to && l->gpa == to->gpa) {
@@ -330,15 +336,40 @@ static bool same_page(uint64_t a, uint64_t b)
 	return (a ^ b) >> GMEM_PAGE_SHIFT == 0;
 }
 
-static void kill(struct soft_engine *eng, struct xl_block *b)
+static void page_remove(struct xl_cache *x, struct xl_block *b)
+{
+	struct xl_block **p = page_slot(x, b->gpa);
+
+	while (*p != b) {
+		p = &(*p)->page_next;
+	}
+	*p = b->page_next;
+}
+
+static void count(struct soft_engine *eng, uint64_t gpa, bool more)
 {
 	struct soft_page *page = NULL;
 
+	if (!soft_ram(eng, gpa, &page)) {
+		return;
+	}
+	if (more) {
+		atomic_fetch_add(&page->translated, 1);
+	} else {
+		atomic_fetch_sub(&page->translated, 1);
+	}
+}
+
+static void kill(struct soft_engine *eng, struct xl_block *b)
+{
 	b->dead = true;
 	hash_remove(eng->xl, b);
+	page_remove(eng->xl, b);
 	unlink_all(eng->xl, b);
-	if (soft_ram(eng, b->gpa, &page)) {
-		atomic_fetch_sub(&page->translated, 1);
+	count(eng, b->gpa, false);
+	if (b->rest) {
+		page_remove(eng->xl, b->rest);
+		count(eng, b->rest->gpa, false);
 	}
 }
 
@@ -358,9 +389,9 @@ void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n)
 			p = &b->page_next;
 			continue;
 		}
-		*p = b->page_next;
-		kill(eng, b);
+		kill(eng, b->whole ? b->whole : b);
 		x->usage.stale++;
+		p = page_slot(x, gpa);   /* two may be gone from it */
 	}
 	pthread_mutex_unlock(&x->lock);
 }
@@ -384,16 +415,6 @@ uint64_t xl_granules(struct soft_engine *eng, uint64_t gpa)
 	return ret;
 }
 
-static void page_remove(struct xl_cache *x, struct xl_block *b)
-{
-	struct xl_block **p = page_slot(x, b->gpa);
-
-	while (*p != b) {
-		p = &(*p)->page_next;
-	}
-	*p = b->page_next;
-}
-
 /* Nobody is in its code, nor comes back to it. */
 static void empty(struct soft_engine *eng, unsigned segment)
 {
@@ -402,7 +423,6 @@ static void empty(struct soft_engine *eng, unsigned segment)
 
 	for (struct xl_block *b = g->blocks; b; b = b->segment_next) {
 		if (!b->dead) {
-			page_remove(x, b);
 			kill(eng, b);
 		}
 		for (struct xl_link *l = b->out; l; l = l->of_next) {
@@ -462,6 +482,11 @@ static void insert(struct soft_cpu *c, struct xl_block *b)
 	slot = page_slot(x, b->gpa);
 	b->page_next = *slot;
 	*slot = b;
+	if (b->rest) {
+		slot = page_slot(x, b->rest->gpa);
+		b->rest->page_next = *slot;
+		*slot = b->rest;
+	}
 	b->segment_next = now(x)->blocks;
 	now(x)->blocks = b;
 	x->usage.blocks++;
@@ -471,6 +496,24 @@ static void insert(struct soft_cpu *c, struct xl_block *b)
 }
 
 enum made { MADE, NEVER, FULL };
+
+/* What a block has in its second page. false: there is no room. */
+static bool rest_new(struct xl_cache *x, const struct soft_block *b, struct xl_block *to)
+{
+	uint32_t index = 0;
+
+	if (!b->cross) {
+		return true;
+	}
+	to->rest = record_new(x, sizeof(*to->rest), &index);
+	if (to->rest) {
+		size_t first = GMEM_PAGE_BYTES - (b->gpa & (GMEM_PAGE_BYTES - 1));
+
+		*to->rest = (struct xl_block){ .gpa = b->gpa2, .whole = to,
+					       .bytes = (uint16_t)(b->bytes - first) };
+	}
+	return to->rest;
+}
 
 /* With the lock held; counted among the page's. */
 static enum made translate(struct soft_cpu *c, const struct soft_block *b, struct xl_block **ret)
@@ -486,6 +529,10 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 		return FULL;
 	}
 	*to = (struct xl_block){ .gpa = b->gpa, .bytes = b->bytes, .user = c->cpl == 3 };
+	if (!rest_new(x, b, to)) {
+		*g = before;
+		return FULL;
+	}
 	t.c = c;
 	t.x = x;
 	t.b = b;
@@ -514,13 +561,12 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 /* With the lock held. */
 static enum made make(struct soft_cpu *c, const struct soft_block *b, struct xl_block **ret)
 {
-	struct soft_page *page = NULL;
 	enum made made = NEVER;
 
-	if (!soft_ram(c->eng, b->gpa, &page)) {
-		return NEVER;
+	count(c->eng, b->gpa, true);
+	if (b->cross) {
+		count(c->eng, b->gpa2, true);
 	}
-	atomic_fetch_add(&page->translated, 1);
 	made = translate(c, b, ret);
 	if (made == FULL && now(c->eng->xl)->blocks &&
 	    !c->eng->xl->segments[(c->eng->xl->now + 1) % SEGMENTS].blocks) {
@@ -528,7 +574,10 @@ static enum made make(struct soft_cpu *c, const struct soft_block *b, struct xl_
 		made = translate(c, b, ret);
 	}
 	if (made != MADE) {
-		atomic_fetch_sub(&page->translated, 1);
+		count(c->eng, b->gpa, false);
+		if (b->cross) {
+			count(c->eng, b->gpa2, false);
+		}
 	}
 	return made;
 }
@@ -541,7 +590,7 @@ struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool kno
 	unsigned full = 0;
 
 	pthread_mutex_lock(&x->lock);
-	ret = find(x, b->gpa, c->cpl == 3);
+	ret = find(x, b, c->cpl == 3);
 	if (!ret && !known) {
 		made = make(c, b, &ret);
 		full = x->now;

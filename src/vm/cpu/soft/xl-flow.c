@@ -88,9 +88,10 @@ static void link_here(struct xl_tr *t, uint8_t *jump, int64_t off)
 	t->links[t->n_links++].off = (unsigned)off;
 }
 
+/* All of an instruction that is there? Links know nothing of a second page. */
 static bool in_page(int64_t off)
 {
-	return off >= 0 && off < GMEM_PAGE_BYTES;
+	return off >= 0 && off <= GMEM_PAGE_BYTES - INSN_BYTES_MAX;
 }
 
 void xl_go(struct xl_tr *t, int64_t off)

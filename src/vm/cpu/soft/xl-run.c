@@ -332,7 +332,7 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 	bool lost = b->xl && b->xl_epoch != epoch;   /* perhaps: it went for room */
 
 	b->xl_others = b->xl_epoch == epoch && (b->xl_others || b->xl);
-	b->xl = xl_get(c, b, lost, &later);
+	b->xl = b->cross && !soft_cross_guard(c, b) ? NULL : xl_get(c, b, lost, &later);
 	b->xl_epoch = epoch;
 	if (!b->xl) {
 		/* What is not hot any more is not to take the room of what is. */

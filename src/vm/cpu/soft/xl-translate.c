@@ -254,11 +254,18 @@ static bool translate(struct xl_tr *t)
 	const uint8_t *host = soft_ram(t->c->eng, t->b->gpa, &page);
 
 	t->first_off = (unsigned)(t->b->gpa & (GMEM_PAGE_BYTES - 1));
-	soft_copy_whole(bytes, host, t->b->bytes);
+	size_t first = MIN(t->b->bytes, GMEM_PAGE_BYTES - (size_t)t->first_off);
+
+	soft_copy_whole(bytes, host, first);
+	if (t->b->cross) {
+		soft_copy_whole(bytes + first, soft_ram(t->c->eng, t->b->gpa2, &page), t->b->bytes - first);
+	}
 	if (!decode(t, bytes)) {
 		return false;
 	}
-	shadow(t, host + t->b->bytes);
+	if (!t->b->cross) {
+		shadow(t, host + first);
+	}
 	entry(t);
 	line(t);
 	for (unsigned n = 0; n < t->n_stacks && !t->full; n++) {

@@ -53,6 +53,9 @@ struct xl_block {
 	uint64_t gpa;
 	uint32_t code;             /* from the begin of the cache; RIP's page is known */
 	uint32_t indirect;         /* the same with RIP in R11 */
+	/* Of one on two pages: what it has in the second, which is only in the list of that page; and
+	 * from there back. It has no links, for those know nothing of the second page. */
+	struct xl_block *rest, *whole;
 	uint16_t bytes;
 	bool     user;             /* of CPL 3 */
 	bool     dead;
