@@ -18,7 +18,7 @@ from benchlib import BIN, TOP, Row, need, scratch
 
 sys.path.insert(0, str(TOP / "tests"))
 
-from lib.vmm import Control, newc, stock_kernel  # noqa: E402
+from lib.vmm import Control, newc, snapshot_files, stock_kernel  # noqa: E402
 
 import guests  # noqa: E402
 
@@ -170,10 +170,10 @@ def ours(folder, *args):
 
 def ours_save(control, folder):
     folder.mkdir(exist_ok=True)
-    with open(folder / "state", "wb") as state, open(folder / "memory", "wb") as memory:
+    with snapshot_files(folder) as files:
         begin = time.perf_counter()
         control.ask("pause")
-        errnum, fields, _ = control.ask("snapshot", [state.fileno(), memory.fileno()])
+        errnum, fields, _ = control.ask("snapshot", [f.fileno() for f in files])
         took = time.perf_counter() - begin
     if errnum:
         raise RuntimeError(f"holm-vmm does not save: {fields}")
@@ -252,12 +252,12 @@ def measure():
             wait_for(machines[1].log.exists)
             machines[1].works()
             times = rounds(tmp, command)
-            used = (tmp / "saved" / "memory").stat().st_blocks // 2048
+            used = sum(f.stat().st_blocks for f in (tmp / "saved").glob("memory-*")) // 2048
         finally:
             for m in machines:
                 m.end()
     save, restore = (statistics.median(times[i]) / statistics.median(times[i + 1]) for i in (0, 2))
     return [Row("snapshot of a 512 MiB guest: time", "QEMU TCG", 0.35)
-            .set(save, f"{text(times[0])} to {text(times[1])}; {used} MiB in the file"),
+            .set(save, f"{text(times[0])} to {text(times[1])}; {used} MiB in the files"),
             Row("restore of a 512 MiB guest: time", "QEMU TCG", 0.1)
             .set(restore, f"{text(times[2])} to {text(times[3])}")]

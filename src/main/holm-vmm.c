@@ -31,8 +31,9 @@ static const struct cmd_opt opts[] = {
 	{ 'k', "kernel", CMD_STR, IN(kernel), "FILE",
 	  "a Linux bzImage (x86-64), or an ELF file with a PVH entry", .complete = CMD_COMPLETE_FILE },
 	{ 0, "restore", CMD_STR, IN(restore), "DIR",
-	  "instead of a kernel: the files \"state\" and \"memory\" of a snapshot; the other "
-	  "options are those of the machine that was saved", .complete = CMD_COMPLETE_DIR },
+	  "instead of a kernel: the folder of a snapshot, with the files \"state\", "
+	  "\"memory-low\" and \"memory-high\"; the other options are those of the machine that "
+	  "was saved", .complete = CMD_COMPLETE_DIR },
 	{ 0, "paused", CMD_FLAG, IN(paused), NULL,
 	  "wait for \"resume\" on the control socket; without a kernel, for \"restore\", too" },
 	{ 0, "initrd", CMD_STRV, IN(initrds), "FILE",

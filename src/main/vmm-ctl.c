@@ -166,7 +166,8 @@ struct snapshot_opts {
 
 /* A new folder beside the one that is wanted; one that a killed run left is removed. */
 struct fresh {
-	int   parent_fd, dir_fd, state_fd, memory_fd;
+	int   parent_fd, dir_fd;
+	struct vmm_snapshot fds;
 	char *name, *temporary;
 };
 
@@ -174,8 +175,9 @@ static void fresh_close(struct fresh *f)
 {
 	fd_close(&f->parent_fd);
 	fd_close(&f->dir_fd);
-	fd_close(&f->state_fd);
-	fd_close(&f->memory_fd);
+	fd_close(&f->fds.state_fd);
+	fd_close(&f->fds.memory_low_fd);
+	fd_close(&f->fds.memory_high_fd);
 	free(f->name);
 	free(f->temporary);
 }
@@ -208,17 +210,19 @@ static int fresh_open(struct fresh *f, const char *path, struct err *e)
 
 	r = r == -ENOENT || r == 0 ? sys_mkdirat(f->parent_fd, f->temporary, 0700) : r;
 	f->dir_fd = r < 0 ? r : sys_openat(f->parent_fd, f->temporary, O_RDONLY | O_DIRECTORY, 0);
-	r = f->dir_fd < 0 ? f->dir_fd : create(f->dir_fd, "state", &f->state_fd);
-	r = r < 0 ? r : create(f->dir_fd, "memory", &f->memory_fd);
+	r = f->dir_fd < 0 ? f->dir_fd : create(f->dir_fd, "state", &f->fds.state_fd);
+	r = r < 0 ? r : create(f->dir_fd, "memory-low", &f->fds.memory_low_fd);
+	r = r < 0 ? r : create(f->dir_fd, "memory-high", &f->fds.memory_high_fd);
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot make %s: %s", path, strerror(-r)) : 0;
 }
 
 /* The new snapshot, whole and on the disk, takes the place of the old one at once. */
 static int fresh_publish(struct fresh *f, struct err *e)
 {
-	int r = sys_fsync(f->state_fd);
+	int r = sys_fsync(f->fds.state_fd);
 
-	r = r < 0 ? r : sys_fsync(f->memory_fd);
+	r = r < 0 ? r : sys_fsync(f->fds.memory_low_fd);
+	r = r < 0 ? r : sys_fsync(f->fds.memory_high_fd);
 	r = r < 0 ? r : sys_fsync(f->dir_fd);
 	r = r < 0 ? r : sys_renameat2(f->parent_fd, f->temporary, f->parent_fd, f->name,
 				      RENAME_NOREPLACE);
@@ -234,10 +238,10 @@ static int fresh_publish(struct fresh *f, struct err *e)
 
 static int save_paused(struct client *c, const char *path, struct err *e)
 {
-	auto_(fresh_close) struct fresh f = { -1, -1, -1, -1, NULL, NULL };
+	auto_(fresh_close) struct fresh f = { -1, -1, { -1, -1, -1 }, NULL, NULL };
 	int r = fresh_open(&f, path, e);
 
-	r = r < 0 ? r : order(c, VMM_SNAPSHOT, &(struct vmm_snapshot){ f.state_fd, f.memory_fd }, e);
+	r = r < 0 ? r : order(c, VMM_SNAPSHOT, &f.fds, e);
 	r = r < 0 ? r : fresh_publish(&f, e);
 	if (r < 0 && f.parent_fd >= 0 && f.temporary) {
 		ignore_result(sys_remove_tree(f.parent_fd, f.temporary)); /* r says what is wrong */

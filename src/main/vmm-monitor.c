@@ -56,16 +56,29 @@ static void on_term(struct loop_signal *s, int signo, void *ud)
 	vm_stop(m->vm, VM_END_STOPPED);
 }
 
-/* Of a disk's own threads. One that cannot be confined takes nothing on. */
+/* A thread that cannot be confined takes nothing on. */
+static void must_confine(int r, const struct err *e)
+{
+	if (r < 0) {
+		log_err(LOG_LEVEL_ERROR, e);
+		_exit(err_codes[e->code].exit_code);
+	}
+}
+
+/* Of a disk's own threads. */
 static void confine_worker(void)
 {
 	struct err e = ERR_INIT;
+	int r = jail_seal(&e); /* it was there before the others gave their files up */
 
-	/* It was there before the others gave their files up. */
-	if (jail_seal(&e) < 0 || jail_filter(JAIL_WORKER, NULL, 0, &e) < 0) {
-		log_err(LOG_LEVEL_ERROR, &e);
-		_exit(err_codes[e.code].exit_code);
-	}
+	must_confine(r < 0 ? r : jail_filter(JAIL_WORKER, NULL, 0, &e), &e);
+}
+
+static void confine_helper(void)
+{
+	struct err e = ERR_INIT;
+
+	must_confine(jail_filter(JAIL_HELPER, NULL, 0, &e), &e);
 }
 
 /* Descriptors are duplicated: what a device took is there again for the next boot. */
@@ -209,7 +222,8 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 			.no_shadow = o->no_shadow },
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
-		.vcpu_thread = o->unconfined ? NULL : confine_vcpu, .ended = on_ended, .ctx = m,
+		.vcpu_thread = o->unconfined ? NULL : confine_vcpu,
+		.helper_thread = o->unconfined ? NULL : confine_helper, .ended = on_ended, .ctx = m,
 	};
 	int r = vm_new(&conf, &m->vm, e);
 
@@ -339,7 +353,10 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 ? r : vm_start_paused(m.vm, e);
 	if (r == 0 && !o->kernel && !o->replay) {
 		vm_expect_load(m.vm);
-		r = o->restore ? vm_load(m.vm, f->state_fd, f->memory_fd, e) : 0;
+		const struct snapshot_files files = {
+			f->state_fd, { f->memory_low_fd, f->memory_high_fd } };
+
+		r = o->restore ? vm_load(m.vm, &files, e) : 0;
 	}
 	r = r < 0 ? r : begin_replay(&m, o, f, e);
 	r = r < 0 || o->unconfined ? r : confine(m.vm, o, f, e);

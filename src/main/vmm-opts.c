@@ -357,18 +357,39 @@ static int open_net(const char *text, struct vmm_files *f, struct err *e)
 	return only ? open_tap(only, &f->net_fd, e) : err_nomem(e);
 }
 
+/* One memory file, `memory`, is what a snapshot had before it had two. */
+static int snapshot_misses(int dir_fd, const char *dir, const char *name, int r, struct err *e)
+{
+	struct stat st;
+
+	if (r == -ENOENT && sys_fstatat(dir_fd, "memory", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		return err_set(e, EBADMSG, ERR_UNSUPPORTED, "the snapshot in %s is of an older form, "
+			       "which is not read any more", dir);
+	}
+	return err_set(e, -r, ERR_NOT_FOUND, "snapshot in %s: %s: %s", dir, name, strerror(-r));
+}
+
 static int open_snapshot(const char *dir, struct vmm_files *f, struct err *e)
 {
+	const struct {
+		const char *name;
+		int        *fd;
+	} files[] = {
+		{ "state", &f->state_fd }, { "memory-low", &f->memory_low_fd },
+		{ "memory-high", &f->memory_high_fd },
+	};
 	auto_close int dir_fd = dir ? sys_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0) : -1;
 
-	if (!dir) {
-		return 0;
+	if (dir && dir_fd < 0) {
+		return err_set(e, -dir_fd, ERR_NOT_FOUND, "snapshot in %s: %s", dir, strerror(-dir_fd));
 	}
-	f->state_fd = dir_fd < 0 ? dir_fd : sys_openat(dir_fd, "state", O_RDONLY, 0);
-	f->memory_fd = dir_fd < 0 ? dir_fd : sys_openat(dir_fd, "memory", O_RDONLY, 0);
-	int r = f->state_fd < 0 ? f->state_fd : f->memory_fd;
-
-	return r < 0 ? err_set(e, -r, ERR_NOT_FOUND, "snapshot in %s", dir) : 0;
+	for (size_t i = 0; dir && i < ARRAY_LEN(files); i++) {
+		*files[i].fd = sys_openat(dir_fd, files[i].name, O_RDONLY, 0);
+		if (*files[i].fd < 0) {
+			return snapshot_misses(dir_fd, dir, files[i].name, *files[i].fd, e);
+		}
+	}
+	return 0;
 }
 
 /* --- The console --- */
@@ -530,7 +551,8 @@ void vmm_close_loaded(struct vmm_files *f)
 	fd_close(&f->kvm_fd);
 	fd_close(&f->random_fd);
 	fd_close(&f->state_fd);
-	fd_close(&f->memory_fd);
+	fd_close(&f->memory_low_fd);
+	fd_close(&f->memory_high_fd);
 	fd_close(&f->record_fd);
 	fd_close(&f->replay_fd);
 	fd_close(&f->vsock_fd);

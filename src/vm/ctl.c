@@ -212,7 +212,8 @@ static int do_console(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *re
 static int do_snapshot(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)ret;
-	return vm_save(c->ctl->vm, m->snapshot.state_fd, m->snapshot.memory_fd, e);
+	return vm_save(c->ctl->vm, &(struct snapshot_files){
+		m->snapshot.state_fd, { m->snapshot.memory_low_fd, m->snapshot.memory_high_fd } }, e);
 }
 
 static int do_vsock_serve(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret,
@@ -259,7 +260,8 @@ static int do_vsock_give(struct ctl_conn *c, union vmm_any *m, struct vmm_reply 
 static int do_restore(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)
 {
 	(void)ret;
-	return vm_load(c->ctl->vm, m->snapshot.state_fd, m->snapshot.memory_fd, e);
+	return vm_load(c->ctl->vm, &(struct snapshot_files){
+		m->snapshot.state_fd, { m->snapshot.memory_low_fd, m->snapshot.memory_high_fd } }, e);
 }
 
 static struct ctl_conn *conn_new(struct vm_ctl *ctl, int own_fd);

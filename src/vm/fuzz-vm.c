@@ -116,20 +116,21 @@ static void bring_up(struct vm *vm, unsigned slot)
 }
 
 /* A good stream, and the memory that belongs to it; made once. */
-static const struct buf *good_stream(int *ret_memory_fd)
+static const struct buf *good_stream(struct snapshot_files *ret)
 {
 	static struct buf b = BUF_INIT;
-	static int memory = -1;
+	static struct snapshot_files files;
 	struct err e = ERR_INIT;
 	int wire = -1;
 
 	if (b.len > 0) {
-		*ret_memory_fd = memory;
+		*ret = files;
 		return &b;
 	}
 	auto_close int state = sys_memfd_create("state", 0);
 
-	memory = sys_memfd_create("memory", 0);
+	files = (struct snapshot_files){ state, { sys_memfd_create("low", 0),
+						  sys_memfd_create("high", 0) } };
 	struct vm *vm = machine(&wire);
 
 	must(vm_start(vm, &e), &e);
@@ -140,12 +141,12 @@ static const struct buf *good_stream(int *ret_memory_fd)
 		ignore_result(loop_turn(vm_loop(vm), 0)); /* how much it did does not matter */
 	}
 	must(vm_pause(vm, &e), &e);
-	must(vm_save(vm, state, memory, &e), &e);
+	must(vm_save(vm, &files, &e), &e);
 	vm_free(vm);
 	fd_close(&wire);
 	must((int)lseek(state, 0, SEEK_SET), &e);
 	must(sys_read_fd(state, 1 << 20, &b), &e);
-	*ret_memory_fd = memory;
+	*ret = files;
 	return &b;
 }
 
@@ -177,8 +178,8 @@ static void mend(uint8_t *p, size_t len)
 /* False: it was refused, and the machine is of no use. */
 static bool load_changed(struct vm *vm, struct in *in)
 {
-	int memory_fd = -1;
-	const struct buf *good = good_stream(&memory_fd);
+	struct snapshot_files files;
+	const struct buf *good = good_stream(&files);
 	auto_close int fd = sys_memfd_create("changed", 0);
 	auto_free uint8_t *bytes = mem_dup(good->data, good->len);
 	unsigned n = (unsigned)take(in, 1) % PATCHES_MAX;
@@ -195,7 +196,8 @@ static bool load_changed(struct vm *vm, struct in *in)
 	must((int)lseek(fd, 0, SEEK_SET), &e);
 	must(vm_start_paused(vm, &e), &e);
 	vm_expect_load(vm);
-	int r = vm_load(vm, fd, memory_fd, &e);
+	files.state_fd = fd;
+	int r = vm_load(vm, &files, &e);
 
 	must(n == 0 ? r : 0, &e);
 	return r == 0;

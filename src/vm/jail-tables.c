@@ -56,10 +56,18 @@ static const int worker_calls[] = {
 	SYS_readv, SYS_writev, SYS_fsync, SYS_fdatasync, SYS_fallocate,
 };
 
+static const int helper_calls[] = {
+	CALLS_BASE,
+	SYS_pwrite64, SYS_fallocate,
+	/* which memory was touched */
+	SYS_mincore,
+};
+
 const struct jail_calls jail_calls[JAIL_THREAD__COUNT] = {
 	[JAIL_LOOP] = { "loop", loop_calls, ARRAY_LEN(loop_calls) },
 	[JAIL_VCPU] = { "vcpu", vcpu_calls, ARRAY_LEN(vcpu_calls) },
 	[JAIL_WORKER] = { "worker", worker_calls, ARRAY_LEN(worker_calls) },
+	[JAIL_HELPER] = { "helper", helper_calls, ARRAY_LEN(helper_calls) },
 };
 
 /*

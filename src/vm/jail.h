@@ -51,6 +51,7 @@ enum jail_thread {
 	JAIL_LOOP,      /* devices, control socket */
 	JAIL_VCPU,
 	JAIL_WORKER,    /* makes blocking calls on files for a device */
+	JAIL_HELPER,    /* writes half of a snapshot's memory */
 	JAIL_THREAD__COUNT,
 };
 

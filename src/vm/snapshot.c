@@ -19,7 +19,7 @@ struct machine_state {
 	uint64_t memory_bytes;
 	uint32_t n_vcpus;
 	uint32_t n_devices;
-	uint8_t  memory_id[GMEM_ID_BYTES];   /* of the memory file that belongs to it */
+	uint8_t  memory_id[GMEM_ID_BYTES];   /* of the memory files that belong to it */
 };
 
 static const struct state_field machine_fields[] = {
@@ -115,7 +115,30 @@ static void write_all(struct vm *vm, const struct image *im, struct state_writer
 	}
 }
 
-int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e)
+static void save_high(void *arg)
+{
+	while (gmem_save_step(arg, GMEM_HIGH)) {
+	}
+}
+
+/* Half of it here, half beside. */
+static int save_memory(struct vm *vm, const struct snapshot_files *f,
+		       const uint8_t id[GMEM_ID_BYTES], struct err *e)
+{
+	struct gmem_save s;
+	int r = gmem_save_begin(&s, &vm->mem, f->memory_fds, e);
+
+	if (r < 0) {
+		return r;
+	}
+	helper_run(vm->helper, save_high, &s);
+	while (gmem_save_step(&s, GMEM_LOW)) {
+	}
+	helper_wait(vm->helper);
+	return gmem_save_end(&s, id, e);
+}
+
+int vm_save(struct vm *vm, const struct snapshot_files *f, struct err *e)
 {
 	auto_free struct image *im = image_new();
 	auto_(state_writer_fini) struct state_writer w = STATE_WRITER_INIT;
@@ -133,11 +156,11 @@ int vm_save(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 	}
 	write_all(vm, im, &w);
 	r = state_finish(&w, &data, &len);
-	r = r < 0 ? err_nomem(e) : gmem_save(&vm->mem, memory_fd, im->machine.memory_id, e);
+	r = r < 0 ? err_nomem(e) : save_memory(vm, f, im->machine.memory_id, e);
 	if (r < 0) {
 		return r;
 	}
-	r = sys_write_full(state_fd, data, len);
+	r = sys_write_full(f->state_fd, data, len);
 	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the state file: %s", strerror(-r)) : 0;
 }
 
@@ -227,7 +250,7 @@ int vm__cpus_load(struct vm *vm, const void *data, size_t len, struct err *e)
 	return r < 0 ? r : put_in_place(vm, im, e);
 }
 
-int vm_load(struct vm *vm, int state_fd, int memory_fd, struct err *e)
+int vm_load(struct vm *vm, const struct snapshot_files *f, struct err *e)
 {
 	auto_free struct image *im = image_new();
 	auto_buf struct buf data = BUF_INIT;
@@ -236,8 +259,8 @@ int vm_load(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 	if (vm->state != VM_PAUSED || !vm->expects_load) {
 		return err_set(e, EBUSY, ERR_CONFLICT, "the virtual machine is not empty");
 	}
-	(void)lseek(state_fd, 0, SEEK_SET); /* who wrote it may be at its end; no file: see below */
-	int r = sys_read_fd(state_fd, STATE_STREAM_MAX, &data);
+	(void)lseek(f->state_fd, 0, SEEK_SET); /* who wrote it may be at its end; no file: see below */
+	int r = sys_read_fd(f->state_fd, STATE_STREAM_MAX, &data);
 
 	if (!im || r == -ENOMEM) {
 		return err_nomem(e);
@@ -247,7 +270,7 @@ int vm_load(struct vm *vm, int state_fd, int memory_fd, struct err *e)
 	r = r < 0 ? r : state_peek(in, "/machine", &vm_machine_state, &im->machine, e);
 	r = r < 0 ? r : check(vm, im, e);
 	r = r < 0 ? r : read_all(vm, im, in, e);
-	r = r < 0 ? r : gmem_restore(&vm->mem, memory_fd, im->machine.memory_id, e);
+	r = r < 0 ? r : gmem_restore(&vm->mem, f->memory_fds, im->machine.memory_id, e);
 	r = r < 0 ? r : state_commit(in, e);
 	r = r < 0 ? r : put_in_place(vm, im, e);
 	vm->expects_load = r < 0;

@@ -53,14 +53,23 @@ static struct vm *empty(unsigned n_vcpus)
 	return vm;
 }
 
-struct files {
-	int state, memory;
-};
+static struct snapshot_files new_files(void)
+{
+	return (struct snapshot_files){ sys_memfd_create("state", 0),
+					{ sys_memfd_create("low", 0), sys_memfd_create("high", 0) } };
+}
+
+static void close_files(const struct snapshot_files *f)
+{
+	close(f->state_fd);
+	close(f->memory_fds[GMEM_LOW]);
+	close(f->memory_fds[GMEM_HIGH]);
+}
 
 /* A machine with something in it, saved. */
-static struct files saved(void)
+static struct snapshot_files saved(void)
 {
-	struct files f = { sys_memfd_create("state", 0), sys_memfd_create("memory", 0) };
+	struct snapshot_files f = new_files();
 	struct vm *vm = machine(2);
 	struct cpu_state s;
 	struct err e = ERR_INIT;
@@ -70,17 +79,17 @@ static struct files saved(void)
 	s.gpr[CPU_R12] = 0x1122334455667788;
 	assert_int_equal(v->ops->vcpu_set(v, &s, &e), 0);
 	assert_int_equal(gmem_write(vm_mem(vm), GPA(0x123456), "memory", 6), 0);
-	assert_int_equal(vm_save(vm, f.state, f.memory, &e), 0);
+	assert_int_equal(vm_save(vm, &f, &e), 0);
 	vm_free(vm);
 	return f;
 }
 
-static int load(struct vm *vm, int state_fd, int memory_fd)
+static int load(struct vm *vm, int state_fd, int low_fd, int high_fd)
 {
 	struct err e = ERR_INIT;
 
 	assert_int_equal(lseek(state_fd, 0, SEEK_SET), 0);
-	int r = vm_load(vm, state_fd, memory_fd, &e);
+	int r = vm_load(vm, &(struct snapshot_files){ state_fd, { low_fd, high_fd } }, &e);
 
 	if (r < 0) {
 		print_message("%s\n", e.msg);
@@ -88,9 +97,14 @@ static int load(struct vm *vm, int state_fd, int memory_fd)
 	return r;
 }
 
+static int load_all(struct vm *vm, const struct snapshot_files *f)
+{
+	return load(vm, f->state_fd, f->memory_fds[GMEM_LOW], f->memory_fds[GMEM_HIGH]);
+}
+
 static void goes_on(void **state)
 {
-	struct files f = saved();
+	struct snapshot_files f = saved();
 	struct err e = ERR_INIT;
 
 	(void)state;
@@ -101,7 +115,7 @@ static void goes_on(void **state)
 		struct cpu_state s;
 		char text[7] = "";
 
-		assert_int_equal(load(vm, f.state, f.memory), 0);
+		assert_int_equal(load_all(vm, &f), 0);
 		assert_int_equal(v->ops->vcpu_get(v, &s, &e), 0);
 		assert_true(s.gpr[CPU_R12] == 0x1122334455667788);
 		assert_int_equal(gmem_read(vm_mem(vm), GPA(0x123456), text, 6), 0);
@@ -110,32 +124,30 @@ static void goes_on(void **state)
 		assert_int_equal(vm_resume(vm, &e), 0);
 		vm_free(vm);
 	}
-	close(f.state);
-	close(f.memory);
+	close_files(&f);
 }
 
 static void another_machine(void **state)
 {
-	struct files f = saved();
+	struct snapshot_files f = saved();
 	struct vm *vm = empty(1);
 
 	(void)state;
-	assert_true(load(vm, f.state, f.memory) < 0);
+	assert_true(load_all(vm, &f) < 0);
 	vm_free(vm);
-	close(f.state);
-	close(f.memory);
+	close_files(&f);
 }
 
 /* One byte changed, or cut off. */
 static void damaged(void **state)
 {
-	struct files f = saved();
+	struct snapshot_files f = saved();
 	auto_buf struct buf b = BUF_INIT;
 	unsigned refused = 0, tried = 0;
 
 	(void)state;
-	assert_int_equal(lseek(f.state, 0, SEEK_SET), 0);
-	assert_true(sys_read_fd(f.state, 1 << 20, &b) >= 0);
+	assert_int_equal(lseek(f.state_fd, 0, SEEK_SET), 0);
+	assert_true(sys_read_fd(f.state_fd, 1 << 20, &b) >= 0);
 	for (size_t at = 0; at < b.len; at += b.len / 60 + 1) {
 		auto_close int bad = sys_memfd_create("bad", 0);
 		struct vm *vm = empty(2);
@@ -143,63 +155,71 @@ static void damaged(void **state)
 		b.data[at] = (char)(b.data[at] ^ 0x81);
 		assert_int_equal(sys_write_full(bad, b.data, at % 2 ? b.len : at), 0);
 		b.data[at] = (char)(b.data[at] ^ 0x81);
-		refused += load(vm, bad, f.memory) < 0;
+		refused += load(vm, bad, f.memory_fds[GMEM_LOW], f.memory_fds[GMEM_HIGH]) < 0;
 		tried++;
 		vm_free(vm);
 	}
 	assert_true(tried > 50);
 	assert_int_equal(refused, tried);
-	close(f.state);
-	close(f.memory);
+	close_files(&f);
 }
 
 /* Memory that is cut off, not whole, or of another snapshot; the machine stays empty until the
  * right one comes. */
 static void wrong_memory(void **state)
 {
-	struct files f = saved(), other = saved();
+	struct snapshot_files f = saved(), other = saved();
 	auto_close int cut = sys_memfd_create("cut", 0);
 	struct vm *vm = empty(2);
 	struct err e = ERR_INIT;
 	char text[7] = "";
 
 	(void)state;
-	assert_int_equal(load(vm, f.state, other.memory), -EBADMSG);
-	assert_int_equal(load(vm, other.state, f.memory), -EBADMSG);
-	assert_int_equal(load(vm, f.state, cut), -EBADMSG);
+	const int low = f.memory_fds[GMEM_LOW], high = f.memory_fds[GMEM_HIGH];
+
+	assert_int_equal(load(vm, f.state_fd, other.memory_fds[GMEM_LOW], high), -EBADMSG);
+	assert_int_equal(load(vm, f.state_fd, low, other.memory_fds[GMEM_HIGH]), -EBADMSG);
+	assert_int_equal(load(vm, other.state_fd, low, high), -EBADMSG);
+	assert_int_equal(load(vm, f.state_fd, high, low), -EBADMSG);
+	assert_int_equal(load(vm, f.state_fd, cut, high), -EBADMSG);
+	assert_int_equal(load(vm, f.state_fd, low, cut), -EBADMSG);
 	assert_int_equal(sys_ftruncate(cut, MEMORY), 0);
-	assert_int_equal(load(vm, f.state, cut), -EBADMSG);
+	assert_int_equal(load(vm, f.state_fd, low, cut), -EBADMSG);
 	assert_int_equal(sys_ftruncate(cut, MEMORY + 4096), 0);
-	assert_int_equal(load(vm, f.state, cut), -EBADMSG);
+	assert_int_equal(load(vm, f.state_fd, low, cut), -EBADMSG);
 	assert_int_equal(vm_resume(vm, &e), -ENODATA);
-	assert_int_equal(load(vm, f.state, f.memory), 0);
+	assert_int_equal(load_all(vm, &f), 0);
 	assert_int_equal(gmem_read(vm_mem(vm), GPA(0x123456), text, 6), 0);
 	assert_string_equal(text, "memory");
-	assert_int_equal(load(vm, f.state, f.memory), -EBUSY);
+	assert_int_equal(load_all(vm, &f), -EBUSY);
 	assert_int_equal(vm_resume(vm, &e), 0);
 	vm_free(vm);
-	close(f.state);
-	close(f.memory);
-	close(other.state);
-	close(other.memory);
+	close_files(&f);
+	close_files(&other);
 }
 
 static void refused_and_full(void **state)
 {
 	struct err e = ERR_INIT;
 	struct vm *vm = machine(1);
-	auto_close int fd = sys_memfd_create("file", 0);
+	struct snapshot_files f = new_files();
 
 	(void)state;
 	assert_int_equal(state_desc_check(&vm_machine_state, &e), 0);
-	sys_fault_arm(SYS_CALL_ftruncate, 1, 1, ENOSPC);
-	assert_int_equal(vm_save(vm, fd, fd, &e), -ENOSPC);
+	for (unsigned nth = 1; nth <= 2; nth++) {
+		sys_fault_arm(SYS_CALL_ftruncate, nth, 1, ENOSPC);
+		assert_int_equal(vm_save(vm, &f, &e), -ENOSPC);
+		sys_fault_arm(SYS_CALL_pwrite, nth, 1, ENOSPC);
+		assert_int_equal(vm_save(vm, &f, &e), -ENOSPC);
+		sys_fault_clear();
+	}
 	sys_fault_arm(SYS_CALL_write, 1, 1, ENOSPC);
-	assert_int_equal(vm_save(vm, fd, fd, &e), -ENOSPC);
+	assert_int_equal(vm_save(vm, &f, &e), -ENOSPC);
 	sys_fault_clear();
 	assert_int_equal(vm_resume(vm, &e), 0);
-	assert_int_equal(vm_save(vm, fd, fd, &e), -EBUSY);
+	assert_int_equal(vm_save(vm, &f, &e), -EBUSY);
 	vm_free(vm);
+	close_files(&f);
 }
 
 int main(void)

@@ -9,6 +9,7 @@
 #include "vm/dev/power.h"
 #include "vm/dev/serial.h"
 #include "vm/dev/virtio-pci.h"
+#include "vm/helper.h"
 #include "vm/serial-io.h"
 #include "vm/vm.h"
 
@@ -59,6 +60,8 @@ struct vm {
 	struct loop_fd *wake;
 	atomic_uint     events;         /* VM_EVENT_* */
 	atomic_uint     end_asked;      /* enum vm_end; the first one counts */
+
+	struct helper  *helper;         /* writes half of a snapshot's memory */
 
 	pthread_mutex_t run_lock;
 	pthread_cond_t  run_changed;

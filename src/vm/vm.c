@@ -301,6 +301,7 @@ struct vm *vm_free(struct vm *vm)
 		return NULL;
 	}
 	vm__end_threads(vm);
+	vm->helper = helper_free(vm->helper);
 	vm->replay = vm__replay_free(vm->replay);
 	vm__end_devices(vm);
 	serial_free(vm->serial);
@@ -382,8 +383,9 @@ int vm_start_paused(struct vm *vm, struct err *e)
 {
 	assert(vm->state == VM_CREATED);
 	vm->hold = true;
-	int r = vm__start_threads(vm, e);
+	int r = helper_new(vm->conf.helper_thread, &vm->helper, e);
 
+	r = r < 0 ? r : vm__start_threads(vm, e);
 	r = r < 0 ? r : vm__pause_devices(vm, e);
 	vm->state = r < 0 ? VM_CREATED : VM_PAUSED;
 	return r;

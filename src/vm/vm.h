@@ -21,7 +21,7 @@
  *	PAUSED    every vCPU thread is parked, no device touches guest memory, time stands
  *	ENDED     parked for good; vm_end() says why
  *
- * Threads: one a vCPU; all else is the loop's. What a vCPU's thread finds out (the guest
+ * Threads: one a vCPU; all else is the loop's, whom one helps to save (snapshot.h). What a vCPU's thread finds out (the guest
  * switched itself off) it posts to the loop. A vCPU thread holds no lock while it runs the guest.
  *
  * Context: the loop's thread.
@@ -71,6 +71,7 @@ struct vm_conf {
 	bool        escape_key;         /* in the serial port's input: Ctrl-A */
 	/* The first thing on each vCPU's thread: it is confined there. NULL: it is not. */
 	int       (*vcpu_thread)(struct err *e);
+	void      (*helper_thread)(void);       /* the same of the helper's */
 	/* The end of the VM, once. */
 	void      (*ended)(void *ctx, enum vm_end end);
 	void       *ctx;

@@ -33,7 +33,8 @@ static const struct wire_field state_fields[] = {
 #define IN(m) offsetof(struct vmm_snapshot, m)
 static const struct wire_field snapshot_fields[] = {
 	{ 1, "state_fd", WIRE_FD, IN(state_fd), REQ, 0, 0, "empty file for the state" },
-	{ 2, "memory_fd", WIRE_FD, IN(memory_fd), REQ, 0, 0, "empty file for the memory" },
+	{ 2, "memory_low_fd", WIRE_FD, IN(memory_low_fd), REQ, 0, 0, "empty file for memory" },
+	{ 3, "memory_high_fd", WIRE_FD, IN(memory_high_fd), REQ, 0, 0, "another one" },
 };
 #undef IN
 
@@ -79,7 +80,8 @@ static const struct wire_field vsock_give_fields[] = {
 #define IN(m) offsetof(struct vmm_snapshot, m)
 static const struct wire_field restore_fields[] = {
 	{ 1, "state_fd", WIRE_FD, IN(state_fd), REQ, 0, 0, "as the snapshot filled it" },
-	{ 2, "memory_fd", WIRE_FD, IN(memory_fd), REQ, 0, 0, "as the snapshot filled it" },
+	{ 2, "memory_low_fd", WIRE_FD, IN(memory_low_fd), REQ, 0, 0, "as the snapshot filled it" },
+	{ 3, "memory_high_fd", WIRE_FD, IN(memory_high_fd), REQ, 0, 0, "as the snapshot filled it" },
 };
 #undef IN
 

@@ -66,8 +66,9 @@ struct vmm_state_msg {
 };
 
 struct vmm_snapshot {
-	int state_fd;         /* empty files */
-	int memory_fd;
+	int state_fd;         /* to save: empty files */
+	int memory_low_fd;
+	int memory_high_fd;
 };
 
 struct vmm_client {

@@ -4,6 +4,7 @@
 The kernel package is downloaded and unpacked once into $HOLM_CACHE (default: build/vm), never
 installed.
 """
+import contextlib
 import functools
 import os
 import pathlib
@@ -146,6 +147,16 @@ class Machine:
 
 def _children(pid):
     return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+# The files of a snapshot, in the order of the messages' descriptors.
+SNAPSHOT = ("state", "memory-low", "memory-high")
+
+
+@contextlib.contextmanager
+def snapshot_files(folder, mode="wb"):
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(open(folder / name, mode)) for name in SNAPSHOT]
 
 
 class Control:

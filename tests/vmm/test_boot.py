@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from lib.daemon import BIN
 from lib.jail import check_monitor, sanitized
-from lib.vmm import Control, module
+from lib.vmm import Control, module, snapshot_files
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4])
@@ -45,7 +45,7 @@ def test_confined_and_stopped(machine):
         threads = check_monitor(m.monitor_pid(), 65534,
                                 [m.folder / "out", "/dev/null", "/dev/urandom"],
                                 ["virtio-console", "virtio-rng"])
-        assert threads == {"loop": 1, "vcpu": 2}
+        assert threads == {"loop": 1, "helper": 1, "vcpu": 2}
     m.process.send_signal(signal.SIGTERM)
     assert m.wait() == 13
 
@@ -108,8 +108,8 @@ def test_snapshot_goes_on(machine, tmp_path):
     assert control.ask("pause")[0] == 0
     folder = tmp_path / "snapshot"
     folder.mkdir()
-    with open(folder / "state", "wb") as state, open(folder / "memory", "wb") as memory:
-        errnum, fields, _ = control.ask("snapshot", [state.fileno(), memory.fileno()])
+    with snapshot_files(folder) as files:
+        errnum, fields, _ = control.ask("snapshot", [f.fileno() for f in files])
         assert errnum == 0, fields
     assert control.ask("stop")[0] == 0
     assert first.wait() == 13

@@ -69,7 +69,7 @@ def test_it_is_what_the_tables_say(paused, tmp_path):
             [tmp_path / n for n in ("first", "second", "serial", "out")] +
             ["/dev/null", "/dev/urandom"],
             ["virtio-blk", "virtio-console", "virtio-rng", "virtio-vsock"])
-        assert threads["loop"] == 1 and threads["vcpu"] == 2
+        assert threads["loop"] == 1 and threads["vcpu"] == 2 and threads["helper"] == 1
     finally:
         os.close(reader)
         os.close(writer)
@@ -203,8 +203,8 @@ def test_every_thread_is_sealed(paused, tmp_path):
                 sealed.add(done[2] or done[1])
         return sealed, filtered
 
-    # The loop, two vCPUs, two disks.
-    wait_for("eleven threads behind the wall", lambda: len(sealed_threads()[1]) == 11)
+    # The loop, its helper, two vCPUs, two disks.
+    wait_for("twelve threads behind the wall", lambda: len(sealed_threads()[1]) == 12)
     control = Control(tmp_path / "ctl")
     assert control.ask("stop")[0] == 0
     control.close()

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from lib.tinyguest import FOREVER, SSE_ON, elf, power_off, say, set_register, unless_equal
-from lib.vmm import Control, Machine
+from lib.vmm import Control, Machine, snapshot_files
 
 ENGINES = ["kvm", "soft"]
 
@@ -112,8 +112,8 @@ def save(control, folder):
     """Pause the machine, save it into the folder, end it."""
     folder.mkdir()
     assert control.ask("pause")[0] == 0
-    with open(folder / "state", "wb") as state, open(folder / "memory", "wb") as memory:
-        errnum, fields, _ = control.ask("snapshot", [state.fileno(), memory.fileno()])
+    with snapshot_files(folder) as files:
+        errnum, fields, _ = control.ask("snapshot", [f.fileno() for f in files])
         assert errnum == 0, fields
     assert control.ask("stop")[0] == 0
     control.close()

@@ -13,7 +13,7 @@ import time
 import pytest
 from lib import tinyguest
 from lib.daemon import BIN
-from lib.vmm import PATIENCE, Control, Machine, initramfs, stock_kernel
+from lib.vmm import PATIENCE, SNAPSHOT, Control, Machine, initramfs, stock_kernel
 from lib.vsock import EchoServer, guest_files, guest_setup
 
 
@@ -163,7 +163,7 @@ class Hops:
     def save(self):
         """Paused and into files; the connections' sockets."""
         assert self.control.ask("pause")[0] == 0
-        files = [open(self._place() / n, "w+b") for n in ("state", "memory")]
+        files = [open(self._place() / n, "w+b") for n in SNAPSHOT]
         errnum, fields, _ = self.control.ask("snapshot", [f.fileno() for f in files])
         assert errnum == 0, fields
         return files, take_all(self.control)
@@ -289,12 +289,16 @@ def test_by_hand(tiny, tmp_path):
         assert ctl(command, first.ctl).returncode == 4  # it is already
     assert ctl("snapshot", first.ctl, tmp_path / "s").returncode == 0
     assert status(first) == "running"
-    inode = (tmp_path / "s" / "memory").stat().st_ino
+    inodes = {p.name: p.stat().st_ino for p in (tmp_path / "s").iterdir()}
+    assert inodes.keys() == set(SNAPSHOT)
     assert ctl("snapshot", first.ctl, tmp_path / "s").returncode == 0  # in its place
-    assert (tmp_path / "s" / "memory").stat().st_ino != inode
+    for name in SNAPSHOT:
+        assert (tmp_path / "s" / name).stat().st_ino != inodes[name]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["first", "s", "tiny"]
-    memory = (tmp_path / "s" / "memory").stat()
-    assert memory.st_size == (64 << 20) + 4096 and memory.st_blocks * 512 < 4 << 20
+    memory = [(tmp_path / "s" / name).stat() for name in SNAPSHOT[1:]]
+    assert all(m.st_size == (64 << 20) + 4096 for m in memory)
+    assert sum(m.st_blocks for m in memory) * 512 < 4 << 20
+    (tmp_path / "s" / "memory").write_text("what else is there does not matter")
     again = [tiny(f"again{i}", "--restore", tmp_path / "s") for i in range(2)]
     for m in again:
         assert status(m) == "running"
@@ -334,11 +338,16 @@ def test_killed_at_any_time(tiny, tmp_path):
 
 
 def whole(folder):
-    """Both files are there, and belong together."""
-    memory, state = (folder / "memory").read_bytes(), (folder / "state").read_bytes()
-    assert len(memory) == (64 << 20) + 4096
-    assert memory[64 << 20:].startswith(b"holm vm memory 1")
-    assert memory[(64 << 20) + 24:(64 << 20) + 40] in state
+    """All files are there, and belong together."""
+    assert {p.name for p in folder.iterdir()} == set(SNAPSHOT)
+    state, *memory = ((folder / name).read_bytes() for name in SNAPSHOT)
+    for number, data in enumerate(memory):
+        assert len(data) == (64 << 20) + 4096
+        last = data[64 << 20:]
+        assert last.startswith(b"holm vm memory 2")
+        assert struct.unpack_from("<QQQ", last, 16)[::2] == (64 << 20, number)
+        assert last[40:56] in state
+    assert memory[0][64 << 20:][24:32] == memory[1][64 << 20:][24:32]
 
 
 def test_full_disk(tiny, tmp_path):
@@ -351,7 +360,8 @@ def test_full_disk(tiny, tmp_path):
         m.wait_output("begun")
         done = ctl("snapshot", m.ctl, small / "s")
         assert done.returncode == 1
-        assert "cannot write the memory file: No space left on device" in done.stderr
+        assert re.search("cannot write the (low|high) memory file: No space left on device",
+                         done.stderr)
         assert status(m) == "running"
         assert list(small.iterdir()) == []
     finally:
@@ -362,8 +372,15 @@ def test_full_disk(tiny, tmp_path):
     ("state cut", "state: cut off, or damaged"),
     ("state flipped", "state: "),
     ("state empty", "state: not a state stream"),
-    ("memory cut", "the memory file is not whole"),
-    ("memory other", "the memory file belongs to another snapshot"),
+    ("low cut", "the low memory file is not whole"),
+    ("high cut", "the high memory file is not whole"),
+    ("low other", "the low memory file belongs to another snapshot"),
+    ("high other", "the high memory file belongs to another snapshot"),
+    ("exchanged", "the low memory file is not whole, or not of a machine with 64MiB"),
+    ("low missing", "s: memory-low: No such file"),
+    ("high missing", "s: memory-high: No such file"),
+    ("older folder", "is of an older form, which is not read any more"),
+    ("older file", "the memory file is of an older form, which is not read any more"),
     ("less memory", "the snapshot is of a machine with 64MiB"),
     ("more CPUs", "the snapshot is of a machine with 64MiB, 1 vCPUs"),
 ])
@@ -380,11 +397,25 @@ def test_refused(tiny, tmp_path, what, message):
         (folder / "state").write_bytes(state[:at] + bytes([state[at] ^ 1]) + state[at + 1:])
     elif what == "state empty":
         (folder / "state").write_bytes(b"")
-    elif what == "memory cut":
-        os.truncate(folder / "memory", 32 << 20)
-    elif what == "memory other":
+    elif what in ("low cut", "high cut"):
+        os.truncate(folder / f"memory-{what[:-4]}", 32 << 20)
+    elif what in ("low other", "high other"):
+        name = f"memory-{what[:-6]}"
         assert ctl("snapshot", m.ctl, tmp_path / "t").returncode == 0
-        os.rename(tmp_path / "t" / "memory", folder / "memory")
+        os.rename(tmp_path / "t" / name, folder / name)
+    elif what == "exchanged":
+        os.rename(folder / "memory-low", folder / "x")
+        os.rename(folder / "memory-high", folder / "memory-low")
+        os.rename(folder / "x", folder / "memory-high")
+    elif what in ("low missing", "high missing"):
+        os.remove(folder / f"memory-{what[:-8]}")
+    elif what == "older folder":
+        os.rename(folder / "memory-low", folder / "memory")
+        os.remove(folder / "memory-high")
+    elif what == "older file":
+        with open(folder / "memory-low", "r+b") as f:
+            f.seek(64 << 20)
+            f.write(b"holm vm memory 1")
     elif what == "less memory":
         options = ["--memory", "32m"]
     elif what == "more CPUs":

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest memory as a file: slot after slot, pages of zeroes left out, then a page about it. */
+/*
+ * Guest memory as two files: in each, slot after slot, what lies below or above the split, pages
+ * of zeroes left out; then a page about it.
+ *
+ * A file system takes one writer a file, and one CPU copies half as fast as memory is: so there
+ * are two writers, each with its file, from both ends of memory towards each other. Where they
+ * meet is the split. Who gets less of a CPU writes less.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,8 +18,8 @@
 #include "sys/file.h"
 #include "vm/mem/gmem.h"
 
-/* Looked at together. What is written is whole pages. */
-enum { WINDOW = 64 << 20, GAP = 32 << 10, SPAN_GAP = 1 << 20 };
+/* Looked at together, by one writer. What is written is whole pages. */
+enum { WINDOW = GMEM_WINDOW_BYTES, GAP = 32 << 10, SPAN_GAP = 1 << 20 };
 
 /*
  * Written at once. One large write takes memory for its page cache in the largest pieces, and
@@ -27,11 +34,15 @@ enum { AHEAD = 16 * GMEM_PAGE_BYTES };
 /* The last page begins with it. */
 struct trailer {
 	char    magic[16];
-	uint8_t bytes[8];     /* little endian */
+	uint8_t bytes[8];     /* of memory; numbers are little endian */
+	uint8_t split[8];     /* below it: in the low file; from there on: in the high one */
+	uint8_t part[8];      /* enum gmem_part */
 	uint8_t id[GMEM_ID_BYTES];
 };
 
-static const char magic[16] = "holm vm memory 1";
+static const char magic[16] = "holm vm memory 2", magic_old[16] = "holm vm memory 1";
+
+const char *const gmem_part_names[GMEM_PARTS] = { "low", "high" };
 
 static bool all_zero(const uint8_t *p, size_t n)
 {
@@ -145,68 +156,181 @@ static int save_window(int fd, const uint8_t *p, size_t n, uint64_t at, bool ask
 	return r;
 }
 
-int gmem_save(const struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], struct err *e)
+/* What of a window of all memory lies in each slot. */
+static int save_slots(struct gmem_save *s, int fd, uint64_t first, uint64_t end)
 {
-	uint8_t page[GMEM_PAGE_BYTES] = { 0 };
-	struct trailer t = { 0 };
 	uint64_t at = 0;
-	bool ask = no_swap();
-	int r = sys_ftruncate(fd, (int64_t)gmem_bytes(g));
+	int r = 0;
 
-	memcpy(t.magic, magic, sizeof(magic));
-	le64_put(t.bytes, gmem_bytes(g));
-	memcpy(t.id, id, sizeof(t.id));
-	memcpy(page, &t, sizeof(t));
-	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
-		const struct gmem_slot *s = &g->slots[i];
+	for (unsigned i = 0; i < s->g->n_slots && r == 0; i++) {
+		const struct gmem_slot *slot = &s->g->slots[i];
+		uint64_t from = MAX(first, at), to = MIN(end, at + slot->bytes);
 
-		for (uint64_t off = 0; off < s->bytes && r == 0; off += WINDOW) {
-			r = save_window(fd, s->host + off,
-					(size_t)MIN(s->bytes - off, (uint64_t)WINDOW), at + off,
-					ask && s->fd < 0 && !s->restored);
+		if (from < to) {
+			r = save_window(fd, slot->host + (from - at), (size_t)(to - from), from,
+					s->ask && slot->fd < 0 && !slot->restored);
 		}
-		at += s->bytes;
+		at += slot->bytes;
 	}
-	r = r < 0 ? r : write_all(fd, page, sizeof(page), at);
-	return r < 0 ? err_set(e, -r, ERR_HOST, "cannot write the memory file: %s", strerror(-r)) : 0;
+	return r;
 }
 
-static int check(const struct gmem *g, int fd, const uint8_t *id, struct err *e)
+static int cannot_write(unsigned part, int r, struct err *e)
 {
-	struct trailer t = { 0 };
-	struct stat st = { 0 };
-	int r = sys_fstat(fd, &st);
-	ssize_t n = r < 0 ? r : sys_pread(fd, &t, sizeof(t), (int64_t)gmem_bytes(g));
+	return err_set(e, -r, ERR_HOST, "cannot write the %s memory file: %s",
+		       gmem_part_names[part], strerror(-r));
+}
 
-	if (n < 0) {
-		return err_set(e, (int)-n, ERR_HOST, "cannot read the memory file");
-	}
-	if (st.st_size != (off_t)(gmem_bytes(g) + GMEM_PAGE_BYTES) || n != sizeof(t) ||
-	    memcmp(t.magic, magic, sizeof(magic)) != 0 || le64_get(t.bytes) != gmem_bytes(g)) {
-		return err_set(e, EBADMSG, ERR_INVALID, "the memory file is not whole, or not of a "
-			       "machine with %s", format_size(gmem_bytes(g)).text);
-	}
-	if (memcmp(t.id, id, GMEM_ID_BYTES) != 0) {
-		return err_set(e, EBADMSG, ERR_INVALID, "the memory file belongs to another snapshot "
-			       "than the state file");
+int gmem_save_begin(struct gmem_save *s, const struct gmem *g, const int fds[GMEM_PARTS],
+		    struct err *e)
+{
+	*s = (struct gmem_save){ .g = g, .bytes = gmem_bytes(g), .ask = no_swap() };
+	atomic_init(&s->left, (s->bytes + WINDOW - 1) / WINDOW);
+	for (unsigned i = 0; i < GMEM_PARTS; i++) {
+		s->parts[i].fd = fds[i];
+
+		int r = sys_ftruncate(fds[i], (int64_t)s->bytes);
+
+		if (r < 0) {
+			return cannot_write(i, r, e);
+		}
 	}
 	return 0;
 }
 
-int gmem_restore(struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES], struct err *e)
+/* A window of its own for whoever asks. Both count from their ends: they cannot meet in one. */
+static bool take_window(struct gmem_save *s)
 {
-	uint64_t at = 0;
-	int r = check(g, fd, id, e);
+	uint64_t left = atomic_load_explicit(&s->left, memory_order_relaxed);
+
+	while (left > 0 && !atomic_compare_exchange_weak_explicit(
+				   &s->left, &left, left - 1, memory_order_relaxed,
+				   memory_order_relaxed)) {
+	}
+	return left > 0;
+}
+
+bool gmem_save_step(struct gmem_save *s, enum gmem_part part)
+{
+	struct gmem_save_part *p = &s->parts[part];
+	uint64_t windows = (s->bytes + WINDOW - 1) / WINDOW;
+
+	if (p->r < 0 || !take_window(s)) {
+		return false;
+	}
+	uint64_t i = part == GMEM_LOW ? p->windows : windows - 1 - p->windows;
+
+	p->windows++;
+	p->r = save_slots(s, p->fd, i * WINDOW, MIN((i + 1) * WINDOW, s->bytes));
+	if (p->r < 0) {
+		atomic_store_explicit(&s->left, 0, memory_order_relaxed); /* the other one stops */
+	}
+	return p->r == 0;
+}
+
+int gmem_save_end(struct gmem_save *s, const uint8_t id[GMEM_ID_BYTES], struct err *e)
+{
+	uint8_t page[GMEM_PAGE_BYTES] = { 0 };
+	struct trailer t = { 0 };
+
+	memcpy(t.magic, magic, sizeof(magic));
+	le64_put(t.bytes, s->bytes);
+	le64_put(t.split, MIN(s->parts[GMEM_LOW].windows * WINDOW, s->bytes));
+	memcpy(t.id, id, sizeof(t.id));
+	for (unsigned i = 0; i < GMEM_PARTS; i++) {
+		int r = s->parts[i].r;
+
+		if (r < 0) {
+			return cannot_write(i, r, e);
+		}
+	}
+	/* All is there: now each says so. */
+	for (unsigned i = 0; i < GMEM_PARTS; i++) {
+		le64_put(t.part, i);
+		memcpy(page, &t, sizeof(t));
+		int r = write_all(s->parts[i].fd, page, sizeof(page), s->bytes);
+
+		if (r < 0) {
+			return cannot_write(i, r, e);
+		}
+	}
+	return 0;
+}
+
+static int check_part(const struct gmem *g, unsigned part, int fd, struct trailer *ret,
+		      struct err *e)
+{
+	struct stat st = { 0 };
+	int r = sys_fstat(fd, &st);
+	ssize_t n = r < 0 ? r : sys_pread(fd, ret, sizeof(*ret), (int64_t)gmem_bytes(g));
+
+	if (n < 0) {
+		return err_set(e, (int)-n, ERR_HOST, "cannot read the %s memory file",
+			       gmem_part_names[part]);
+	}
+	if (n == sizeof(*ret) && memcmp(ret->magic, magic_old, sizeof(magic_old)) == 0) {
+		return err_set(e, EBADMSG, ERR_UNSUPPORTED, "the memory file is of an older form, "
+			       "which is not read any more");
+	}
+	if (st.st_size != (off_t)(gmem_bytes(g) + GMEM_PAGE_BYTES) || n != sizeof(*ret) ||
+	    memcmp(ret->magic, magic, sizeof(magic)) != 0 || le64_get(ret->part) != part ||
+	    le64_get(ret->bytes) != gmem_bytes(g)) {
+		return err_set(e, EBADMSG, ERR_INVALID, "the %s memory file is not whole, or not of a "
+			       "machine with %s", gmem_part_names[part],
+			       format_size(gmem_bytes(g)).text);
+	}
+	return 0;
+}
+
+static int check(const struct gmem *g, const int fds[GMEM_PARTS], const uint8_t *id,
+		 uint64_t *ret_split, struct err *e)
+{
+	struct trailer t[GMEM_PARTS] = { 0 };
+	int r = 0;
+
+	for (unsigned i = 0; i < GMEM_PARTS && r == 0; i++) {
+		r = check_part(g, i, fds[i], &t[i], e);
+		if (r == 0 && memcmp(t[i].id, id, GMEM_ID_BYTES) != 0) {
+			return err_set(e, EBADMSG, ERR_INVALID, "the %s memory file belongs to another "
+				       "snapshot than the state file", gmem_part_names[i]);
+		}
+	}
+	if (r < 0) {
+		return r;
+	}
+	uint64_t split = le64_get(t[GMEM_LOW].split);
+
+	if (split != le64_get(t[GMEM_HIGH].split) || split > gmem_bytes(g) ||
+	    split % GMEM_PAGE_BYTES != 0) {
+		return err_set(e, EBADMSG, ERR_INVALID, "the memory files do not belong together");
+	}
+	*ret_split = split;
+	return 0;
+}
+
+/* Engines know memory by its place: it stays. */
+static int map_part(uint8_t *host, uint64_t bytes, int fd, uint64_t at, struct err *e)
+{
+	if (bytes > 0 && mmap(host, bytes, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)at) == MAP_FAILED) {
+		return err_set(e, errno, ERR_HOST, "cannot map the memory file");
+	}
+	return 0;
+}
+
+int gmem_restore(struct gmem *g, const int fds[GMEM_PARTS], const uint8_t id[GMEM_ID_BYTES],
+		 struct err *e)
+{
+	uint64_t at = 0, split = 0;
+	int r = check(g, fds, id, &split, e);
 
 	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
 		struct gmem_slot *s = &g->slots[i];
+		uint64_t low = split <= at ? 0 : MIN(split - at, s->bytes);
 
-		/* Engines know memory by its place: it stays. */
-		if (mmap(s->host, s->bytes, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)at) == MAP_FAILED) {
-			return err_set(e, errno, ERR_HOST, "cannot map the memory file");
-		}
-		s->restored = true;
+		r = map_part(s->host, low, fds[GMEM_LOW], at, e);
+		r = r < 0 ? r : map_part(s->host + low, s->bytes - low, fds[GMEM_HIGH], at + low, e);
+		s->restored = r == 0;
 		at += s->bytes;
 	}
 	return r;

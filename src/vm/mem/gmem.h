@@ -104,23 +104,57 @@ void gmem_wrote(struct gmem *g, const struct iovec *iov, unsigned n);
 /* Of all slots. */
 uint64_t gmem_bytes(const struct gmem *g);
 
-enum { GMEM_ID_BYTES = 16 };
-
 /*
- * Write all memory, slot after slot, into an empty file, which is sparse where memory is zero,
- * and at last a page that says that it is whole, and whose it is.
- * Context: no vCPU runs.
+ * Memory goes into two files, by two threads: a file takes one writer at a time.
+ *
+ *	r = gmem_save_begin(&s, g, fds, e);
+ *	while (gmem_save_step(&s, GMEM_LOW)) {          // and another thread GMEM_HIGH
+ *	}
+ *	r = gmem_save_end(&s, id, e);                   // when both are done
+ *
+ * One thread may also do both, in any order; what the one has not written by then the other
+ * writes. docs/formats/snapshot.md has the form of the files.
  */
-int gmem_save(const struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES],
-	      struct err *e) must_check;
+enum gmem_part { GMEM_LOW, GMEM_HIGH, GMEM_PARTS };
+
+extern const char *const gmem_part_names[GMEM_PARTS];   /* "low", "high" */
+
+enum { GMEM_ID_BYTES = 16, GMEM_WINDOW_BYTES = 8 << 20 };
+
+/* Members are private. */
+struct gmem_save {
+	const struct gmem *g;
+	uint64_t           bytes;
+	bool               ask;
+	_Atomic uint64_t   left;        /* windows that nobody took yet */
+	struct gmem_save_part {         /* its writer's alone */
+		int      fd;
+		uint64_t windows;       /* that it took: of the low part from 0 on, else the last ones */
+		int      r;
+	} parts[GMEM_PARTS];
+};
 
 /*
- * Map such a file, privately, in the place of memory that nobody used yet. Refused by name: a
- * file that is not whole, of another amount of memory, or with another id. The file stays the
- * caller's, and must not be changed as long as the map lives.
+ * Begin with two empty files (borrowed until the end), which are sparse where memory is zero.
+ * Context: from here until gmem_save_end() no vCPU runs.
+ */
+int gmem_save_begin(struct gmem_save *s, const struct gmem *g, const int fds[GMEM_PARTS],
+		    struct err *e) must_check;
+
+/* Write a piece into this part's file. False: nothing is left to write, or it failed. */
+bool gmem_save_step(struct gmem_save *s, enum gmem_part part);
+
+/* Reports what failed in a step; else a page in each file says that it is whole, and whose. */
+int gmem_save_end(struct gmem_save *s, const uint8_t id[GMEM_ID_BYTES],
+		  struct err *e) must_check;
+
+/*
+ * Map such files, privately, in the place of memory that nobody used yet. Refused by name: a
+ * file that is not whole, of another amount of memory, with another id, or not the partner of
+ * the other. The files stay the caller's, and must not be changed as long as the map lives.
  * Context: before any vCPU runs.
  */
-int gmem_restore(struct gmem *g, int fd, const uint8_t id[GMEM_ID_BYTES],
+int gmem_restore(struct gmem *g, const int fds[GMEM_PARTS], const uint8_t id[GMEM_ID_BYTES],
 		 struct err *e) must_check;
 
 /* --- For CPU engines --- */

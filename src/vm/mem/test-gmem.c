@@ -193,41 +193,6 @@ static void files(void **state)
 	gmem_fini(&g);
 }
 
-/* What was saved is there again when it is mapped, and nothing else was written. */
-static void saved(void **state)
-{
-	struct gmem g = two_slots(), h;
-	struct err e = ERR_INIT;
-	auto_close int fd = sys_memfd_create("test", 0);
-	const uint8_t id[GMEM_ID_BYTES] = "this one", other[GMEM_ID_BYTES] = "another";
-	struct stat st;
-	char c[3] = "";
-
-	(void)state;
-	assert_int_equal(gmem_write(&g, GPA(8 * PAGE - 1), "x", 1), 0);
-	assert_int_equal(gmem_write(&g, GPA(HIGH + 5), "yz", 2), 0);
-	assert_int_equal(gmem_save(&g, fd, id, &e), 0);
-	assert_int_equal(sys_fstat(fd, &st), 0);
-	assert_int_equal(st.st_size, 13 * PAGE);
-	assert_int_equal(st.st_blocks * 512, 3 * PAGE);
-	gmem_init(&h);
-	assert_int_equal(gmem_add(&h, GPA(0), 8 * PAGE, -1, 0, false, &e), 0);
-	assert_int_equal(gmem_restore(&h, fd, id, &e), -EBADMSG); /* a machine with less */
-	assert_int_equal(gmem_add(&h, GPA(HIGH), 4 * PAGE, -1, 0, false, &e), 0);
-	assert_int_equal(gmem_restore(&h, fd, other, &e), -EBADMSG);
-	assert_int_equal(gmem_restore(&h, fd, id, &e), 0);
-	assert_int_equal(gmem_read(&h, GPA(8 * PAGE - 1), c, 1), 0);
-	assert_int_equal(gmem_read(&h, GPA(HIGH + 5), c + 1, 2), 0);
-	assert_memory_equal(c, "xyz", 3);
-	sys_fault_arm(SYS_CALL_pwrite, 1, 1, ENOSPC);
-	assert_int_equal(gmem_save(&g, fd, id, &e), -ENOSPC);
-	sys_fault_clear();
-	assert_int_equal(sys_ftruncate(fd, 12 * PAGE), 0);
-	assert_int_equal(gmem_restore(&h, fd, id, &e), -EBADMSG);
-	gmem_fini(&h);
-	gmem_fini(&g);
-}
-
 /* Anonymous memory lies where huge pages can be; a host that refuses them does not matter. */
 static void huge_pages(void **state)
 {
@@ -312,9 +277,8 @@ int main(void)
 		cmocka_unit_test(ranges),    cmocka_unit_test(copies),
 		cmocka_unit_test(values),    cmocka_unit_test(views),
 		cmocka_unit_test(dirty_log), cmocka_unit_test(refused),
-		cmocka_unit_test(files),     cmocka_unit_test(saved),
-		cmocka_unit_test(huge_pages), cmocka_unit_test(mapped_again),
-		cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(files),     cmocka_unit_test(huge_pages),
+		cmocka_unit_test(mapped_again), cmocka_unit_test(out_of_memory),
 	};
 
 	return TEST_RUN(tests);
