@@ -56,6 +56,8 @@ enum {
 	SOFT_FETCHED_BITS = 4096,
 	XL_TABLE          = 8192,
 	XL_USED           = 1024,
+	XL_RETURNS        = 16 << 10,   /* bytes of the calls that are remembered */
+	XL_RETURNS_ROOM   = 6 * XL_RETURNS,
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
 	SOFT_TLB_LARGE    = 1,      /* a piece of a large page; bits 4..9: log2 of its size */
 	SOFT_TLB_GLOBAL   = 2,
@@ -183,6 +185,13 @@ struct soft_cpu {
 	uint8_t          xl_x87_off;      /* 0: x87 instructions may run: xl-x87.c */
 	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
 	const uint8_t   *xl_next;         /* where it goes on behind a call */
+	/* The stack of translated code, which holds where calls return to (xl-return.c): its
+	 * pointer while C runs, that of both sides (at CPL 3, and not), and which one it is. */
+	uint64_t         xl_rsp, xl_rsps[2];
+	bool             xl_side;
+	/* Bits of that pointer: where none is set, the code is to be left. */
+	atomic_ullong    xl_poll;
+	uint64_t         xl_host_rsp, xl_back;
 	struct soft_tlb_entry *xl_tlb[2]; /* for privilege 0: with AC clear, and set */
 	uint32_t         xl_site;         /* a jump that found no block; 0: none */
 	uint32_t         xl_pin;          /* the record of the call out that goes on; 0: none */
@@ -264,6 +273,7 @@ struct soft_cpu {
 	unsigned               xl_n_used[2];
 	uint16_t               xl_used[2][XL_USED];
 	_Alignas(64) uint8_t   xl_nobody[GMEM_PAGE_BYTES];
+	uint8_t                xl_returns[2][XL_RETURNS_ROOM];
 };
 
 /* Translations have changed, or who looks. */

@@ -398,6 +398,68 @@
 	stop
 	done strings
 
+	/* Calls that come back, and those that do not. */
+	prog returns
+	mov $0x180000, %esp
+	mov $3, %ebp
+0:	mov $5000, %ecx                    /* deeper than what is remembered */
+	xor %ebx, %ebx
+	call 1f
+	mov %ebx, %eax
+	out %eax, $0xe9
+	lea 3f(%rip), %rax                 /* to where nothing has called */
+	push %rax
+	stc
+	ret
+	log 0xdead
+3:	setc %al
+	movzbl %al, %eax
+	out %eax, $0xe9
+	call 4f                            /* out of three at once, and of one more */
+	log 0x11
+	call 8f                            /* to another address than it came from */
+	log 0xdead
+9:	log 0x22
+	mov $0x8000000000000000, %rax      /* to nowhere, and the stack stays */
+	push %rax
+	mov %esp, %ebx
+	lea 10f(%rip), %r15
+	ret
+	log 0xdead
+10:	sub %esp, %ebx
+	pop %rax
+	mov %ebx, %eax
+	out %eax, $0xe9
+	lea 12f(%rip), %r13
+	push $5                            /* by pointer, and popping more */
+	call *%r13
+	out %eax, $0xe9
+	dec %ebp
+	jnz 0b
+	mov %esp, %eax
+	out %eax, $0xe9
+	stop
+1:	inc %ebx
+	dec %ecx
+	jz 2f
+	call 1b
+2:	inc %ebx
+	ret
+4:	call 5f
+	log 0xdead
+5:	call 6f
+	log 0xdead
+6:	call 7f
+	log 0xdead
+7:	add $24, %rsp
+	ret
+8:	lea 9b(%rip), %rax
+	mov %rax, (%rsp)
+	ret
+12:	mov 8(%rsp), %eax
+	ret $8
+	done returns
+
 	/* To CPL 3 by IRET, a system call, back by SYSRET, faults there. */
 	prog user
 	mov $0xc0000080, %ecx

@@ -13,7 +13,7 @@
 #include "vm/cpu/soft/xl.h"
 
 #define GUESTS(X) \
-	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
+	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) X(returns) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
 	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(cross) \
 	X(cross_ap) X(many) X(remap) X(second) X(features) X(stubs32) X(legacy)
@@ -246,6 +246,14 @@ static void test_strings(void **state)
 {
 	(void)state;
 	EXPECT(strings, 0x605ffe, 0x5a, 0x604102, 0x100e, 2, 0x600000, 0x10, 0x600000, 0);
+}
+
+static void test_returns(void **state)
+{
+	(void)state;
+#define ROUND 10000, 1, 0x11, 0x22, 0x100d, 0, 0, 5
+	EXPECT(returns, ROUND, ROUND, ROUND, 0x180000);
+#undef ROUND
 }
 
 static void test_user(void **state)
@@ -559,7 +567,7 @@ int main(void)
 		cmocka_unit_test(test_small_cache),
 		cmocka_unit_test(test_remap), cmocka_unit_test(test_second), cmocka_unit_test(test_features),
 		cmocka_unit_test(test_sti),
-		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_step), cmocka_unit_test(test_strings), cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_split), cmocka_unit_test(test_shutdown),
 		cmocka_unit_test(test_real), cmocka_unit_test(test_smp),

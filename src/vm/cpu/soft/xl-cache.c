@@ -291,7 +291,7 @@ void xl_link(struct soft_cpu *c, const struct xl_block *known)
 			l->to = to;
 			l->next = to->in;
 			to->in = l;
-			set_distance(x, l->place, to->code);
+			set_distance(x, l->place, l->indirect ? to->indirect : to->code);
 		}
 	}
 	pthread_mutex_unlock(&x->lock);

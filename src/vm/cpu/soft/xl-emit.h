@@ -281,6 +281,7 @@ static inline uint8_t *xe_jrcxz(struct xl_code *e)
 
 static inline void xe_here_8(const struct xl_code *e, uint8_t *place)
 {
+	assert(e->at - (place + 1) <= INT8_MAX);
 	if (place < e->end) {
 		*place = (uint8_t)(e->at - (place + 1));
 	}

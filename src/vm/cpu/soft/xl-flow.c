@@ -10,43 +10,54 @@
 #include "vm/cpu/soft/xl.h"
 
 /* RCX: the slot of R11 in the table. */
-static void slot(struct xl_tr *t)
+static void slot(struct xl_code *e)
 {
-	xe_vex(&t->e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_mask));   /* pext */
+	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_mask));   /* pext */
 }
 
-static struct xl_rm in_table(const struct xl_tr *t, size_t first, size_t of_user)
+static struct xl_rm in_table(size_t at)
 {
-	struct xl_rm rm = xl_gs(first + (t->to->user ? of_user : 0));
+	struct xl_rm rm = xl_gs(at);
 
 	rm.index = XR_CX;
 	rm.scale = 3;
 	return rm;
 }
 
-/* Somebody wants something of the vCPU: the jump is taken. */
-static uint8_t *wanted(struct xl_tr *t)
+void xl_look(struct xl_code *e, bool user)
 {
-	uint8_t *on = NULL, *ret = NULL;
-
-	xe_load32(&t->e, XR_CX, XG(wants));
-	on = xe_jrcxz(&t->e);
-	ret = xe_jmp(&t->e);
-	xe_here_8(&t->e, on);
-	return ret;
+	slot(e);
+	xe_load(e, XR_CX, in_table(offsetof(struct soft_cpu, xl_neg) +
+				   user * sizeof(((struct soft_cpu *)NULL)->xl_neg[0])));
+	xe_lea(e, XR_CX, xl_mem_index(XR_CX, XR_11, 0, 0));
 }
 
-/* To an address in R11 that the table holds. The jump is taken where it does not. */
-static uint8_t *look(struct xl_tr *t)
+struct xl_rm xl_found(struct xl_code *e, bool user)
 {
-	const size_t user = sizeof(t->c->xl_neg[0]);
+	slot(e);
+	return in_table(offsetof(struct soft_cpu, xl_to) +
+			user * sizeof(((struct soft_cpu *)NULL)->xl_to[0]));
+}
+
+/* Somebody wants something of the vCPU, or the stack of calls is full: the jump is taken. */
+static uint8_t *poll(struct xl_tr *t)
+{
+	xe_vex(&t->e, XE_W, 2, 2, 0xf5, XR_CX, XR_SP, XG(xl_poll));   /* pext */
+	return xe_jrcxz(&t->e);
+}
+
+/* To an address in R11 that the table holds. The jump is taken where it does not, or from a
+ * poll. */
+static uint8_t *look(struct xl_tr *t, uint8_t *polled)
+{
 	struct xl_code *e = &t->e;
 	uint8_t *hit = NULL, *ret = NULL;
 
-	slot(t);
-	xe_load(e, XR_CX, in_table(t, offsetof(struct soft_cpu, xl_neg), user));
-	xe_lea(e, XR_CX, xl_mem_index(XR_CX, XR_11, 0, 0));
+	xl_look(e, t->to->user);
 	hit = xe_jrcxz(e);
+	if (polled) {
+		xe_here_8(e, polled);
+	}
 	ret = xe_jmp(e);
 	xe_here_8(e, hit);
 	return ret;
@@ -54,16 +65,18 @@ static uint8_t *look(struct xl_tr *t)
 
 static void jump_found(struct xl_tr *t)
 {
-	slot(t);
-	xe_op(&t->e, 0, 0, 0xff, 4, in_table(t, offsetof(struct soft_cpu, xl_to),
-					     sizeof(t->c->xl_to[0])));
+	xe_op(&t->e, 0, 0, 0xff, 4, xl_found(&t->e, t->to->user));
+}
+
+static void call_found(struct xl_tr *t)
+{
+	xe_op(&t->e, 0, 0, 0xff, 2, xl_found(&t->e, t->to->user));
 }
 
 /* Out of the code, on at R11. */
 static void leave(struct xl_tr *t)
 {
-	xe_mov_imm32(&t->e, XR_CX, 0);
-	xe_patch(&t->e, xe_jmp(&t->e), xl_rw(t->x, xl_routines(t->x)->leave));
+	xe_patch(&t->e, xe_jmp(&t->e), xl_rw(t->x, xl_routines(t->x)->leave_unlinked));
 }
 
 static void rip_to_r11(struct xl_tr *t, int64_t off)
@@ -78,13 +91,14 @@ void xl_leave_at(struct xl_tr *t, int64_t off)
 	leave(t);
 }
 
-static void link_here(struct xl_tr *t, uint8_t *jump, int64_t off)
+static void link_here(struct xl_tr *t, uint8_t *jump, int64_t off, bool indirect)
 {
 	if (t->n_links == XL_LINKS) {
 		t->full = true;
 		return;
 	}
 	t->links[t->n_links].jump = jump;
+	t->links[t->n_links].indirect = indirect;
 	t->links[t->n_links++].off = (unsigned)off;
 }
 
@@ -97,25 +111,70 @@ static bool in_page(int64_t off)
 void xl_go(struct xl_tr *t, int64_t off)
 {
 	struct xl_code *e = &t->e;
-	uint8_t *on = NULL;
-
 	/* What goes on and on comes back at some time. */
-	if (off <= t->insns[t->k].off && !t->polled) {
-		xe_load32(e, XR_CX, XG(wants));
-		on = xe_jrcxz(e);
-		xl_leave_at(t, off);
-		xe_here_8(e, on);
-	}
+	bool polls = off <= t->insns[t->k].off && !t->polled;
+	uint8_t *out = NULL;
+
 	if (!in_page(off)) {
 		rip_to_r11(t, off);
-		on = look(t);
+		out = look(t, polls ? poll(t) : NULL);
 		jump_found(t);
-		xe_here(e, on);
+		xe_here(e, out);
 		leave(t);
 		return;
 	}
+	out = polls ? poll(t) : NULL;
 	xe_align_patch(e, 1);
-	link_here(t, xe_jmp(e), off);
+	link_here(t, xe_jmp(e), off, false);
+	if (out) {
+		xe_here_8(e, out);
+		xl_leave_at(t, off);
+	}
+}
+
+/* Behind the host's call, where the guest's returns to an offset, RIP in R11. */
+static void land(struct xl_tr *t, int64_t off)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *miss = NULL;
+
+	xe_lea(e, XR_SP, xl_mem(XR_SP, 8));
+	if (in_page(off)) {
+		xe_align_patch(e, 1);
+		link_here(t, xe_jmp(e), off, true);
+		return;
+	}
+	miss = look(t, NULL);
+	jump_found(t);
+	xe_here(e, miss);
+	leave(t);
+}
+
+/* The guest's address to return to is pushed. */
+static void go_call(struct xl_tr *t, int64_t to)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *out = poll(t), *miss = NULL;
+	const uint8_t *landing = NULL;
+
+	if (in_page(to)) {
+		xe_align_patch(e, 1);
+		link_here(t, xe_call(e), to, false);
+	} else {
+		rip_to_r11(t, to);
+		miss = look(t, NULL);
+		call_found(t);
+	}
+	landing = e->at;
+	land(t, xl_next_off(t));
+	xe_here_8(e, out);
+	xe_lea(e, XR_SP, xl_mem(XR_SP, 8));
+	xl_leave_at(t, to);
+	if (miss) {
+		xe_here(e, miss);
+		xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->leave_unlinked));
+		xe_patch(e, xe_jmp(e), landing);
+	}
 }
 
 static void jcc(struct xl_tr *t, unsigned cond)
@@ -126,7 +185,7 @@ static void jcc(struct xl_tr *t, unsigned cond)
 	xf_need_host(t);
 	if (in_page(to) && (to > t->insns[t->k].off || t->polled)) {
 		xe_align_patch(&t->e, 2);
-		link_here(t, xe_jcc(&t->e, cond), to);
+		link_here(t, xe_jcc(&t->e, cond), to, false);
 		xl_go(t, xl_next_off(t));
 		return;
 	}
@@ -139,8 +198,7 @@ static void jcc(struct xl_tr *t, unsigned cond)
 /* The interpreter does all of the instruction where the table does not know the target in R11. */
 static void look_or_interpret(struct xl_tr *t)
 {
-	xl_slow_from(t, wanted(t));
-	xl_slow_from(t, look(t));
+	xl_slow_from(t, look(t, poll(t)));
 }
 
 static void ret(struct xl_tr *t, int32_t by)
@@ -148,9 +206,7 @@ static void ret(struct xl_tr *t, int32_t by)
 	xl_stack_to_r11(t, XR_9, 0, 8, false);
 	xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
 	xf_need_host(t);
-	look_or_interpret(t);
-	xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
-	jump_found(t);
+	xl_return(t, by);
 }
 
 /* The target of an indirect jump or call. */
@@ -176,10 +232,11 @@ static void call(struct xl_tr *t)
 	xe_load(&t->e, XR_CX, XG(xl_page));
 	xe_lea(&t->e, XR_CX, xl_mem(XR_CX, (int32_t)xl_next_off(t)));
 	xe_store(&t->e, XR_CX, xl_mem(XR_11, 0));
+	xl_return_push(t, XR_CX);
 	xf_moved(t, CPU_RSP, -8);
 	xe_lea(&t->e, XR_9, xl_mem(XR_9, -8));
 	xf_need_host(t);
-	xl_go(t, to);
+	go_call(t, to);
 }
 
 static void call_indirect(struct xl_tr *t)
@@ -197,8 +254,10 @@ static void call_indirect(struct xl_tr *t)
 	xe_load(e, XR_CX, XG(xl_tmp2));
 	xe_store(e, XR_11, xl_mem(XR_CX, 0));
 	xe_lea(e, XR_9, xl_mem(XR_9, -8));
+	xl_return_push(t, XR_11);
 	xe_load(e, XR_11, XG(xl_tmp));
-	jump_found(t);
+	call_found(t);
+	land(t, xl_next_off(t));
 }
 
 static void jump_indirect(struct xl_tr *t)

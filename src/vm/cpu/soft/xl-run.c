@@ -60,24 +60,27 @@ static void call_out(struct xl_code *e)
 {
 	uint8_t *out = NULL;
 
+	xe_op(e, 0, 0, 0x8f, 0, XG(xl_back));            /* pop */
+	xe_store(e, XR_SP, XG(xl_rsp));
+	xe_load(e, XR_SP, XG(xl_host_rsp));
 	registers(e, false, false);
 	xv_spill(e);
-	stack_by(e, -8);
 	xe_load(e, XR_DI, XG(xl_self));
 	xe_op(e, 0, 0, 0x8b, XR_SI, xl_reg(XR_11));
 	xe_mov_imm64(e, XR_AX, (uint64_t)(uintptr_t)xl_call_out);
 	xe_op(e, 0, 0, 0xff, 2, xl_reg(XR_AX));
-	stack_by(e, 8);
 	xe_op(e, 0, 0, 0x85, XR_AX, xl_reg(XR_AX));
 	out = xe_jcc(e, 5);
+	xe_load(e, XR_SP, XG(xl_rsp));
 	registers(e, true, true);
+	xe_op(e, 0, 0, 0xff, 6, XG(xl_back));            /* push */
 	xe_8(e, 0xc3);
 	xe_here(e, out);
-	stack_by(e, 8);          /* the way back */
 	xe_alu_imm(e, 0, 7, xl_reg(XR_AX), XL_ELSEWHERE);
 	out = xe_jcc(e, 4);
 	leave_host(e);
 	xe_here(e, out);
+	xe_load(e, XR_SP, XG(xl_rsp));
 	xl_flags_from(e, XG(flags));
 	registers(e, true, true);
 	xe_load(e, XR_11, XG(next_rip));
@@ -121,8 +124,14 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 	xe_mov(e, XR_11, XR_DI);
 	xl_flags_from(e, XG(flags));
 	registers(e, true, true);
+	xe_store(e, XR_SP, XG(xl_host_rsp));
+	xe_load(e, XR_SP, XG(xl_rsp));
 	xe_op(e, 0, 0, 0xff, 4, xl_reg(XR_11));
+	ret->leave_unlinked = (uint32_t)(e->at - begin);
+	xe_mov_imm32(e, XR_CX, 0);
 	ret->leave = (uint32_t)(e->at - begin);
+	xe_store(e, XR_SP, XG(xl_rsp));
+	xe_load(e, XR_SP, XG(xl_host_rsp));
 	registers(e, false, true);
 	xl_flags_to(e, XG(flags));
 	xv_spill(e);
@@ -143,6 +152,7 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 	}
 	xv_write_routines(e, begin, ret);
 	xl_string_write_routines(e, begin, ret);
+	xl_return_write_routines(e, begin, ret);
 }
 
 /* --- The vCPU's side --- */
@@ -157,6 +167,7 @@ void xl_forget(struct soft_cpu *c, bool user)
 {
 	unsigned n = c->xl_n_used[user];
 
+	xl_returns_forget(c, user);
 	if (c->eng->xl) {
 		xl_add(&c->counts->n[user ? XC_FORGET_USER : XC_FORGET_KERNEL], 1);
 	}
@@ -213,6 +224,7 @@ static void on_timer(unused_arg int sig, siginfo_t *info, unused_arg void *ucont
 
 	atomic_store(&c->xl_tick, true);
 	atomic_fetch_or(&c->wants, SOFT_WANT_EVENT);
+	atomic_store(&c->xl_poll, 0);
 }
 
 static int timer_signal(void)
@@ -274,6 +286,7 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_deadline_ns = UINT64_MAX;
 		c->xl_sign = BIT(63);
 		no_stack(c);
+		xl_returns_begin(c);
 		/* Counted time needs no clock. */
 		c->xl_on = c->eng->counted || timer_make(c);
 		c->xl_n_used[false] = c->xl_n_used[true] = XL_USED + 1;
@@ -365,7 +378,7 @@ static void shake(struct soft_cpu *c, unsigned one_in)
 		break;
 	}
 	case 2: {
-		atomic_fetch_or(&c->wants, SOFT_WANT_LOOK);   /* left at the next poll */
+		soft_want(c, SOFT_WANT_LOOK);   /* left at the next poll */
 		break;
 	}
 	}
@@ -387,6 +400,7 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b)
 		timer_arm(c);
 	}
 	xl_remember(c, c->s.rip, b);
+	xl_returns_ready(c, b->user);
 	c->running = NULL;
 	c->link = NULL;
 	c->at = NULL;
@@ -439,6 +453,7 @@ static unsigned elsewhere(struct soft_cpu *c)
 		}
 		xl_remember(c, rip, b->xl);
 	}
+	xl_returns_ready(c, user);
 	c->xl_next = c->xl_to[user][slot];
 	return XL_ELSEWHERE;
 }

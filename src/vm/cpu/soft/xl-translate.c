@@ -240,9 +240,12 @@ static void unknown(struct xl_tr *t, unsigned l)
 	link->place = xl_off(t->x, t->links[l].jump);
 	link->stub = xl_off(t->x, e->at);
 	link->gpa = (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | t->links[l].off;
+	link->indirect = t->links[l].indirect;
 	xe_here(e, t->links[l].jump);
-	xe_load(e, XR_11, XG(xl_page));
-	xe_lea(e, XR_11, xl_mem(XR_11, (int32_t)t->links[l].off));
+	if (!link->indirect) {
+		xe_load(e, XR_11, XG(xl_page));
+		xe_lea(e, XR_11, xl_mem(XR_11, (int32_t)t->links[l].off));
+	}
 	xe_mov_imm32(e, XR_CX, index);
 	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
 }

@@ -7,13 +7,13 @@
  *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
- *	xl-flow.c       how a block goes on
+ *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back
  *	xl-translate.c  a block
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
  *	xl-run.c        entering it, and what it calls
  *
- * While translated code runs, GS is the vCPU's struct soft_cpu, the host's RSP its own stack, RCX
- * and R11 are free for the code, and all others hold the guest's registers: each its own, but RSP
+ * While translated code runs, GS is the vCPU's struct soft_cpu, the host's RSP is the stack of
+ * calls that the guest is in, RCX and R11 are free for the code, and all others hold the guest's registers: each its own, but RSP
  * in R9 and RCX in R10; the guest's R9, R10 and R11 stay in the state. The guest's arithmetic
  * flags are the host's wherever one block ends and another begins.
  *
@@ -43,6 +43,7 @@ struct xl_link {
 	uint32_t place;            /* of its distance, from the begin of the cache */
 	uint32_t stub;             /* where it goes while the other one is not known */
 	uint64_t gpa;              /* of the other one */
+	bool     indirect;         /* it goes there with RIP in R11 */
 };
 
 struct xl_block {
@@ -148,6 +149,17 @@ static inline uint64_t xl_random(struct soft_cpu *c)
 	return c->xl_shake >> 32;
 }
 
+/* --- xl-return.c --- */
+
+/* Which bit of the stack's pointer says that there is room for more. */
+enum { XL_POLL = XL_RETURNS };
+
+void xl_returns_begin(struct soft_cpu *c);
+/* No call of one side is remembered any more. */
+void xl_returns_forget(struct soft_cpu *c, bool user);
+/* Before translated code of a side runs: its stack, with room. */
+void xl_returns_ready(struct soft_cpu *c, bool user);
+
 /* --- Between the files that translate --- */
 
 enum xl_flags_at {
@@ -237,6 +249,7 @@ struct xl_tr {
 	struct {
 		uint8_t *jump;
 		unsigned off;
+		bool     indirect;
 	} links[XL_LINKS];         /* jumps inside the page */
 	struct xl_insn insns[SOFT_BLOCK_INSNS];
 };
@@ -405,8 +418,19 @@ void xl_string_write_routines(struct xl_code *e, const uint8_t *begin, struct xl
 bool xl_flow(struct xl_tr *t);
 /* On to an offset from the begin of the page: in it or in another one. */
 void xl_go(struct xl_tr *t, int64_t off);
+/* RCX: 0, if the table of a side knows the address in R11; then R11's code by xl_found(). */
+void xl_look(struct xl_code *e, bool user);
+struct xl_rm xl_found(struct xl_code *e, bool user);   /* RCX changes */
 /* Out of the code, on at an offset. */
 void xl_leave_at(struct xl_tr *t, int64_t off);
+
+/* --- xl-return.c --- */
+
+/* Before the host's call: the register holds where the guest's will return to, and changes. */
+void xl_return_push(struct xl_tr *t, unsigned reg);
+/* To the address in R11, popping so many bytes of the guest's stack. */
+void xl_return(struct xl_tr *t, int32_t by);
+void xl_return_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
 /* --- xl-cache.c --- */
 
@@ -420,6 +444,8 @@ struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
 /* Routines at the begin of the cache. */
 struct xl_routines {
 	uint32_t enter, leave, out_host, out_saved, stack[2];   /* stack: to read, to write */
+	uint32_t leave_unlinked;
+	uint32_t find[2];          /* of CPL 3 or not: xl-return.c */
 	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
 	uint32_t movs[4], stos[4];            /* with REP; by log2 of the element's bytes */
 };
