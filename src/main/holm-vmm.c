@@ -18,6 +18,7 @@
 #include "main/vmm-ctl.h"
 #include "main/vmm.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 #include "sys/proc.h"
 #include "sys/socket.h"
 #include "vm/jail.h"
@@ -243,6 +244,24 @@ static int boot(void *ud)
 	return r;
 }
 
+/*
+ * Guest memory that can be mapped twice and has huge pages: the only file of a file system that is
+ * nowhere mounted. Memory files have them only where the host's administrator says so. -1: who may
+ * not mount does without.
+ */
+static int memory_file(void)
+{
+	auto_close int fs = sys_fsopen("tmpfs");
+	auto_close int mount = -1;
+	int r = fs;
+
+	r = r < 0 ? r : sys_fsconfig(fs, FSCONFIG_SET_STRING, "huge", "advise", 0);
+	r = r < 0 ? r : sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "0", 0);
+	r = r < 0 ? r : sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	mount = r < 0 ? r : sys_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	return mount < 0 ? -1 : sys_openat(mount, ".", O_RDWR | O_TMPFILE, 0600);
+}
+
 static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch *w,
 		    const sigset_t *before, struct err *e)
 {
@@ -278,6 +297,7 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch 
 					.gid = (gid_t)o->gid };
 	struct boot b = { o, f };
 
+	f->memory_file_fd = f->engine->memory_again && !o->no_shadow ? memory_file() : -1;
 	r = jail_run(&jail, boot, &b, e);
 	if (r < 0) {
 		log_err(LOG_LEVEL_ERROR, e);

@@ -215,6 +215,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 		.engine = f->engine, .kvm_fd = MAX(f->kvm_fd, 0),
 		.memory_bytes = m->source ? replay_memory_bytes(m->source) :
 					    o->memory & ~(uint64_t)4095,
+		.memory_file_fd = MAX(f->memory_file_fd, 0),
 		.n_vcpus = m->source ? replay_n_vcpus(m->source) : (unsigned)o->cpus,
 		.deterministic = o->record || o->replay,
 		.xl = { .after = (unsigned)o->translate_after, .bytes = o->code_cache,

@@ -553,6 +553,7 @@ void vmm_close_loaded(struct vmm_files *f)
 	fd_close(&f->state_fd);
 	fd_close(&f->memory_low_fd);
 	fd_close(&f->memory_high_fd);
+	fd_close(&f->memory_file_fd);
 	fd_close(&f->record_fd);
 	fd_close(&f->replay_fd);
 	fd_close(&f->vsock_fd);

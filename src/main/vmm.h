@@ -33,6 +33,7 @@ struct vmm_files {
 	int    kvm_fd;                  /* -1: it is not KVM */
 	int    kernel_fd, image_fd, initrd_fd, cache_fd, random_fd;
 	int    state_fd, memory_low_fd, memory_high_fd;     /* of a snapshot */
+	int    memory_file_fd;          /* of guest memory, empty; -1: the monitor makes one */
 	int    record_fd, replay_fd;
 	int    perf_map_fd;
 	int    serial_in_fd, serial_out_fd;
@@ -53,7 +54,7 @@ struct vmm_files {
 
 #define VMM_FILES_INIT { .kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
 			 .image_fd = -1, .cache_fd = -1, .random_fd = -1, .state_fd = -1, \
-			 .memory_low_fd = -1, .memory_high_fd = -1, \
+			 .memory_low_fd = -1, .memory_high_fd = -1, .memory_file_fd = -1, \
 			 .record_fd = -1, .replay_fd = -1, .perf_map_fd = -1, .serial_in_fd = -1, \
 			 .serial_out_fd = -1, .console_in_fd = -1, .console_out_fd = -1, .control_fd = -1, .gdb_fd = -1, .vsock_fd = -1, .vsock_dir_fd = -1, \
 			 .parent_fd = -1, .net_fd = -1 }

@@ -182,6 +182,10 @@ static int make_memory(struct vm *vm, struct err *e)
 	uint64_t low = MIN(vm->conf.memory_bytes, LAYOUT_LOW_RAM_MAX);
 	uint64_t high = vm->conf.memory_bytes - low;
 	bool again = vm->conf.engine->memory_again && !vm->conf.xl.no_shadow;
+
+	if (vm->conf.memory_file_fd > 0) {
+		gmem_use_file(&vm->mem, vm->conf.memory_file_fd);
+	}
 	int r = gmem_add(&vm->mem, GPA(0), low, -1, 0, again, e);
 
 	return r < 0 || high == 0 ? r : gmem_add(&vm->mem, GPA(LAYOUT_HIGH_RAM), high, -1, 0, again, e);

@@ -63,6 +63,7 @@ struct vm_conf {
 	const struct engine_ops *engine;
 	int         kvm_fd;             /* /dev/kvm, borrowed; 0: the KVM engine opens it */
 	uint64_t    memory_bytes;       /* a multiple of 4 KiB */
+	int         memory_file_fd;     /* gmem_use_file(), borrowed; 0: none */
 	unsigned    n_vcpus;
 	bool        deterministic;
 	struct engine_xl_conf xl;

@@ -17,8 +17,9 @@ ALLOW = 0x7fff0000
 # Requests of terminals, taps, KVM and sockets; those that a table allows are allowed.
 REQUESTS = [0x5412, 0x541c, 0x5402, 0x540e, 0x5413, 0x400454ca, 0x400454d0, 0x401054d5, 0xae80,
             0xae01, 0x4008ae61, 0x541b, 0x5421, 0x8933, 0x1277, 0]
-# What has no name but may be open.
-NAMELESS = re.compile(r"anon_inode:\[(eventfd|eventpoll|signalfd|timerfd|io_uring)\]|socket:\[\d+\]")
+# What has no name but may be open; guest memory is a nameless file in the root of a file system.
+NAMELESS = re.compile(r"anon_inode:\[(eventfd|eventpoll|signalfd|timerfd|io_uring)\]|socket:\[\d+\]"
+                      r"|/#\d+ \(deleted\)|/memfd:guest \(deleted\)")
 
 
 def tables():

@@ -23,6 +23,8 @@ void gmem_init(struct gmem *g)
 		g->slots[i].fd = g->slots[i].again_fd = -1;
 	}
 	g->n_slots = 0;
+	g->file_fd = -1;
+	g->file_bytes = 0;
 	atomic_init(&g->log_dirty, false);
 	g->written = NULL;
 	g->written_ctx = NULL;
@@ -94,7 +96,7 @@ static int check_file(int fd, uint64_t offset, uint64_t bytes, struct err *e)
  * Huge pages need a place that is aligned for them, in the host's addresses as in the guest's; a
  * kernel before 6.7 does not see to it.
  */
-static int map_anonymous(size_t bytes, int fd, void **ret)
+static int map_anonymous(size_t bytes, int fd, uint64_t offset, void **ret)
 {
 	uint8_t *all = NULL;
 	int r = sys_mmap(bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
@@ -111,7 +113,7 @@ static int map_anonymous(size_t bytes, int fd, void **ret)
 	}
 	if (fd >= 0) {
 		r = sys_mmap_over(all + before, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-				  fd, 0);
+				  fd, offset);
 		if (r < 0) {
 			ignore_result(sys_munmap(all + before, bytes)); /* as above */
 			return r;
@@ -122,18 +124,29 @@ static int map_anonymous(size_t bytes, int fd, void **ret)
 	return 0;
 }
 
-/* Memory that has a name for ourselves. Without one it is mapped once only. */
-static int again_fd(uint64_t bytes)
+void gmem_use_file(struct gmem *g, int fd)
 {
-	auto_close int fd = sys_memfd_create("guest", 0);
+	g->file_fd = fd;
+}
 
-	return fd >= 0 && sys_ftruncate(fd, (int64_t)bytes) == 0 ? take_fd(&fd) : -1;
+/* Memory that has a name for ourselves. Without one it is mapped once only. */
+static int again_fd(struct gmem *g, uint64_t bytes, uint64_t *ret_offset)
+{
+	auto_close int fd = g->file_fd >= 0 ? sys_dup(g->file_fd) : sys_memfd_create("guest", 0);
+	uint64_t offset = g->file_fd >= 0 ? g->file_bytes : 0;
+
+	if (fd < 0 || sys_ftruncate(fd, (int64_t)(offset + bytes)) < 0) {
+		return -1;
+	}
+	g->file_bytes = (offset + bytes + HUGE_BYTES - 1) & ~(uint64_t)(HUGE_BYTES - 1);
+	*ret_offset = offset;
+	return take_fd(&fd);
 }
 
 static int map_slot(struct gmem_slot *s, bool shared, struct err *e)
 {
 	void *host = NULL;
-	int r = s->fd < 0 ? map_anonymous(s->bytes, s->again_fd, &host) :
+	int r = s->fd < 0 ? map_anonymous(s->bytes, s->again_fd, s->again_offset, &host) :
 			    sys_mmap(s->bytes, PROT_READ | PROT_WRITE,
 				     (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, s->fd,
 				     s->fd_offset, &host);
@@ -162,7 +175,7 @@ int gmem_add(struct gmem *g, gpa_t first, uint64_t bytes, int own_fd, uint64_t o
 	if (!s.dirty) {
 		return err_nomem(e);
 	}
-	s.again_fd = fd < 0 && shared ? again_fd(bytes) : -1;
+	s.again_fd = fd < 0 && shared ? again_fd(g, bytes, &s.again_offset) : -1;
 	r = map_slot(&s, shared, e);
 	if (r < 0) {
 		fd_close(&s.again_fd);
@@ -241,7 +254,7 @@ int gmem_map_again(const struct gmem *g, gpa_t first, uint64_t bytes, void *at, 
 		return -ENOTSUP;
 	}
 	return sys_mmap_over(at, bytes, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE,
-			     s->again_fd, first.raw - s->first.raw);
+			     s->again_fd, s->again_offset + (first.raw - s->first.raw));
 }
 
 /* --- Access --- */

@@ -44,6 +44,7 @@ struct gmem_slot {
 	int      fd;           /* file that backs it, owned; -1: anonymous memory */
 	uint64_t fd_offset;
 	int      again_fd;     /* anonymous memory that can be mapped again: its own; else -1 */
+	uint64_t again_offset;
 	bool     restored;     /* a snapshot's file is mapped there, privately */
 	_Atomic uint64_t *dirty;   /* a bit a page; all zero while the log is off */
 };
@@ -54,6 +55,8 @@ typedef void gmem_written_fn(void *ctx, gpa_t first, uint64_t bytes);
 struct gmem {
 	struct gmem_slot slots[GMEM_SLOTS_MAX];   /* by address */
 	unsigned         n_slots;
+	int              file_fd;                 /* gmem_use_file(); -1: none */
+	uint64_t         file_bytes;              /* of it that are in use */
 	atomic_bool      log_dirty;
 	gmem_written_fn *written;                 /* NULL: nobody asked */
 	void            *written_ctx;
@@ -64,6 +67,13 @@ struct gmem {
 /* An empty map. */
 void gmem_init(struct gmem *g);
 void gmem_fini(struct gmem *g);
+
+/*
+ * Anonymous memory that is to be mapped again comes from this empty file, which is nobody else's;
+ * it is borrowed until the last gmem_add(). Else it comes from memory files, which on most hosts
+ * have no huge pages.
+ */
+void gmem_use_file(struct gmem *g, int fd);
 
 /*
  * Add RAM at `first`.

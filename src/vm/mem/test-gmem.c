@@ -254,6 +254,38 @@ static void mapped_again(void **state)
 	gmem_fini(&g);
 }
 
+/* All parts share the file that they were given, and nothing in it. */
+static void mapped_from_a_file(void **state)
+{
+	struct err e = ERR_INIT;
+	struct gmem g;
+	struct stat st;
+	void *at = NULL;
+	uint8_t *p = NULL;
+	auto_close int fd = sys_memfd_create("test", 0);
+
+	(void)state;
+	gmem_init(&g);
+	gmem_use_file(&g, fd);
+	assert_int_equal(gmem_add(&g, GPA(0), PAGE, -1, 0, true, &e), 0);
+	assert_int_equal(gmem_add(&g, GPA(HIGH), 2 * PAGE, -1, 0, true, &e), 0);
+	assert_true(gmem_can_map_again(&g));
+	assert_int_equal(sys_fstat(fd, &st), 0);
+	assert_true(st.st_size >= 3 * PAGE);
+	fd_close(&fd);
+	assert_int_equal(sys_mmap(2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &at), 0);
+	p = at;
+	assert_int_equal(gmem_map_again(&g, GPA(0), PAGE, p, true), 0);
+	assert_int_equal(gmem_map_again(&g, GPA(HIGH + PAGE), PAGE, p + PAGE, true), 0);
+	p[1] = 0x11;
+	p[PAGE + 1] = 0x22;
+	assert_int_equal(g.slots[0].host[1], 0x11);
+	assert_int_equal(g.slots[1].host[1], 0);
+	assert_int_equal(g.slots[1].host[PAGE + 1], 0x22);
+	assert_int_equal(sys_munmap(at, 2 * PAGE), 0);
+	gmem_fini(&g);
+}
+
 static void out_of_memory(void **state)
 {
 	struct err e = ERR_INIT;
@@ -278,7 +310,8 @@ int main(void)
 		cmocka_unit_test(values),    cmocka_unit_test(views),
 		cmocka_unit_test(dirty_log), cmocka_unit_test(refused),
 		cmocka_unit_test(files),     cmocka_unit_test(huge_pages),
-		cmocka_unit_test(mapped_again), cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(mapped_again), cmocka_unit_test(mapped_from_a_file),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return TEST_RUN(tests);
