@@ -50,49 +50,6 @@ static unsigned walk_flags(const struct soft_cpu *c, enum soft_access access)
 	return flags;
 }
 
-/* Keep a translation. A write tag needs a page without code: the order here (say that there is
- * a writer, then look for code) is the partner of soft_block_find()'s. */
-static void fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w,
-		 const struct target *t, bool write)
-{
-	struct soft_tlb_entry *e = soft__tlb(c, linear);
-	uint64_t page = linear & ~(uint64_t)PAGE_MASK;
-	bool large = w->shift > GMEM_PAGE_SHIFT;
-	uint64_t self = BIT(c->vcpu.id);
-
-	if (write && !(atomic_load_explicit(&t->page->writers, memory_order_relaxed) & self)) {
-		atomic_fetch_or(&t->page->writers, self);   /* of this one store, at least */
-	}
-	if (c->check_access) {
-		return;
-	}
-	if (e->tag_read != page) {
-		e->tag_write = soft_tlb_never((size_t)(e - c->tlb));
-	}
-	e->tag_read = page;
-	e->host = (uint64_t)(uintptr_t)t->host & ~(uint64_t)PAGE_MASK;
-	e->gpa = (t->gpa & ~(uint64_t)PAGE_MASK) | (large ? SOFT_TLB_LARGE : 0) |
-		 (w->global ? SOFT_TLB_GLOBAL : 0) | (uint64_t)w->shift << SOFT_TLB_SIZE_SHIFT;
-	if (large) {
-		soft_tlb_large(c, linear, w->shift);
-	}
-	if (c->tlb == c->tlb_kernel) {
-		c->kernel_local |= !w->global;
-	}
-	if (!write) {
-		return;
-	}
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&t->page->code, memory_order_relaxed) == 0) {
-		if (!(atomic_load_explicit(&t->page->tagged, memory_order_relaxed) & self)) {
-			atomic_fetch_or(&t->page->tagged, self);
-		}
-		e->tag_write = page;
-	} else {
-		e->gpa |= SOFT_TLB_PARTLY;
-	}
-}
-
 /*
  * A page with code, whose stores have no tag: the host's address if no code was made of those
  * bytes; else NULL. Who makes code says so first and then waits until this vCPU is between blocks,
@@ -214,7 +171,7 @@ static struct target reach(struct soft_cpu *c, uint64_t linear, enum soft_access
 		if (access == SOFT_WRITE) {
 			gmem_mark_dirty(c->eng->eng.conf.mem, GPA(w.gpa), 1);
 		}
-		fill(c, linear, &w, &t, access == SOFT_WRITE);
+		soft_tlb_fill(c, linear, &w, t.host, t.page, access == SOFT_WRITE);
 		count(c, access, XC_READ_FILLED,
 		      atomic_load_explicit(&t.page->code, memory_order_relaxed) ? XC_WRITE_CODE :
 										  XC_WRITE_FILLED);

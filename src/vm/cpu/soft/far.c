@@ -402,6 +402,11 @@ static void return_flags(struct soft_cpu *c, uint64_t v, unsigned bytes, unsigne
 	if (bytes > 2) {
 		mask |= CPU_FLAG_RF | CPU_FLAG_AC | CPU_FLAG_ID;
 	}
+	/* RF lasts for one instruction, and only breakpoints look at it: without any it would do no
+	 * more than have one instruction run alone. */
+	if (!(c->slow & (SOFT_SLOW_TRAP | SOFT_SLOW_DR | SOFT_SLOW_DEBUG)) && !(v & CPU_FLAG_TF)) {
+		v &= ~(uint64_t)CPU_FLAG_RF;
+	}
 	if (cpl <= iopl) {
 		mask |= CPU_FLAG_IF;
 	}

@@ -128,11 +128,14 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 void soft_tlb_drop_writes(struct soft_cpu *c);
 void soft_tlb_drop_writes_page(struct soft_cpu *c, uint64_t gpa);
 
-/* A piece of a large page came into the array of this privilege. */
-void soft_tlb_large(struct soft_cpu *c, uint64_t va, unsigned shift);
-
 /* Page of instructions at a linear address; raises page faults. */
 uint64_t soft_fetch_page(struct soft_cpu *c, uint64_t linear);
+
+/* --- fill.c --- */
+
+/* Keep a translation to a page of RAM, for accesses at this privilege; for a store if `write`. */
+void soft_tlb_fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w, void *host,
+		   struct soft_page *p, bool write);
 
 static inline uint64_t soft_tlb_never(size_t slot)
 {

@@ -31,7 +31,7 @@ uint64_t soft_host_ns(struct soft_engine *eng, uint64_t guest_ns)
 
 static uint64_t tsc_at(const struct soft_cpu *c, uint64_t ns)
 {
-	return (uint64_t)((unsigned __int128)ns * c->eng->tsc_hz / NS_PER_SEC) +
+	return ns / NS_PER_SEC * c->eng->tsc_hz + ns % NS_PER_SEC * c->eng->tsc_hz / NS_PER_SEC +
 	       (uint64_t)c->tsc_offset;
 }
 

@@ -9,7 +9,7 @@
  *	system.c     descriptor tables, TLB, counters; control.c, syscall.c, msr.c, io.c, xsave.c,
  *	             pv.c, cmpxchg.c, vector.c
  *	seg.c        segments and their descriptors; task.c: task switches
- *	mmu.c        the page walk; tlb.c: the software TLB; access.c: checked accesses
+ *	mmu.c        the page walk; tlb.c, fill.c: the software TLB; access.c: checked accesses
  *	fault.c      exceptions and interrupts: delivery in every mode
  *	block.c      decoded blocks, and what makes them stale
  *	smp.c        what vCPUs ask of each other
@@ -59,6 +59,7 @@ enum {
 	XL_RETURNS        = 16 << 10,   /* bytes of the calls that are remembered */
 	XL_RETURNS_ROOM   = 6 * XL_RETURNS,
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
+	SOFT_LOCALS       = 32,
 	SOFT_TLB_LARGE    = 1,      /* a piece of a large page; bits 4..9: log2 of its size */
 	SOFT_TLB_GLOBAL   = 2,
 	SOFT_TLB_PARTLY   = 4,      /* writable, but for its pieces that hold code: no write tag */
@@ -68,7 +69,8 @@ enum {
 /* Pages that code was fetched from, by a hash; and the range of large ones. */
 struct soft_fetched {
 	uint64_t pages[SOFT_FETCHED_BITS / 64];
-	uint64_t large_first, large_last;     /* first > last: none */
+	uint64_t first, last;                 /* of all; first > last: none */
+	uint64_t large_first, large_last;
 };
 
 /* Translations of one PCID, apart from those of the kernel's own pages. */
@@ -238,7 +240,11 @@ struct soft_cpu {
 	struct xl_counts   *counts;
 	uint64_t         generations;     /* given out so far */
 	uint64_t         phys_reserved;   /* address bits that are reserved in page tables */
-	bool             kernel_local;    /* pages that are not global are in tlb_kernel */
+	/* Pages that are not global in tlb_kernel and code_kernel: the slots of tlb_kernel that such
+	 * pages came into; or kernel_local: there are more, or code is among them. */
+	bool             kernel_local;
+	unsigned         n_kernel_locals;
+	uint16_t         kernel_locals[SOFT_LOCALS];
 	uint64_t         kernel_large_first, kernel_large_last;
 	struct soft_fetched kernel_fetched;
 

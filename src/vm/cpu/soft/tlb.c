@@ -5,8 +5,8 @@
  * Three kinds of array. Those of a window hold what belongs to one PCID: pages as CPL 3 may
  * reach them, pages as the kernel may while SMAP does not stop it, and CPL 3's instructions.
  * tlb_kernel and code_kernel are shared by all windows, because under SMAP they hold
- * supervisor pages only, which are global on the systems that matter; that one which is not
- * came in is noted, and then a load of CR3 empties them.
+ * supervisor pages only, which are global on the systems that matter; where one came in that is
+ * not is noted, and a load of CR3 drops those, or all if they are many or one holds code.
  *
  * Spec: SDM 3, 4.10 (Caching Translation Information).
  */
@@ -31,12 +31,14 @@ static void clear_code(struct soft_code_entry *t)
 	}
 }
 
+static const struct soft_fetched nothing_fetched = { .first = UINT64_MAX, .large_first = UINT64_MAX };
+
 /* Nothing is known any more of what runs where, at CPL 3 in a window. */
 static void forget_window(struct soft_cpu *c, struct soft_window *w)
 {
 	clear_code(w->code);
 	w->generation = ++c->generations;
-	w->fetched = (struct soft_fetched){ .large_first = UINT64_MAX };
+	w->fetched = nothing_fetched;
 	if (w == c->window) {
 		xl_forget(c, true);
 	}
@@ -46,7 +48,7 @@ static void forget_kernel(struct soft_cpu *c)
 {
 	clear_code(c->code_kernel);
 	c->kernel_generation = ++c->generations;
-	c->kernel_fetched = (struct soft_fetched){ .large_first = UINT64_MAX };
+	c->kernel_fetched = nothing_fetched;
 	xl_forget(c, false);
 }
 
@@ -69,6 +71,7 @@ static void clear_kernel(struct soft_cpu *c)
 	c->kernel_large_first = UINT64_MAX;
 	c->kernel_large_last = 0;
 	c->kernel_local = false;
+	c->n_kernel_locals = 0;
 	forget_kernel(c);
 }
 
@@ -132,6 +135,15 @@ static void kernel_local_go(struct soft_cpu *c)
 {
 	if (c->kernel_local) {
 		clear_kernel(c);
+		return;
+	}
+	if (c->n_kernel_locals > 0) {
+		soft_stack_forget(c);
+	}
+	while (c->n_kernel_locals > 0) {
+		unsigned slot = c->kernel_locals[--c->n_kernel_locals];
+
+		c->tlb_kernel[slot].tag_read = c->tlb_kernel[slot].tag_write = soft_tlb_never(slot);
 	}
 }
 
@@ -215,7 +227,8 @@ static bool was_fetched(const struct soft_fetched *f, uint64_t va)
 {
 	size_t bit = fetched_bit(va);
 
-	return (f->pages[bit / 64] >> bit % 64 & 1) || (va >= f->large_first && va <= f->large_last);
+	return ((f->pages[bit / 64] >> bit % 64 & 1) && va >= f->first && va <= f->last) ||
+	       (va >= f->large_first && va <= f->large_last);
 }
 
 static void widen(uint64_t *first, uint64_t *last, uint64_t va, unsigned shift)
@@ -232,17 +245,9 @@ static void note_fetched(struct soft_fetched *f, uint64_t va, unsigned shift)
 
 	_Static_assert(SOFT_FETCHED_BITS == 1 << 12, "the hash has so many bits");
 	f->pages[bit / 64] |= BIT(bit % 64);
+	widen(&f->first, &f->last, va, GMEM_PAGE_SHIFT);
 	if (shift > GMEM_PAGE_SHIFT) {
 		widen(&f->large_first, &f->large_last, va, shift);
-	}
-}
-
-void soft_tlb_large(struct soft_cpu *c, uint64_t va, unsigned shift)
-{
-	if (c->tlb == c->tlb_kernel) {
-		widen(&c->kernel_large_first, &c->kernel_large_last, va, shift);
-	} else {
-		widen(&c->window->large_first, &c->window->large_last, va, shift);
 	}
 }
 

@@ -133,12 +133,18 @@ static void check(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 	const int32_t tag = write ? offsetof(struct soft_tlb_entry, tag_write) :
 				    offsetof(struct soft_tlb_entry, tag_read);
 	struct xl_code *e = &t->e;
+	uint8_t *again = NULL;
 
 	xf_clobber(t);
 	shaken(t);
+	again = e->at;
 	xl_tlb_entry(e);
 	xe_alu(e, XE_W, 5, XR_11, xl_mem(XR_CX, tag));
 	xl_slow(t, outside(t, bytes, aligned));
+	if (!t->full) {
+		t->slow[t->n_slow - 1].again = again;
+		t->slow[t->n_slow - 1].write = write;
+	}
 }
 
 void xl_check(struct xl_tr *t, unsigned bytes, bool write)

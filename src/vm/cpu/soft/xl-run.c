@@ -31,15 +31,18 @@ static void registers(struct xl_code *e, bool load, bool with_rax)
 	}
 }
 
+static void push_pop_one(struct xl_code *e, unsigned reg, bool push)
+{
+	if (reg >= 8) {
+		xe_8(e, 0x41);
+	}
+	xe_8(e, (push ? 0x50u : 0x58u) | (reg & 7));
+}
+
 static void push_pop(struct xl_code *e, bool push)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(saved_by_host); i++) {
-		unsigned reg = saved_by_host[push ? i : ARRAY_LEN(saved_by_host) - 1 - i];
-
-		if (reg >= 8) {
-			xe_8(e, 0x41);
-		}
-		xe_8(e, (push ? 0x50u : 0x58u) | (reg & 7));
+		push_pop_one(e, saved_by_host[push ? i : ARRAY_LEN(saved_by_host) - 1 - i], push);
 	}
 }
 
@@ -87,6 +90,35 @@ static void call_out(struct xl_code *e)
 	xe_op(e, 0, 0, 0xff, 4, XG(xl_next));
 }
 
+/* RCX: xl_fill() of the address in R11, which stays. Only flags change besides. */
+static void call_fill(struct xl_code *e, bool write)
+{
+	static const uint8_t saved[] = { XR_AX, XR_DX, XR_SI, XR_DI, XR_8, XR_9, XR_10, XR_11 };
+
+	for (unsigned i = 0; i < ARRAY_LEN(saved); i++) {
+		push_pop_one(e, saved[i], true);
+	}
+	xe_load(e, XR_DI, XG(xl_self));
+	xe_mov(e, XR_SI, XR_11);
+	xe_mov_imm32(e, XR_DX, write);
+	xe_mov_imm64(e, XR_AX, (uint64_t)(uintptr_t)xl_fill);
+	xe_op(e, 0, 0, 0xff, 2, xl_reg(XR_AX));
+	xe_op(e, 0, 0, 0x8b, XR_CX, xl_reg(XR_AX));
+	for (unsigned i = ARRAY_LEN(saved); i-- > 0; ) {
+		push_pop_one(e, saved[i], false);
+	}
+}
+
+/* R11: a linear address less the tag of the entry in RCX. RCX: 0, if the page is there now, and
+ * R11 the address. */
+static void fill(struct xl_code *e, bool write)
+{
+	xe_alu(e, XE_W, 0, XR_11, xl_mem(XR_CX, write ? offsetof(struct soft_tlb_entry, tag_write) :
+							offsetof(struct soft_tlb_entry, tag_read)));
+	call_fill(e, write);
+	xe_8(e, 0xc3);
+}
+
 /* R11: a linear address less the tag. RCX: 0, if the stack's page is now the one that it is on. */
 static void stack_find(struct xl_code *e, bool write)
 {
@@ -94,11 +126,12 @@ static void stack_find(struct xl_code *e, bool write)
 	const struct xl_rm tag = xl_gs(at + offsetof(struct soft_stack, tag));
 	const int32_t entry_tag = write ? offsetof(struct soft_tlb_entry, tag_write) :
 					  offsetof(struct soft_tlb_entry, tag_read);
-	uint8_t *no[2] = { NULL };
+	uint8_t *no[2] = { NULL }, *again = NULL;
 
 	xe_alu(e, XE_W, 0, XR_11, tag);
-	xl_tlb_entry(e);
 	xe_alu_imm(e, XE_W, 4, xl_reg(XR_11), -GMEM_PAGE_BYTES);
+	again = e->at;
+	xl_tlb_entry(e);
 	xe_alu(e, XE_W, 7, XR_11, xl_mem(XR_CX, entry_tag));
 	no[0] = xe_jcc(e, 5);
 	xe_alu(e, XE_W, 7, XR_11, tag);
@@ -109,6 +142,9 @@ static void stack_find(struct xl_code *e, bool write)
 	xe_mov_imm32(e, XR_CX, 0);
 	xe_8(e, 0xc3);
 	xe_here(e, no[0]);
+	call_fill(e, write);
+	xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));
+	xe_patch(e, xe_jcc(e, 4), again);
 	xe_here(e, no[1]);
 	xe_mov_imm32(e, XR_CX, 1);
 	xe_8(e, 0xc3);
@@ -149,6 +185,8 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 	for (unsigned write = 0; write < 2; write++) {
 		ret->stack[write] = (uint32_t)(e->at - begin);
 		stack_find(e, write);
+		ret->fill[write] = (uint32_t)(e->at - begin);
+		fill(e, write);
 	}
 	xv_write_routines(e, begin, ret);
 	xl_string_write_routines(e, begin, ret);

@@ -193,6 +193,16 @@ static void stack_way(struct xl_tr *t, unsigned n)
 	t->slow[t->stacks[n].slow_at].jump = xe_jmp(e);
 }
 
+/* A miss of the TLB: fill it, and try again. Flags are not the host's here. */
+static void fill_way(struct xl_tr *t, const struct xl_slow *s)
+{
+	struct xl_code *e = &t->e;
+
+	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->fill[s->write]));
+	xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));
+	xe_patch(e, xe_jcc(e, 4), s->again);
+}
+
 static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 {
 	const struct xl_routines *r = xl_routines(t->x);
@@ -207,6 +217,9 @@ static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 	}
 	o->last = s->leaves || s->load || (s->k == t->n - 1 && ends(t));
 	xe_here(e, s->jump);
+	if (s->again) {
+		fill_way(t, s);
+	}
 	if (s->load) {
 		xv_load_or(t, s);
 	}

@@ -136,6 +136,10 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b);
 enum { XL_BACK, XL_LEAVE, XL_ELSEWHERE };   /* where to then; at c->next_rip, by c->xl_next */
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out);
 
+/* Called by it, too, while vector registers are the guest's (fill.c): a miss of the TLB. 0: now it
+ * knows the page. */
+unsigned xl_fill(struct soft_cpu *c, uint64_t linear, unsigned write);
+
 /* The vCPU's own table of blocks by virtual address: all of it goes; what leads to a block goes;
  * one comes in. */
 void xl_forget(struct soft_cpu *c, bool user);
@@ -195,6 +199,8 @@ enum { XL_SLOWS = 96, XL_LINKS = 4, XL_STACKS = 64 };
 /* A jump out of the straight line to the interpreter. */
 struct xl_slow {
 	uint8_t *jump;             /* the distance to fill in */
+	uint8_t *again;            /* where its TLB is asked for R11; NULL: it was not for that */
+	bool     write;
 	uint8_t *back;             /* where to go on; NULL: nowhere, it is the last */
 	struct xl_flags before;
 	uint8_t  after;            /* enum xl_flags_at */
@@ -443,8 +449,8 @@ struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
 
 /* Routines at the begin of the cache. */
 struct xl_routines {
-	uint32_t enter, leave, out_host, out_saved, stack[2];   /* stack: to read, to write */
-	uint32_t leave_unlinked;
+	uint32_t enter, leave, leave_unlinked, out_host, out_saved;
+	uint32_t fill[2], stack[2];           /* to read, to write */
 	uint32_t find[2];          /* of CPL 3 or not: xl-return.c */
 	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
 	uint32_t movs[4], stos[4];            /* with REP; by log2 of the element's bytes */
