@@ -172,7 +172,9 @@ static int do_log_take(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *r
 	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
 		r = take_slot(g, i, m->log_take.bitmap_fd, &ret->value, e);
 	}
-	return r;
+	/* A vCPU that runs may hold a page for noted that was noted before the take. What it has
+	 * written there until now belongs to what was taken: pages are read after the reply. */
+	return r < 0 ? r : eng->ops->log_sync(eng, e);
 }
 
 static int do_stats(struct ctl_conn *c, union vmm_any *m, struct vmm_reply *ret, struct err *e)

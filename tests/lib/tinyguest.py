@@ -44,3 +44,19 @@ def elf(code):
         struct.pack("<IIQQQQQQ", 1, 7, at_code, BASE, BASE, len(code), len(code), 4096)
     out = (header + programs).ljust(at_note, b"\0") + note
     return out.ljust(at_code, b"\0") + code
+
+
+def long_mode():
+    """What a guest begins with to have 64-bit code behind it, at CPL 0: the first 8 MiB are
+    mapped where they are, by tables at 6 MiB, where its memory is still zero."""
+    pml4, pdpt, pd = 0x600000, 0x601000, 0x602000
+    entries = [(pml4, pdpt | 3), (pdpt, pd | 3)] + [(pd + 8 * k, k << 21 | 0x83) for k in range(4)]
+    code = b"".join(b"\xc7\x05" + struct.pack("<II", at, v) for at, v in entries)
+    code += set_register(pml4) + bytes.fromhex("0f22d8")             # mov cr3, eax
+    code += bytes.fromhex("0f20e0 0d20060000 0f22e0")                # CR4: PAE, vector registers
+    code += bytes.fromhex("b9800000c0 0f32 0d00010000 0f30")         # EFER: LME
+    code += bytes.fromhex("0f20c0 0d02000080 0f22c0")                # CR0: PG, MP
+    gdt = BASE + len(code) + 14 + 6
+    code += b"\x0f\x01\x15" + struct.pack("<I", gdt - 6)             # lgdt
+    code += b"\xea" + struct.pack("<IH", gdt + 16, 8)                # jmp 8:behind
+    return code + struct.pack("<HIQQ", 15, gdt, 0, 0x00AF9B000000FFFF)

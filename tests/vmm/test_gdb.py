@@ -9,6 +9,7 @@ import time
 import pytest
 from lib import tinyguest
 from lib.daemon import BIN
+from lib.gdb import ask
 from lib.vmm import PATIENCE, Control, Machine
 
 # Counts in memory at COUNTER, and reads it twice a round.
@@ -119,17 +120,6 @@ def test_tcp(guest, tmp_path):
             break
         assert time.monotonic() < end
     assert state(tmp_path) == "running"
-
-
-def ask(sock, text):
-    """One packet of gdb's protocol, and the answer's text."""
-    sock.sendall(b"$%s#%02x" % (text.encode(), sum(text.encode()) & 255))
-    got = b""
-    while not (b"#" in got and len(got.split(b"#", 1)[1]) >= 2):
-        data = sock.recv(4096)
-        assert data, got
-        got += data
-    return got.split(b"$", 1)[1].split(b"#")[0].decode()
 
 
 def test_with_the_control_socket(guest, tmp_path):

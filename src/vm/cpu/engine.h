@@ -191,7 +191,8 @@ struct engine_ops {
 	int  (*route)(struct engine *eng, unsigned route, uint64_t addr, uint32_t data, bool on);
 	int  (*irqfd)(struct engine *eng, unsigned route, int fd, bool add);
 
-	/* Dirty log: on or off; and bring gmem's bitmap up to date. Vcpus may run. */
+	/* Dirty log: on or off; and bring gmem's bitmap up to date. Vcpus may run. Who takes the
+	 * bitmap while they do calls it before, and again behind: only then is every store noted. */
 	int  (*log)(struct engine *eng, bool on, struct err *e);
 	int  (*log_sync)(struct engine *eng, struct err *e);
 
