@@ -60,7 +60,7 @@ static const int helper_calls[] = {
 	CALLS_BASE,
 	SYS_pwrite64, SYS_fallocate,
 	/* which memory was touched */
-	SYS_mincore,
+	SYS_mincore, SYS_lseek,
 };
 
 const struct jail_calls jail_calls[JAIL_THREAD__COUNT] = {

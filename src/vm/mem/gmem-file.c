@@ -75,19 +75,62 @@ uint64_t gmem_bytes(const struct gmem *g)
 	return bytes;
 }
 
+/* What a writer looks at: a part of a slot. */
+struct window {
+	const struct gmem_slot *slot;
+	uint64_t                first;   /* in the slot */
+	size_t                  n;
+};
+
 /*
- * Which pages were ever touched. Of memory that no file stands behind the kernel
- * knows it, and a page that was not is zero; but it counts one that is swapped out as untouched,
- * so it is asked only on a host without swap.
+ * Pages of a file in memory that were ever touched, also those that are swapped out. A call a
+ * page: asking for the next hole takes as long as there is data before it, in each window again.
  */
-static void touched(const uint8_t *p, size_t n, bool ask, uint8_t *ret)
+static void touched_in_file(const struct window *w, uint8_t *ret)
 {
-	if (!ask || mincore((void *)p, n, ret) < 0) {
-		memset(ret, 1, n / GMEM_PAGE_BYTES);
+	uint64_t end = w->first + w->n;
+
+	memset(ret, 0, w->n / GMEM_PAGE_BYTES);
+	for (uint64_t at = w->first; at < end; at += GMEM_PAGE_BYTES) {
+		off_t data = lseek(w->slot->again_fd, (off_t)at, SEEK_DATA);
+
+		if (data < 0 || (uint64_t)data >= end) {
+			break;
+		}
+		at = (uint64_t)data;
+		ret[(at - w->first) / GMEM_PAGE_BYTES] = 1;
 	}
 }
 
-static bool no_swap(void)
+/*
+ * Which pages were ever touched: those that were not are zero, and reading one of a file in memory
+ * would take memory for it. mincore() counts a page that is swapped out as untouched, so it is
+ * asked only on a host without swap.
+ */
+static void touched(const struct window *w, bool no_swap, uint8_t *ret)
+{
+	const struct gmem_slot *s = w->slot;
+	bool ours = s->fd < 0 && !s->restored;
+	bool in_file = ours && s->again_fd >= 0;
+
+	if (in_file) { /* most windows of most guests hold nothing: that is known at once */
+		off_t data = lseek(s->again_fd, (off_t)w->first, SEEK_DATA);
+
+		if (data < 0 ? errno == ENXIO : (uint64_t)data >= w->first + w->n) {
+			memset(ret, 0, w->n / GMEM_PAGE_BYTES);
+			return;
+		}
+		if (data >= 0 && !no_swap) {
+			touched_in_file(w, ret);
+			return;
+		}
+	}
+	if (!ours || !no_swap || mincore(s->host + w->first, w->n, ret) < 0) {
+		memset(ret, 1, w->n / GMEM_PAGE_BYTES);
+	}
+}
+
+static bool host_has_no_swap(void)
 {
 	struct sysinfo info;
 
@@ -103,12 +146,14 @@ struct runs {
 };
 
 /* Pages that hold something; a few zeroes between do not end a run. */
-static void find_runs(const uint8_t *p, size_t n, bool ask, struct runs *ret)
+static void find_runs(const struct window *w, bool no_swap, struct runs *ret)
 {
+	const uint8_t *p = w->slot->host + w->first;
+	size_t n = w->n;
 	uint8_t there[WINDOW / GMEM_PAGE_BYTES];
 
 	ret->n = 0;
-	touched(p, n, ask, there);
+	touched(w, no_swap, there);
 	for (size_t off = 0; off < n; off += GMEM_PAGE_BYTES) {
 		if (n - off > AHEAD && (there[(off + AHEAD) / GMEM_PAGE_BYTES] & 1)) {
 			__builtin_prefetch(p + off + AHEAD);
@@ -142,11 +187,12 @@ static int make_room(int fd, const struct runs *runs, uint64_t at)
 	return 0;
 }
 
-static int save_window(int fd, const uint8_t *p, size_t n, uint64_t at, bool ask)
+static int save_window(int fd, const struct window *w, uint64_t at, bool no_swap)
 {
+	const uint8_t *p = w->slot->host + w->first;
 	struct runs runs;
 
-	find_runs(p, n, ask, &runs);
+	find_runs(w, no_swap, &runs);
 	int r = make_room(fd, &runs, at);
 
 	for (unsigned i = 0; i < runs.n && r == 0; i++) {
@@ -167,8 +213,9 @@ static int save_slots(struct gmem_save *s, int fd, uint64_t first, uint64_t end)
 		uint64_t from = MAX(first, at), to = MIN(end, at + slot->bytes);
 
 		if (from < to) {
-			r = save_window(fd, slot->host + (from - at), (size_t)(to - from), from,
-					s->ask && slot->fd < 0 && !slot->restored);
+			const struct window w = { slot, from - at, (size_t)(to - from) };
+
+			r = save_window(fd, &w, from, s->no_swap);
 		}
 		at += slot->bytes;
 	}
@@ -184,7 +231,7 @@ static int cannot_write(unsigned part, int r, struct err *e)
 int gmem_save_begin(struct gmem_save *s, const struct gmem *g, const int fds[GMEM_PARTS],
 		    struct err *e)
 {
-	*s = (struct gmem_save){ .g = g, .bytes = gmem_bytes(g), .ask = no_swap() };
+	*s = (struct gmem_save){ .g = g, .bytes = gmem_bytes(g), .no_swap = host_has_no_swap() };
 	atomic_init(&s->left, (s->bytes + WINDOW - 1) / WINDOW);
 	for (unsigned i = 0; i < GMEM_PARTS; i++) {
 		s->parts[i].fd = fds[i];

@@ -135,7 +135,7 @@ enum { GMEM_ID_BYTES = 16, GMEM_WINDOW_BYTES = 8 << 20 };
 struct gmem_save {
 	const struct gmem *g;
 	uint64_t           bytes;
-	bool               ask;
+	bool               no_swap;     /* on this host */
 	_Atomic uint64_t   left;        /* windows that nobody took yet */
 	struct gmem_save_part {         /* its writer's alone */
 		int      fd;

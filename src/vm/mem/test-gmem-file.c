@@ -19,15 +19,21 @@ enum { LOW_BYTES = 2 * WINDOW + WINDOW / 2, HIGH_BYTES = 3 * WINDOW + 5 * PAGE, 
 
 static const uint8_t id[GMEM_ID_BYTES] = "this one", other_id[GMEM_ID_BYTES] = "another";
 
-static struct gmem memory(uint64_t high_bytes)
+/* again: in memory that can be mapped again. */
+static struct gmem memory_as(uint64_t high_bytes, bool again)
 {
 	struct gmem g;
 	struct err e = ERR_INIT;
 
 	gmem_init(&g);
-	assert_int_equal(gmem_add(&g, GPA(0), LOW_BYTES, -1, 0, false, &e), 0);
-	assert_int_equal(gmem_add(&g, GPA(HIGH), high_bytes, -1, 0, false, &e), 0);
+	assert_int_equal(gmem_add(&g, GPA(0), LOW_BYTES, -1, 0, again, &e), 0);
+	assert_int_equal(gmem_add(&g, GPA(HIGH), high_bytes, -1, 0, again, &e), 0);
 	return g;
+}
+
+static struct gmem memory(uint64_t high_bytes)
+{
+	return memory_as(high_bytes, false);
 }
 
 /* What is in the two files: first and last bytes, the slots' edges, something in each window. */
@@ -37,13 +43,18 @@ static const gpa_t marks[] = {
 	{ HIGH + HIGH_BYTES - 5 * PAGE }, { HIGH + HIGH_BYTES - 1 },
 };
 
+static void mark(struct gmem *g)
+{
+	for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+		assert_int_equal(gmem_write(g, marks[i], &(char){ (char)('a' + i) }, 1), 0);
+	}
+}
+
 static struct gmem marked(void)
 {
 	struct gmem g = memory(HIGH_BYTES);
 
-	for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
-		assert_int_equal(gmem_write(&g, marks[i], &(char){ (char)('a' + i) }, 1), 0);
-	}
+	mark(&g);
 	return g;
 }
 
@@ -161,6 +172,55 @@ static void two_threads(void **state)
 		files_close(&f);
 	}
 	gmem_fini(&g);
+}
+
+/*
+ * Memory that can be mapped again takes no pages for being saved, but for those few that lie
+ * between others, with swap on the host and without; of other memory a host with swap tells nothing.
+ */
+static void untouched(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct gmem g = memory_as(HIGH_BYTES, i & 1), h = memory(HIGH_BYTES);
+		struct files f = files_new();
+		struct gmem_save s;
+		struct stat st;
+		struct err e = ERR_INIT;
+
+		mark(&g);
+		for (unsigned k = 0; k < 2 && (i & 1); k++) {
+			assert_int_equal(sys_fstat(g.slots[k].again_fd, &st), 0);
+			assert_int_equal(st.st_blocks * 512, (k == 0 ? 5 : 6) * PAGE);
+		}
+		assert_int_equal(gmem_save_begin(&s, &g, f.fds, &e), 0);
+		s.no_swap = i & 2;
+		while (gmem_save_step(&s, GMEM_HIGH)) {
+		}
+		assert_int_equal(gmem_save_end(&s, id, &e), 0);
+		for (unsigned k = 0; k < 2 && (i & 1); k++) {
+			assert_int_equal(sys_fstat(g.slots[k].again_fd, &st), 0);
+			assert_int_equal(st.st_blocks * 512, (k == 0 ? 5 : 6 + 3) * PAGE);
+		}
+		assert_int_equal(restored(&h, &f), 0);
+		check_marks(&h);
+		/* What a snapshot is mapped over is not asked any more. */
+		assert_int_equal(restored(&g, &f), 0);
+		assert_int_equal(gmem_write(&g, GPA(WINDOW + 3 * PAGE), "new", 3), 0);
+		struct files again = saved(&g, 3);
+		char text[3];
+
+		gmem_fini(&h);
+		h = memory_as(HIGH_BYTES, true);
+		assert_int_equal(restored(&h, &again), 0);
+		check_marks(&h);
+		assert_int_equal(gmem_read(&h, GPA(WINDOW + 3 * PAGE), text, 3), 0);
+		assert_memory_equal(text, "new", 3);
+		gmem_fini(&g);
+		gmem_fini(&h);
+		files_close(&f);
+		files_close(&again);
+	}
 }
 
 /* --- What is refused --- */
@@ -318,6 +378,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(goes_round), cmocka_unit_test(two_threads),
+		cmocka_unit_test(untouched),
 		cmocka_unit_test(last_pages), cmocka_unit_test(other_files),
 		cmocka_unit_test(full),       cmocka_unit_test(one_fails),
 	};
