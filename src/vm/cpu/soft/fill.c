@@ -95,7 +95,9 @@ void soft_tlb_fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *
 	if (large) {
 		note_large(c, linear, w->shift);
 	}
-	if (c->tlb == c->tlb_kernel && !w->global) {
+	if (c->tlb != c->tlb_kernel) {
+		c->window->empty = false;
+	} else if (!w->global) {
 		note_local(c, (size_t)(e - c->tlb));
 	}
 	/* What is read may be written to next. Nothing is to be noted for a page that is dirty, and

@@ -84,6 +84,7 @@ struct soft_window {
 	uint64_t cr3;             /* the one that it was used with last */
 	uint16_t pcid;
 	bool     valid;
+	bool     empty;           /* nothing came into user and ac since they were cleared */
 	uint64_t large_first, large_last;     /* of what is in user and ac */
 };
 

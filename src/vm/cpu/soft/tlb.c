@@ -33,12 +33,15 @@ static void clear_code(struct soft_code_entry *t)
 
 static const struct soft_fetched nothing_fetched = { .first = UINT64_MAX, .large_first = UINT64_MAX };
 
-/* Nothing is known any more of what runs where, at CPL 3 in a window. */
+/* Nothing is known any more of what runs where, at CPL 3 in a window. Linux changes its own code by
+ * an address space that only the kernel looks into: in its window there was nothing. */
 static void forget_window(struct soft_cpu *c, struct soft_window *w)
 {
-	clear_code(w->code);
+	if (w->fetched.first <= w->fetched.last) {
+		clear_code(w->code);
+		w->fetched = nothing_fetched;
+	}
 	w->generation = ++c->generations;
-	w->fetched = nothing_fetched;
 	if (w == c->window) {
 		xl_forget(c, true);
 	}
@@ -56,8 +59,11 @@ static void clear_window(struct soft_cpu *c, struct soft_window *w)
 {
 	soft_stack_forget(c);
 	xl_add(&c->counts->n[XC_FLUSH_USER], 1);
-	clear_data(w->user);
-	clear_data(w->ac);
+	if (!w->empty) {
+		clear_data(w->user);
+		clear_data(w->ac);
+		w->empty = true;
+	}
 	w->large_first = UINT64_MAX;
 	w->large_last = 0;
 	forget_window(c, w);
