@@ -102,6 +102,34 @@ def test_translated(tmp_path):
         assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
 
 
+def in_lock_step(folder, cpus, every, *args):
+    """The interpreter boots, and at the same time what it writes down is replayed."""
+    os.mkfifo(folder / "log")
+    machine = Machine(folder, "mount -t devtmpfs dev /dev\ndate\nseq 1 2000 | md5sum\npoweroff -f\n",
+                      "--record", folder / "log", "--engine", "interp", "--cpus", cpus,
+                      "--check-every", every, cmdline="quiet")
+    try:
+        status, _, said = replay(folder / "log", "--engine", "soft", *args)
+        assert machine.wait() == 0, machine.output()[-3000:]
+        told = summary(machine.output())
+        assert told[2] == told[1] // every > 100_000_000 // every
+        assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
+    finally:
+        machine.close()
+
+
+def test_translated_on_two(tmp_path):
+    in_lock_step(tmp_path, 2, 5_000, "--translate-after", 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+@pytest.mark.parametrize("args", [("--translate-after", 1), (), ("--shake", "--code-cache", "1m")])
+def test_lock_step(tmp_path, cpus, args):
+    """Every few blocks. As a file, it would be of several gigabytes."""
+    in_lock_step(tmp_path, cpus, 61, *args)
+
+
 def test_from_outside(tmp_path):
     """A pause, input and the power button come again where they came."""
     script = "echo ready\nread line\necho \"got $line\"\n" \
