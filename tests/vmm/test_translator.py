@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the translator tells of itself: --stats, ctl stats, --perf-map, --code-cache."""
 import json
+import os
 import re
 import subprocess
 
@@ -113,3 +114,31 @@ def test_engines_hand_over(tmp_path):
         for i in range(300):
             s = (s * 31 + i) % 1000003
         assert line == (str(number), str(s))
+
+
+# A host whose kernel does not let programs write FS and GS.
+LESS = """
+#include <dlfcn.h>
+unsigned long getauxval(unsigned long type)
+{
+	unsigned long (*real)(unsigned long) = dlsym(RTLD_NEXT, "getauxval");
+
+	return type == 26 ? 0 : real(type);
+}
+"""
+
+
+def test_host_that_cannot(machine, tmp_path):
+    """It is told once, and the guest is interpreted."""
+    (tmp_path / "less.c").write_text(LESS)
+    subprocess.run([*os.environ.get("CC", "gcc").split()[-1:], "-D_GNU_SOURCE", "-shared", "-fPIC",
+                    "-o", tmp_path / "less.so", tmp_path / "less.c"], check=True)
+    m = machine("echo $((6 * 7)) is right\npoweroff -f\n", "--stats", cmdline="quiet",
+                wrapper=("env", f"LD_PRELOAD={tmp_path}/less.so"))
+    assert m.wait() == 0, m.output()[-3000:]
+    notice = "the guest is interpreted: this host cannot translate"
+    assert m.output().count(notice) == 1 and "lacks=FSGSBASE" in m.output(), m.output()
+    assert "42 is right" in m.output()
+    end = counters(m.output())
+    assert end["interpreted"]["instructions of blocks"] > 10**8
+    assert "entered" not in end and "translated" not in end
