@@ -9,7 +9,7 @@
  * machine's kernel (test-programs.S), and the next piece goes on. So that every program ends,
  * what may go backwards counts down first.
  *
- *	test-soft-programs [COUNT [SEED [AFTER [shaken]]]]
+ *	test-soft-programs [COUNT [SEED [AFTER [shaken] [direct]]]]
  */
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +23,7 @@
 #include "vm/cpu/soft/oracle-random.h"
 #include "vm/cpu/soft/priv.h"
 #include "vm/cpu/soft/test-vm.h"
+#include "vm/cpu/soft/xl.h"
 
 extern const uint8_t guest_programs[], guest_programs_end[];
 
@@ -445,6 +446,7 @@ static void take_signals(void)
 	struct sigaction sa = { .sa_sigaction = on_fpe, .sa_flags = SA_SIGINFO | SA_NODEFER };
 
 	sigaction(SIGFPE, &sa, NULL);
+	assert_int_equal(xl_catch_faults(), 0);
 }
 
 static void test_programs(unused_arg void **state)
@@ -484,7 +486,10 @@ int main(int argc, char **argv)
 	}
 	random_state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 	translated.xl.after = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 0) : 1;
-	translated.xl.shaken = argc > 4;
+	for (int a = 4; a < argc; a++) {
+		translated.xl.shaken |= strcmp(argv[a], "shaken") == 0;
+		translated.xl.direct_now |= strcmp(argv[a], "direct") == 0;
+	}
 	printf("seed 0x%llx\n", (unsigned long long)random_state);
 	machines[0] = machine(&engine_interp, &plain);
 	machines[1] = machine(&engine_soft, &translated);

@@ -24,6 +24,9 @@
 #include "vm/cpu/soft/xl.h"
 
 enum {
+	HINT_BITS = 13,
+	CHUNK_SHIFT = 10,          /* of code: one of which the blocks are known that begin there */
+	MISSES_MAX = 8,            /* of an instruction's place */
 	HASH_BITS = 16, PAGE_HASH_BITS = 14,
 	HWCAP2_FSGSBASE_BIT = 1 << 1,
 	SEGMENTS = 16,
@@ -38,6 +41,13 @@ struct segment {
 	struct xl_block *blocks;   /* all of it, dead ones too */
 };
 
+/* Where an instruction reaches memory, by its address. */
+struct hint {
+	uint32_t tag;
+	uint8_t  place;            /* enum xl_place */
+	bool     turned;           /* it was wrong once */
+};
+
 struct xl_cache {
 	pthread_mutex_t lock;
 	uint8_t *rw, *rx, *records;
@@ -50,6 +60,9 @@ struct xl_cache {
 	struct xl_usage usage;
 	struct xl_block *hash[1 << HASH_BITS];
 	struct xl_block *pages[1 << PAGE_HASH_BITS];   /* that are not stale */
+	struct hint hints[1 << HINT_BITS];
+	/* The last block that begins in each piece of code; more than it are found by segment_next. */
+	struct xl_block **chunks;
 };
 
 const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off)
@@ -105,15 +118,20 @@ static void out_end(struct soft_cpu *c, const struct insn *i)
 struct xl_out *xl_out_new(struct xl_tr *t, uint32_t *ret_index)
 {
 	struct xl_insn *k = &t->insns[t->k];
-	struct xl_out *o = k->out ? record_at(t->x, k->out) : record_new(t->x, sizeof(*o), &k->out);
+	struct xl_out *o = NULL;
 
+	if (k->out) {
+		*ret_index = k->out;
+		return record_at(t->x, k->out);
+	}
+	o = record_new(t->x, sizeof(*o), &k->out);
 	if (!o) {
 		t->full = true;
 		return NULL;
 	}
 	*ret_index = k->out;
 	*o = (struct xl_out){ .insn = k->run, .end = out_end, .block = t->to,
-			      .off = (uint16_t)t->first_off,
+			      .off = (uint16_t)t->first_off, .place = k->place,
 			      .rest = (uint8_t)(t->n - 1 - t->k) };
 	return o;
 }
@@ -129,6 +147,63 @@ struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index)
 	*l = (struct xl_link){ .of_next = t->to->out };
 	t->to->out = l;
 	return l;
+}
+
+void xl_sites_new(struct xl_tr *t)
+{
+	uint32_t index = 0;
+	struct xl_site *sites = NULL;
+
+	if (t->n_accesses == 0 || t->full) {
+		return;
+	}
+	sites = record_new(t->x, t->n_accesses * sizeof(*sites), &index);
+	if (!sites) {
+		t->full = true;
+		return;
+	}
+	for (unsigned i = 0; i < t->n_accesses; i++) {
+		sites[i] = (struct xl_site){ .at = xl_off(t->x, t->accesses[i].at),
+					     .way = t->slow[t->accesses[i].slow].way };
+	}
+	t->to->sites = sites;
+	t->to->n_sites = (uint16_t)t->n_accesses;
+}
+
+/* --- Where code faults --- */
+
+/* The block that an offset is in, or one before it. Blocks come in while this is done, but none
+ * goes: the vCPU that looks is in its code. */
+static const struct xl_block *block_at(const struct xl_cache *x, uint32_t off)
+{
+	for (uint32_t chunk = off >> CHUNK_SHIFT; ; chunk--) {
+		const struct xl_block *b = __atomic_load_n(&x->chunks[chunk], __ATOMIC_ACQUIRE);
+
+		while (b && b->indirect > off) {
+			b = b->segment_next;
+		}
+		if (b || chunk == 0) {
+			return b;
+		}
+	}
+}
+
+uint64_t xl_fault_way(const struct soft_engine *eng, uint64_t pc)
+{
+	const struct xl_cache *x = eng->xl;
+	uint64_t rx = x ? (uint64_t)(uintptr_t)x->rx : 0;
+	const struct xl_block *b = NULL;
+
+	if (!x || pc - rx >= x->code_bytes) {
+		return 0;
+	}
+	b = block_at(x, (uint32_t)(pc - rx));
+	for (unsigned i = 0; b && i < b->n_sites; i++) {
+		if (b->sites[i].at == pc - rx) {
+			return rx + b->sites[i].way;
+		}
+	}
+	return 0;
 }
 
 /* --- Making and ending --- */
@@ -176,6 +251,7 @@ void xl_free(struct soft_engine *eng)
 	unmap(x->rw, x->code_bytes);
 	unmap(x->rx, x->code_bytes);
 	unmap(x->records, x->record_bytes);
+	free(x->chunks);
 	pthread_mutex_destroy(&x->lock);
 	free(x);
 	eng->xl = NULL;
@@ -230,7 +306,8 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 	x->usage.bytes = x->code_bytes + x->record_bytes;
 	r = map_code(x);
 	x->records = records(x->record_bytes);
-	if (r < 0 || !x->records) {
+	x->chunks = mem_calloc((x->code_bytes >> CHUNK_SHIFT) + 1, sizeof(struct xl_block *));
+	if (r < 0 || !x->records || !x->chunks) {
 		xl_free(eng);
 		return r < 0 ? r : -ENOMEM;
 	}
@@ -241,9 +318,9 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 
 /* --- Blocks by address --- */
 
-static struct xl_block **hash_slot(struct xl_cache *x, uint64_t gpa, bool user)
+static struct xl_block **hash_slot(struct xl_cache *x, uint64_t gpa, unsigned kind)
 {
-	uint64_t h = (gpa << 1 | user) * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t h = (gpa << 2 | kind) * UINT64_C(0x9e3779b97f4a7c15);
 
 	return &x->hash[h >> (64 - HASH_BITS)];
 }
@@ -261,11 +338,11 @@ static bool same_rest(const struct xl_block *b, const struct soft_block *of)
 	return of->cross ? b->rest && b->rest->gpa == of->gpa2 : !b->rest;
 }
 
-static struct xl_block *find(struct xl_cache *x, const struct soft_block *of, bool user)
+static struct xl_block *find(struct xl_cache *x, const struct soft_block *of, unsigned kind)
 {
-	struct xl_block *b = *hash_slot(x, of->gpa, user);
+	struct xl_block *b = *hash_slot(x, of->gpa, kind);
 
-	while (b && (b->gpa != of->gpa || b->user != user || !same_rest(b, of))) {
+	while (b && (b->gpa != of->gpa || b->kind != kind || !same_rest(b, of))) {
 		b = b->hash_next;
 	}
 	return b;
@@ -323,7 +400,7 @@ static void link_remove(struct xl_link *l)
 
 static void hash_remove(struct xl_cache *x, struct xl_block *b)
 {
-	struct xl_block **p = hash_slot(x, b->gpa, b->user);
+	struct xl_block **p = hash_slot(x, b->gpa, b->kind);
 
 	while (*p != b) {
 		p = &(*p)->hash_next;
@@ -431,6 +508,10 @@ static void empty(struct soft_engine *eng, unsigned segment)
 		}
 		x->usage.blocks--;
 	}
+	for (uint32_t at = g->first; at < g->first + g->code; at += 1 << CHUNK_SHIFT) {
+		x->chunks[at >> CHUNK_SHIFT] = NULL;
+	}
+	x->chunks[(g->first + g->code) >> CHUNK_SHIFT] = NULL;
 	g->blocks = NULL;
 	g->code = 0;
 	g->records = segment == 0 ? RECORD : 0;
@@ -475,7 +556,7 @@ static void make_room(struct soft_cpu *c, unsigned full)
 static void insert(struct soft_cpu *c, struct xl_block *b)
 {
 	struct xl_cache *x = c->eng->xl;
-	struct xl_block **slot = hash_slot(x, b->gpa, b->user);
+	struct xl_block **slot = hash_slot(x, b->gpa, b->kind);
 
 	b->hash_next = *slot;
 	*slot = b;
@@ -489,6 +570,7 @@ static void insert(struct soft_cpu *c, struct xl_block *b)
 	}
 	b->segment_next = now(x)->blocks;
 	now(x)->blocks = b;
+	__atomic_store_n(&x->chunks[b->indirect >> CHUNK_SHIFT], b, __ATOMIC_RELEASE);
 	x->usage.blocks++;
 	for (const struct xl_link *l = b->out; l; l = l->of_next) {
 		x->usage.links++;
@@ -528,7 +610,7 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 	if (!to) {
 		return FULL;
 	}
-	*to = (struct xl_block){ .gpa = b->gpa, .bytes = b->bytes, .user = c->cpl == 3 };
+	*to = (struct xl_block){ .gpa = b->gpa, .bytes = b->bytes, .kind = xl_kind(c) };
 	if (!rest_new(x, b, to)) {
 		*g = before;
 		return FULL;
@@ -540,7 +622,7 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 	t.e = (struct xl_code){ .at = x->rw + g->first + g->code,
 				.end = x->rw + g->first + segment_room(x, x->now) };
 	t.f = (struct xl_flags){ .at = XF_HOST };
-	t.n_slow = t.n_links = t.n_stacks = 0;
+	t.n_slow = t.n_links = t.n_stacks = t.n_accesses = 0;
 	t.vec = XV_NONE;
 	t.x87 = false;
 	t.x87_last = -1;
@@ -590,7 +672,7 @@ struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool kno
 	unsigned full = 0;
 
 	pthread_mutex_lock(&x->lock);
-	ret = find(x, b, c->cpl == 3);
+	ret = find(x, b, xl_kind(c));
 	if (!ret && !known) {
 		made = make(c, b, &ret);
 		full = x->now;
@@ -602,6 +684,42 @@ struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool kno
 		make_room(c, full);
 	}
 	return ret;
+}
+
+/* --- Hints --- */
+
+static size_t hint_slot(uint64_t gpa)
+{
+	return gpa * UINT64_C(0x9e3779b97f4a7c15) >> (64 - HINT_BITS);
+}
+
+uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa)
+{
+	const struct hint *h = &x->hints[hint_slot(gpa)];
+
+	return h->tag == (uint32_t)gpa ? h->place : (uint8_t)XP_UNKNOWN;
+}
+
+void xl_misplaced(struct soft_cpu *c, const struct xl_out *known, bool filled)
+{
+	struct xl_out *o = (struct xl_out *)known;   /* it is the cache's */
+	struct xl_cache *x = c->eng->xl;
+	uint64_t gpa = o->block->gpa + o->insn.end - o->insn.len;
+	struct hint *h = &x->hints[hint_slot(gpa)];
+
+	if (__atomic_add_fetch(&o->misses, 1, __ATOMIC_RELAXED) < MISSES_MAX) {
+		return;
+	}
+	pthread_mutex_lock(&x->lock);
+	if (!o->block->dead) {
+		bool again = h->tag == (uint32_t)gpa && h->turned;
+
+		*h = (struct hint){ .tag = (uint32_t)gpa, .turned = true,
+				    .place = again || !filled ? XP_TLB :
+					     o->place == XP_LOW ? XP_HIGH : XP_LOW };
+		kill(c->eng, o->block);
+	}
+	pthread_mutex_unlock(&x->lock);
 }
 
 void xl_usage(const struct soft_engine *eng, struct xl_usage *ret)

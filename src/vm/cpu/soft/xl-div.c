@@ -10,10 +10,11 @@ enum { COND_AE = 3, COND_NE = 5, COND_BE = 6, DIV = 6, IDIV = 7 };
 
 static void divisor_to_r11(struct xl_tr *t, const struct insn *i, unsigned how)
 {
-	struct xl_rm from = xl_mem(XR_11, 0);
+	struct xl_rm from = { 0 };
 
 	if (i->rm == INSN_NONE) {
-		xl_operand_to_r11(t, i->op_bytes, false);
+		from = xl_operand(t, i->op_bytes, false, false);
+		xl_access(t);
 	} else {
 		unsigned host = xl_host(i->rm);
 
@@ -52,6 +53,7 @@ bool xl_div(struct xl_tr *t)
 	    i->prefix & (INSN_VEX | INSN_LOCK)) {
 		return false;
 	}
+	xl_wrote(t, (unsigned)(BIT(CPU_RAX) | BIT(CPU_RDX)));
 	divisor_to_r11(t, i, how);
 	xf_clobber(t);
 	(op == DIV ? unsigned_fits : signed_fits)(t, how);

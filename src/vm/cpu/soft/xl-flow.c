@@ -53,7 +53,7 @@ static uint8_t *look(struct xl_tr *t, uint8_t *polled)
 	struct xl_code *e = &t->e;
 	uint8_t *hit = NULL, *ret = NULL;
 
-	xl_look(e, t->to->user);
+	xl_look(e, t->to->kind != XK_KERNEL);
 	hit = xe_jrcxz(e);
 	if (polled) {
 		xe_here_8(e, polled);
@@ -65,12 +65,12 @@ static uint8_t *look(struct xl_tr *t, uint8_t *polled)
 
 static void jump_found(struct xl_tr *t)
 {
-	xe_op(&t->e, 0, 0, 0xff, 4, xl_found(&t->e, t->to->user));
+	xe_op(&t->e, 0, 0, 0xff, 4, xl_found(&t->e, t->to->kind != XK_KERNEL));
 }
 
 static void call_found(struct xl_tr *t)
 {
-	xe_op(&t->e, 0, 0, 0xff, 2, xl_found(&t->e, t->to->user));
+	xe_op(&t->e, 0, 0, 0xff, 2, xl_found(&t->e, t->to->kind != XK_KERNEL));
 }
 
 /* Out of the code, on at R11. */
@@ -198,7 +198,7 @@ static void jcc(struct xl_tr *t, unsigned cond)
 /* The interpreter does all of the instruction where the table does not know the target in R11. */
 static void look_or_interpret(struct xl_tr *t)
 {
-	xl_slow_from(t, look(t, poll(t)));
+	xl_slow_from(t, look(t, poll(t)), XL_WHY_TARGET);
 }
 
 static void ret(struct xl_tr *t, int32_t by)

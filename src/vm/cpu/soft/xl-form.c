@@ -30,6 +30,7 @@ struct form {
 	uint8_t  vec;              /* enum xl_vec */
 	unsigned mem_bytes;
 	unsigned guest_written;    /* mask */
+	struct xl_rm at;           /* its memory operand */
 };
 
 static unsigned number_of(const struct insn *i, const struct insn_operand_desc *d, unsigned op)
@@ -293,7 +294,7 @@ static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
 		} else if (d->where == INSN_AT_VVVV) {
 			vvvv = host;
 		} else if (d->where == INSN_AT_RM && f->mem) {
-			rm = f->kept ? xl_reg(XR_CX) : xl_mem(XR_11, 0);
+			rm = f->kept ? xl_reg(XR_CX) : f->at;
 		} else if (d->where == INSN_AT_RM) {
 			rm = xl_reg(host);
 		}
@@ -461,7 +462,7 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 	const struct insn *i = f->i;
 	bool mov = i->map == INSN_MAP_1 && i->opcode == 0x8b && i->op_bytes >= 4;
 
-	if (!f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
+	if (t->to->kind == XK_DIRECT || !f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
 	    xl_on_stack(i)) {
 		return false;
 	}
@@ -469,6 +470,7 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 	xl_check(t, f->mem_bytes, false);
 	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
 	xe_op(&t->e, how_of(f), 0, 0x8b, f->f[0].host, xl_mem_index(XR_11, XR_CX, 0, 0));
+	t->direct = false;
 	return true;
 }
 
@@ -485,7 +487,8 @@ static void keep(struct xl_tr *t, struct form *f)
 		xe_store(&t->e, f->f[0].host, XG(xl_in));
 		f->kept = true;
 	} else if (memory_in_cx(f)) {
-		xe_op(&t->e, n == 8 ? XE_W : 0, n < 4, n < 4 ? loads[n] : 0x8b, XR_CX, xl_mem(XR_11, 0));
+		xl_access(t);
+		xe_op(&t->e, n == 8 ? XE_W : 0, n < 4, n < 4 ? loads[n] : 0x8b, XR_CX, f->at);
 		xe_store(&t->e, XR_CX, XG(xl_in));
 		f->kept = t->kept = true;
 	}
@@ -512,6 +515,9 @@ static void write(struct xl_tr *t, const struct form *f, bool reads)
 	uint8_t again[INSN_BYTES_MAX];
 	const uint8_t *begin = t->e.at, *bytes = begin;
 
+	if (f->mem && !f->kept) {
+		xl_access(t);
+	}
 	if (f->modrm) {
 		with_modrm(t, f, how_of(f));
 	} else {
@@ -542,18 +548,38 @@ static bool vzero(struct xl_tr *t, const struct insn *i)
 	return true;
 }
 
+/* Which of the guest's registers it changes; and if it only moves one a little. */
+static void registers_after(struct xl_tr *t, const struct form *f)
+{
+	int64_t v = (int64_t)f->i->imm;
+	bool sums = is_op(f, "add") || is_op(f, "sub");
+
+	xl_wrote(t, f->guest_written | (f->row->imp & INSN_IMP_RCX ? (unsigned)BIT(CPU_RCX) : 0));
+	if (f->mem || f->n != 2 || f->i->op_bytes != 8 || f->f[0].file != INSN_FILE_GPR ||
+	    f->row->imp) {
+		return;
+	}
+	if (sums && has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
+		xl_moved(t, f->f[0].guest, f->f[0].guest, is_op(f, "add") ? (int32_t)v : -(int32_t)v);
+	} else if (is_op(f, "mov") && f->f[1].file == INSN_FILE_GPR) {
+		xl_moved(t, f->f[0].guest, f->f[1].guest, 0);
+	}
+}
+
 bool xl_form(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	struct form f = { .i = i, .row = &insn_table[i->row] };
 
 	if (vzero(t, i)) {
+		xl_wrote(t, 0);
 		return true;
 	}
 
 	if (!parse(t, &f)) {
 		return false;
 	}
+	registers_after(t, &f);
 	if (plain_load(t, &f)) {
 		return true;
 	}
@@ -561,7 +587,7 @@ bool xl_form(struct xl_tr *t)
 	bool seen = !reads || f.row->fr || xf_seen(t);
 
 	if (f.mem) {
-		(f.aligned ? xl_aligned_to_r11 : xl_operand_to_r11)(t, f.mem_bytes, f.mem_written);
+		f.at = xl_operand(t, f.mem_bytes, f.mem_written, f.aligned);
 	}
 	if (f.vec) {
 		xv_need(t, f.vec);

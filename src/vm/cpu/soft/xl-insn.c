@@ -28,12 +28,31 @@ void xl_slow(struct xl_tr *t, unsigned cond)
 	slow_new(t)->jump = xe_jcc(&t->e, cond);
 }
 
-void xl_slow_from(struct xl_tr *t, uint8_t *jump)
+void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why)
 {
 	struct xl_slow *s = slow_new(t);
 
 	s->jump = jump;
-	s->why = XL_WHY_TARGET;
+	s->why = (uint8_t)why;
+}
+
+static bool same_flags(const struct xl_flags *a, const struct xl_flags *b)
+{
+	return a->at == b->at && (a->at != XF_RECIPE || memcmp(&a->recipe, &b->recipe, sizeof(a->recipe)) == 0);
+}
+
+unsigned xl_slow_fault(struct xl_tr *t)
+{
+	for (unsigned s = t->n_slow; s > 0 && t->slow[s - 1].k == t->k; s--) {
+		const struct xl_slow *known = &t->slow[s - 1];
+
+		if (known->why == XL_WHY_MEMORY && !known->load && !known->again &&
+		    known->x87_last == t->x87_last && same_flags(&known->before, &t->f)) {
+			return s - 1;
+		}
+	}
+	slow_new(t);
+	return t->n_slow - !!t->n_slow;
 }
 
 void xl_call_interpreter(struct xl_tr *t, bool last)
@@ -185,7 +204,7 @@ static void stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned 
 	t->stacks[t->n_stacks].jump = xe_jcc(e, outside(t, bytes, aligned));
 	t->stacks[t->n_stacks].slow_at = t->n_slow;
 	t->n_stacks++;
-	xl_slow_from(t, NULL);     /* its jump is written out of line */
+	xl_slow_from(t, NULL, XL_WHY_MEMORY);     /* its jump is written out of line */
 	xe_alu(e, XE_W, 0, XR_11, xl_gs(at + offsetof(struct soft_stack, host)));
 }
 
@@ -228,13 +247,8 @@ void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write)
 static void stack_pointer(struct xl_tr *t, int32_t by)
 {
 	xf_moved(t, CPU_RSP, by);
+	xl_moved(t, CPU_RSP, CPU_RSP, by);
 	xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
-}
-
-static void push_value(struct xl_tr *t, unsigned host)
-{
-	xe_store(&t->e, host, xl_mem(XR_11, 0));
-	stack_pointer(t, -8);
 }
 
 void xl_push_place(struct xl_tr *t)
@@ -242,53 +256,72 @@ void xl_push_place(struct xl_tr *t)
 	xl_stack_to_r11(t, XR_9, -8, 8, true);
 }
 
+static void push_host(struct xl_tr *t, unsigned host, struct xl_rm to)
+{
+	xl_access(t);
+	xe_store(&t->e, host, to);
+	stack_pointer(t, -8);
+	xl_wrote(t, (unsigned)BIT(CPU_RSP));
+}
+
 static void push_reg(struct xl_tr *t, unsigned guest)
 {
-	xl_push_place(t);
-	push_value(t, address_register(t, guest, XR_CX));
+	struct xl_rm to = xl_stack_operand(t, CPU_RSP, -8, true);
+
+	push_host(t, address_register(t, guest, XR_CX), to);
 }
 
 static void push_imm(struct xl_tr *t)
 {
-	xl_push_place(t);
-	xe_op(&t->e, XE_W, 0, 0xc7, 0, xl_mem(XR_11, 0));
+	struct xl_rm to = xl_stack_operand(t, CPU_RSP, -8, true);
+
+	xl_access(t);
+	xe_op(&t->e, XE_W, 0, 0xc7, 0, to);
 	xe_n(&t->e, t->insns[t->k].i.imm, 4);
 	stack_pointer(t, -8);
+	xl_wrote(t, (unsigned)BIT(CPU_RSP));
 }
 
 static void push_mem(struct xl_tr *t)
 {
-	xl_operand_to_r11(t, 8, false);
-	xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
+	struct xl_rm rm = xl_operand(t, 8, false, false);
+
+	xl_access(t);
+	xe_load(&t->e, XR_11, rm);
 	xe_store(&t->e, XR_11, XG(xl_tmp));
-	xl_push_place(t);
+	rm = xl_stack_operand(t, CPU_RSP, -8, true);
 	xe_load(&t->e, XR_CX, XG(xl_tmp));
-	push_value(t, XR_CX);
+	push_host(t, XR_CX, rm);
 }
 
 static void pop_reg(struct xl_tr *t, unsigned guest)
 {
-	xl_stack_to_r11(t, XR_9, 0, 8, false);
+	struct xl_rm from = xl_stack_operand(t, CPU_RSP, 0, false);
+	unsigned host = xl_host(guest);
+
 	xf_written(t, (unsigned)BIT(guest));
-	if (guest == CPU_RSP) {
-		xe_load(&t->e, XR_9, xl_mem(XR_11, 0));
-		return;
-	}
-	if (xl_host(guest) == XR_NONE) {
-		xe_load(&t->e, XR_CX, xl_mem(XR_11, 0));
+	xl_access(t);
+	xe_load(&t->e, host == XR_NONE ? XR_CX : host, from);
+	xl_wrote(t, (unsigned)(BIT(guest) | BIT(CPU_RSP)));
+	if (host == XR_NONE) {
 		xe_store(&t->e, XR_CX, xl_gpr_slot(guest));
-	} else {
-		xe_load(&t->e, xl_host(guest), xl_mem(XR_11, 0));
 	}
-	stack_pointer(t, 8);
+	if (guest != CPU_RSP) {
+		stack_pointer(t, 8);
+	}
 }
 
 static void leave(struct xl_tr *t)
 {
-	xl_stack_to_r11(t, XR_BP, 0, 8, false);
+	struct xl_rm from = xl_stack_operand(t, CPU_RBP, 0, false);
+
 	xf_written(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
+	xl_access(t);
+	xe_load(&t->e, XR_CX, from);
 	xe_lea(&t->e, XR_9, xl_mem(XR_BP, 8));
-	xe_load(&t->e, XR_BP, xl_mem(XR_11, 0));
+	xe_mov(&t->e, XR_BP, XR_CX);
+	xl_wrote(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
+	xl_moved(t, CPU_RSP, CPU_RBP, 8);
 }
 
 static bool stack(struct xl_tr *t)
@@ -337,8 +370,11 @@ static bool lea(struct xl_tr *t)
 		xf_written(t, (unsigned)BIT(i->reg));
 	}
 	xl_effective(t, to);
+	xl_wrote(t, (unsigned)BIT(i->reg));
 	if (i->op_bytes == 4) {
 		xe_op(&t->e, 0, 0, 0x8b, to, xl_reg(to));   /* mov r32, r32 */
+	} else if (i->base < CPU_REG__COUNT && i->index == INSN_NONE) {
+		xl_moved(t, i->reg, i->base, i->disp);
 	}
 	if (host == XR_NONE) {
 		xe_store(&t->e, to, xl_gpr_slot(i->reg));
@@ -359,7 +395,11 @@ void xl_instruction(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
-	if (nothing(i) || lea(t) || stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) ||
+	if (nothing(i)) {
+		xl_wrote(t, 0);
+		return;
+	}
+	if (lea(t) || stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) ||
 	    xl_string(t) || xl_wide(t) || xl_x87(t) || xl_form(t)) {
 		return;
 	}

@@ -118,9 +118,9 @@ void xl_return(struct xl_tr *t, int32_t by)
 
 	compare(e, 0);
 	hit = xe_jrcxz(e);
-	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->find[t->to->user]));
+	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->find[t->to->kind != XK_KERNEL]));
 	found = xe_jrcxz(e);
-	xl_slow_from(t, xe_jmp(e));
+	xl_slow_from(t, xe_jmp(e), XL_WHY_TARGET);
 	xe_here_8(e, found);
 	xe_lea(e, XR_9, xl_mem(XR_9, by));
 	xe_op(e, 0, 0, 0xff, 4, XG(xl_next));

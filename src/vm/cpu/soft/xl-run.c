@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Entering translated code and leaving it, and what it calls. */
+#include <errno.h>
 #include <signal.h>
 #include <sys/random.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
 enum { STEAL_LOOK_NS = 5000000 };
+
+#define NO_FAULT UINT64_MAX
 
 static const uint8_t saved_by_host[] = { XR_BX, XR_BP, XR_12, XR_13, XR_14, XR_15 };
 
@@ -221,7 +226,7 @@ void xl_forget(struct soft_cpu *c, bool user)
 void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
 {
 	const uint8_t *code = xl_code_at(c->eng, b->indirect);
-	bool user = b->user;
+	bool user = b->kind != XK_KERNEL;
 	unsigned n = c->xl_n_used[user];
 
 	for (unsigned i = 0; n <= XL_USED && i < n; ) {
@@ -245,15 +250,16 @@ void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b)
 {
 	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
+	bool user = b->kind != XK_KERNEL;
 
-	if (c->xl_neg[b->user][slot] == never(slot) && c->xl_n_used[b->user] <= XL_USED) {
-		if (c->xl_n_used[b->user] < XL_USED) {
-			c->xl_used[b->user][c->xl_n_used[b->user]] = (uint16_t)slot;
+	if (c->xl_neg[user][slot] == never(slot) && c->xl_n_used[user] <= XL_USED) {
+		if (c->xl_n_used[user] < XL_USED) {
+			c->xl_used[user][c->xl_n_used[user]] = (uint16_t)slot;
 		}
-		c->xl_n_used[b->user]++;
+		c->xl_n_used[user]++;
 	}
-	c->xl_to[b->user][slot] = xl_code_at(c->eng, b->indirect);
-	c->xl_neg[b->user][slot] = -rip;
+	c->xl_to[user][slot] = xl_code_at(c->eng, b->indirect);
+	c->xl_neg[user][slot] = -rip;
 }
 
 static void on_timer(unused_arg int sig, siginfo_t *info, unused_arg void *ucontext)
@@ -270,6 +276,34 @@ static int timer_signal(void)
 	return SIGRTMIN + 4;
 }
 
+/* A direct access found nothing mapped, or not so: on in the way to the interpreter. */
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	struct soft_cpu *c = NULL;
+	uint64_t way = 0, at = (uint64_t)(uintptr_t)info->si_addr;
+
+	__asm__ volatile("rdgsbase %0" : "=r"(c));
+	if (c && c->xl_inside) {
+		way = xl_fault_way(c->eng, (uint64_t)uc->uc_mcontext.gregs[REG_RIP]);
+	}
+	if (!way) {
+		(void)signal(sig, SIG_DFL);   /* it comes again, and ends the process */
+		return;
+	}
+	/* An address that is not canonical comes as 0, and is nowhere. */
+	c->xl_fault_va = at >= SHADOW_HIGH_FIRST + SHADOW_DISTANCE - SHADOW_GUARD ? at - SHADOW_DISTANCE : at;
+	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)way;
+}
+
+int xl_catch_faults(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
+
+	/* SIGBUS: an address from RBP that is not canonical is the stack's fault. */
+	return sigaction(SIGSEGV, &sa, NULL) < 0 || sigaction(SIGBUS, &sa, NULL) < 0 ? -errno : 0;
+}
+
 /* A timer whose signal comes to this thread. */
 static bool timer_make(struct soft_cpu *c)
 {
@@ -281,6 +315,8 @@ static bool timer_make(struct soft_cpu *c)
 	ev._sigev_un._tid = c->xl_thread;
 	sigemptyset(&set);
 	sigaddset(&set, timer_signal());
+	sigaddset(&set, SIGSEGV);
+	sigaddset(&set, SIGBUS);
 	return sigaction(timer_signal(), &sa, NULL) == 0 &&
 	       timer_create(CLOCK_MONOTONIC, &ev, &c->xl_timer) == 0 &&
 	       pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0;
@@ -323,6 +359,10 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_mask = (uint64_t)(XL_TABLE - 1) << XL_SLOT_SHIFT;
 		c->xl_deadline_ns = UINT64_MAX;
 		c->xl_sign = BIT(63);
+		c->xl_high_bit = SHADOW_HIGH_FIRST;
+		c->xl_not_low = ~(SHADOW_LOW_END - 1);
+		c->xl_distance = SHADOW_DISTANCE;
+		c->xl_fault_va = NO_FAULT;
 		no_stack(c);
 		xl_returns_begin(c);
 		/* Counted time needs no clock. */
@@ -377,7 +417,7 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
-	if (b->xl && b->xl_epoch == epoch && !b->xl->dead && b->xl->user == (c->cpl == 3)) {
+	if (b->xl && b->xl_epoch == epoch && !b->xl->dead && b->xl->kind == xl_kind(c)) {
 		return b->xl;
 	}
 	bool lost = b->xl && b->xl_epoch != epoch;   /* perhaps: it went for room */
@@ -438,7 +478,7 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b)
 		timer_arm(c);
 	}
 	xl_remember(c, c->s.rip, b);
-	xl_returns_ready(c, b->user);
+	xl_returns_ready(c, b->kind != XK_KERNEL);
 	c->running = NULL;
 	c->link = NULL;
 	c->at = NULL;
@@ -486,7 +526,7 @@ static unsigned elsewhere(struct soft_cpu *c)
 	}
 	if (c->xl_neg[user][slot] != -rip) {
 		b = soft_block_known(c, rip);
-		if (!b || !b->xl || b->xl_epoch != c->xl_epoch || b->xl->dead || b->xl->user != user) {
+		if (!b || !b->xl || b->xl_epoch != c->xl_epoch || b->xl->dead || b->xl->kind != xl_kind(c)) {
 			return XL_LEAVE;
 		}
 		xl_remember(c, rip, b->xl);
@@ -505,7 +545,7 @@ static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o)
 	if (o->last) {
 		return elsewhere(c);
 	}
-	return c->slow || o->block->dead ? XL_LEAVE : XL_BACK;
+	return c->slow || o->block->dead || o->block->kind != xl_kind(c) ? XL_LEAVE : XL_BACK;
 }
 
 static void count_call(struct soft_cpu *c, const struct xl_out *o, unsigned why)
@@ -519,6 +559,22 @@ static void count_call(struct soft_cpu *c, const struct xl_out *o, unsigned why)
 	}
 }
 
+/* A direct access did not find memory there: what it wanted is mapped, or it has to look
+ * elsewhere the next time. */
+static void direct_missed(struct soft_cpu *c, const struct xl_out *o, uint64_t fault_va)
+{
+	bool faulted = fault_va != NO_FAULT;
+
+	if (!faulted || !shadow_fill(c, fault_va)) {
+		xl_misplaced(c, o, !faulted);
+	}
+}
+
+static unsigned why_of(uint32_t out)
+{
+	return out >> XL_WHY_SHIFT;
+}
+
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 {
 	static const uint8_t lasts[] = { [XL_WHY_INSN] = XC_LEFT_INSN, [XL_WHY_MEMORY] = XC_LEFT_MEMORY,
@@ -526,13 +582,20 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	const struct xl_out *o = xl_out_at(c->eng, out & XL_WHY_INDEX);
 	unsigned how = XL_BACK;
 	int budget = c->budget;
+	bool missed = why_of(out) == XL_WHY_MEMORY && o->block->kind == XK_DIRECT &&
+		      (o->place == XP_LOW || o->place == XP_HIGH);
+	uint64_t fault_va = c->xl_fault_va;
 
+	c->xl_fault_va = NO_FAULT;
 	c->xl_pin = out & XL_WHY_INDEX;   /* the instruction may let go of the guest */
 	c->running_rip = c->xl_page + o->off;
 	c->budget = 0;           /* no block of the interpreter behind it */
-	count_call(c, o, out >> XL_WHY_SHIFT);
+	count_call(c, o, why_of(out));
 	run_out(c, o);
 	c->at = NULL;
+	if (missed) {
+		direct_missed(c, o, fault_va);
+	}
 	c->xl_pin = 0;
 	c->budget = budget;
 	if (__builtin_expect(c->eng->eng.conf.xl.shaken, 0)) {
@@ -540,7 +603,7 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	}
 	how = goes_on(c, o);
 	if (how == XL_LEAVE) {
-		c->xl_exit = c->slow ? XC_LEFT_LOOK : o->last ? lasts[out >> XL_WHY_SHIFT] : XC_LEFT_STALE;
+		c->xl_exit = c->slow ? XC_LEFT_LOOK : o->last ? lasts[why_of(out)] : XC_LEFT_STALE;
 	}
 	if (how != XL_BACK) {
 		return how;

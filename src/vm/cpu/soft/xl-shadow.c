@@ -160,7 +160,7 @@ int shadow_new(struct soft_engine *eng)
 	s->chunks = chunks;
 	s->epoch = 1;
 	pthread_mutex_init(&s->lock, NULL);
-	return 0;
+	return xl_catch_faults();
 }
 
 void shadow_free(struct soft_engine *eng)

@@ -167,10 +167,11 @@ void xl_perf_begin(const struct soft_engine *eng, size_t routines_bytes)
 
 static void perf_block(const struct xl_tr *t, const uint8_t *begin)
 {
+	static const char *const kinds[] = { "kernel", "user", "direct" };
 	char name[64];
 
 	if (t->c->eng->eng.conf.xl.perf_map_fd > 0) {
-		snprintf(name, sizeof(name), "guest-%s:%llx@%llx", t->to->user ? "user" : "kernel",
+		snprintf(name, sizeof(name), "guest-%s:%llx@%llx", kinds[t->to->kind],
 			 (unsigned long long)t->c->s.rip, (unsigned long long)t->b->gpa);
 		perf_line(t->c->eng, xl_off(t->x, begin), (uint64_t)(t->e.at - begin), name);
 	}

@@ -18,7 +18,7 @@ static void need_zero(struct xl_tr *t, unsigned bytes)
 		       "both are looked at as one");
 	xe_op(&t->e, 0, 1, bytes == 2 ? 0xb7 : 0xb6, XR_CX, XG(cpl));   /* movzx */
 	zero = xe_jrcxz(&t->e);
-	xl_slow_from(t, xe_jmp(&t->e));
+	xl_slow_from(t, xe_jmp(&t->e), XL_WHY_TARGET);
 	xe_here_8(&t->e, zero);
 }
 

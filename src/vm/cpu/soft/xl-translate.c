@@ -3,6 +3,8 @@
  * A block: the straight line first, then what is rarely reached, the ways to the interpreter and
  * back, and the jumps to blocks that are not known yet.
  */
+#include <limits.h>
+
 #include "base/clock.h"
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/xl-stats.h"
@@ -154,12 +156,14 @@ static void poll_way(struct xl_tr *t)
 
 static void line(struct xl_tr *t)
 {
+	xl_known_begin(t);
 	t->poll_at = best_poll(t);
 	t->polled = false;
 	for (t->k = 0; t->k < t->n && !t->full; t->k++) {
 		unsigned first = t->n_slow;
 
-		t->kept = false;
+		t->kept = t->direct = t->moved = false;
+		t->wrote = UINT_MAX;
 		if (t->k == t->n - 1 && ends(t)) {
 			xl_x87_record(t, t->x87_last);
 			t->x87_last = -1;
@@ -172,6 +176,7 @@ static void line(struct xl_tr *t)
 			t->slow[s].leaves = t->kept;
 			t->slow[s].vec = t->vec;
 		}
+		xl_known_after(t);
 	}
 	t->k = t->n - 1;
 	if (!ends(t)) {
@@ -203,11 +208,12 @@ static void fill_way(struct xl_tr *t, const struct xl_slow *s)
 	xe_patch(e, xe_jcc(e, 4), s->again);
 }
 
-static void slow_way(struct xl_tr *t, const struct xl_slow *s)
+static void slow_way(struct xl_tr *t, struct xl_slow *s)
 {
 	const struct xl_routines *r = xl_routines(t->x);
 	struct xl_code *e = &t->e;
 	uint32_t index = 0;
+	bool last = s->leaves || s->load || (s->k == t->n - 1 && ends(t));
 	struct xl_out *o = NULL;
 
 	t->k = s->k;
@@ -215,8 +221,11 @@ static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 	if (!o) {
 		return;
 	}
-	o->last = s->leaves || s->load || (s->k == t->n - 1 && ends(t));
-	xe_here(e, s->jump);
+	o->last |= last;           /* of all the ways of the instruction */
+	s->way = xl_off(t->x, e->at);
+	if (s->jump) {
+		xe_here(e, s->jump);
+	}
 	if (s->again) {
 		fill_way(t, s);
 	}
@@ -229,7 +238,7 @@ static void slow_way(struct xl_tr *t, const struct xl_slow *s)
 	xl_x87_record(t, s->x87_last);
 	xe_mov_imm32(e, XR_11, index | (uint32_t)s->why << XL_WHY_SHIFT);
 	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
-	if (!o->last) {
+	if (!last) {
 		if (s->vec) {
 			xv_reload(t, s->vec);
 		}
@@ -290,6 +299,7 @@ static bool translate(struct xl_tr *t)
 	for (unsigned s = 0; s < t->n_slow && !t->full; s++) {
 		slow_way(t, &t->slow[s]);
 	}
+	xl_sites_new(t);
 	poll_way(t);
 	for (unsigned l = 0; l < t->n_links && !t->full; l++) {
 		unknown(t, l);

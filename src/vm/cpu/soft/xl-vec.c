@@ -221,7 +221,7 @@ static void look(struct xl_tr *t, unsigned vec)
 	if (t->f.at == XF_HOST) {
 		xe_op(e, 0, 1, 0xb6, XR_CX, off_flag(vec));      /* movzx */
 		there = xe_jrcxz(e);
-		xl_slow_from(t, xe_jmp(e));
+		xl_slow_from(t, xe_jmp(e), XL_WHY_TARGET);
 		xe_here_8(e, there);
 	} else {
 		cmp_flag(e, vec);

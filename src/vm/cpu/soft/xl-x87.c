@@ -46,16 +46,18 @@ bool xl_x87(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	struct x87 x = { .row = &insn_table[i->row] };
+	struct xl_rm at = xl_reg(i->modrm & 7u);
 
 	if (!parse(t, i, &x)) {
 		return false;
 	}
+	xl_wrote(t, x.row->imp & INSN_IMP_RAX ? (unsigned)BIT(CPU_RAX) : 0);
 	if (x.mem && !x.control) {
 		xl_effective(t, XR_11);
 		xe_store(&t->e, XR_11, XG(xl_tmp));
 	}
 	if (x.mem) {
-		xl_operand_to_r11(t, x.bytes, x.written);
+		at = xl_operand(t, x.bytes, x.written, false);
 	}
 	xv_need_x87(t);
 	if (x.row->fr) {
@@ -64,7 +66,10 @@ bool xl_x87(struct xl_tr *t)
 	if (x.row->imp & INSN_IMP_RAX) {
 		xf_written(t, (unsigned)BIT(CPU_RAX));
 	}
-	xe_op(&t->e, 0, 0, i->opcode, i->modrm >> 3 & 7, x.mem ? xl_mem(XR_11, 0) : xl_reg(i->modrm & 7u));
+	if (x.mem) {
+		xl_access(t);
+	}
+	xe_op(&t->e, 0, 0, i->opcode, i->modrm >> 3 & 7, at);
 	if (x.row->fw) {
 		xf_set(t, &(struct xl_recipe){ .kind = XRC_NONE });
 	}

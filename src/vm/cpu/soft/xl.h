@@ -7,6 +7,7 @@
  *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
+ *	xl-direct.c     accesses to memory that the host translates
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back
  *	xl-translate.c  a block
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
@@ -46,6 +47,25 @@ struct xl_link {
 	bool     indirect;         /* it goes there with RIP in R11 */
 };
 
+/* What code a block is of, and how it reaches memory. */
+enum xl_kind {
+	XK_KERNEL,     /* CPL 0 to 2 */
+	XK_USER,       /* CPL 3 */
+	XK_DIRECT,     /* CPL 3, in the address space that is mapped: xl-shadow.h */
+};
+
+/* Where a direct access goes. */
+enum xl_place {
+	XP_UNKNOWN,
+	XP_LOW, XP_HIGH,   /* the two ranges of xl-shadow.h */
+	XP_TLB,            /* anywhere: it looks at the TLB */
+};
+
+/* An instruction that may fault, and where its way to the interpreter is; from the cache's begin. */
+struct xl_site {
+	uint32_t at, way;
+};
+
 struct xl_block {
 	struct xl_block *hash_next, *page_next;
 	struct xl_block *segment_next;
@@ -57,10 +77,18 @@ struct xl_block {
 	/* Of one on two pages: what it has in the second, which is only in the list of that page; and
 	 * from there back. It has no links, for those know nothing of the second page. */
 	struct xl_block *rest, *whole;
+	const struct xl_site *sites;   /* by address */
+	uint16_t n_sites;
 	uint16_t bytes;
-	bool     user;             /* of CPL 3 */
+	uint8_t  kind;             /* enum xl_kind */
 	bool     dead;
 };
+
+/* Of what the vCPU runs now. */
+static inline uint8_t xl_kind(const struct soft_cpu *c)
+{
+	return c->cpl != 3 ? XK_KERNEL : c->xl_direct ? XK_DIRECT : XK_USER;
+}
 
 /* Why an instruction goes there: above its index in R11. */
 enum xl_why {
@@ -77,6 +105,8 @@ struct xl_out {
 	struct xl_block *block;
 	uint16_t    off;           /* of the block's begin in its page */
 	bool        last;          /* it says where to go on */
+	uint8_t     place;         /* where it reaches memory: enum xl_place */
+	uint8_t     misses;        /* how often that was not so */
 	uint8_t     rest;          /* instructions of the block behind it */
 };
 
@@ -115,10 +145,19 @@ struct xl_usage {
 };
 void xl_usage(const struct soft_engine *eng, struct xl_usage *ret);
 
+/* Where code of the cache at an address of the host goes on when it faults; 0: it may not. */
+uint64_t xl_fault_way(const struct soft_engine *eng, uint64_t pc);
+
+/* The instruction does not reach memory there; but where? Its block is to be made again. */
+void xl_misplaced(struct soft_cpu *c, const struct xl_out *o, bool filled);
+
 /* Let the jump c->xl_site lead to a block from now on. */
 void xl_link(struct soft_cpu *c, const struct xl_block *to);
 
 /* --- xl-run.c --- */
+
+/* Once in a process that has shadow mappings: faults of translated code are its own. */
+int  xl_catch_faults(void) must_check;
 
 /* The vCPU begins to run on this thread. */
 void xl_begin(struct soft_cpu *c);
@@ -194,11 +233,12 @@ struct xl_flags {
 	struct xl_recipe recipe;   /* valid in XF_HOST, too */
 };
 
-enum { XL_SLOWS = 96, XL_LINKS = 4, XL_STACKS = 64 };
+enum { XL_SLOWS = 160, XL_LINKS = 4, XL_STACKS = 64, XL_ACCESSES = 96 };
 
 /* A jump out of the straight line to the interpreter. */
 struct xl_slow {
-	uint8_t *jump;             /* the distance to fill in */
+	uint8_t *jump;             /* the distance to fill in; NULL: it is reached by a fault only */
+	uint32_t way;              /* where it is, from the begin of the cache */
 	uint8_t *again;            /* where its TLB is asked for R11; NULL: it was not for that */
 	bool     write;
 	uint8_t *back;             /* where to go on; NULL: nowhere, it is the last */
@@ -221,6 +261,13 @@ struct xl_insn {
 	struct insn run;           /* the same for the interpreter */
 	uint32_t out;              /* its record; 0: none yet */
 	uint16_t off;              /* in its page */
+	uint8_t  place;            /* where it reaches memory: enum xl_place */
+};
+
+/* A register whose range is known: where it was looked at, and by how much it moved since. */
+struct xl_known {
+	uint8_t place;             /* enum xl_place */
+	int32_t by;
 };
 
 /* A block that is being written. */
@@ -258,7 +305,41 @@ struct xl_tr {
 		bool     indirect;
 	} links[XL_LINKS];         /* jumps inside the page */
 	struct xl_insn insns[SOFT_BLOCK_INSNS];
+	/* Of direct blocks: what is known of registers, and, last, of the page that runs; masks of
+	 * those that have changed, and that instruction k changes; and whether one of these is
+	 * another one's value and a little more. */
+	struct xl_known known[CPU_REG__COUNT + 1];
+	unsigned written, wrote;
+	bool     moved;
+	uint8_t  move_to, move_from;
+	int32_t  move_by;
+	bool     direct;           /* the operand that was asked for last is */
+	unsigned n_accesses;
+	struct {
+		uint8_t *at;
+		uint8_t  slow;
+	} accesses[XL_ACCESSES];   /* instructions that may fault */
 };
+
+/* Instruction k changes these registers of the guest and no others; one of them to what another
+ * one holds, and a little more. */
+static inline void xl_wrote(struct xl_tr *t, unsigned mask)
+{
+	t->wrote = mask;
+}
+
+static inline void xl_moved(struct xl_tr *t, unsigned to, unsigned from, int32_t by)
+{
+	t->moved = true;
+	t->move_to = (uint8_t)to;
+	t->move_from = (uint8_t)from;
+	t->move_by = by;
+}
+
+static inline uint64_t xl_gpa_of(const struct xl_tr *t)
+{
+	return (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | t->insns[t->k].off;
+}
 
 /* Instruction k as the interpreter runs it. */
 static inline const struct insn *xl_decoded(const struct xl_tr *t)
@@ -366,8 +447,22 @@ void xl_operand_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* A jump to the interpreter for instruction k in the state of flags that there is now. */
 void xl_slow(struct xl_tr *t, unsigned cond);
-void xl_slow_from(struct xl_tr *t, uint8_t *jump);   /* a jump that was written already */
+void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why);   /* a jump that was written already */
+/* The same for a fault of the instruction that comes next: its number among t->slow. */
+unsigned xl_slow_fault(struct xl_tr *t);
 void xl_call_interpreter(struct xl_tr *t, bool last);
+
+/* --- xl-direct.c --- */
+
+/* The memory operand of instruction k, in any kind of block: checked as far as it has to be.
+ * R11 belongs to it; RCX is free. What accesses it is written right behind xl_access(). */
+struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligned);
+/* The same for eight bytes on the stack. */
+struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, bool write);
+void xl_access(struct xl_tr *t);
+/* A block begins; an instruction of it was written. */
+void xl_known_begin(struct xl_tr *t);
+void xl_known_after(struct xl_tr *t);
 
 /* --- xl-div.c: division --- */
 
@@ -442,6 +537,9 @@ void xl_return_write_routines(struct xl_code *e, const uint8_t *begin, struct xl
 
 const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);
 uint32_t xl_off(const struct xl_cache *x, const uint8_t *rw);
+/* What the instruction at an address was found to reach; XP_UNKNOWN: nothing was. */
+uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa);
+void    xl_sites_new(struct xl_tr *t);     /* t->accesses, once all slow ways are written */
 /* For instruction t->k, which has only one; NULL: there is no room. */
 struct xl_out  *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
 struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index);

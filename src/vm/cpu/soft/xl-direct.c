@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Accesses to memory in blocks of the direct kind: no look at the TLB, for the guest's pages are
+ * mapped at a fixed distance from their addresses (xl-shadow.h).
+ *
+ * What has to be known of an address is only in which of the two ranges it begins. That is looked
+ * at once in a block for each register that addresses go out from, and holds as long as the
+ * register is only moved a little; an address with an index is looked at each time. Which range it
+ * will be is guessed when the block is translated, from what the registers hold; the cache
+ * remembers where that was wrong. Where neither holds for long, the instruction looks at the TLB
+ * as in other blocks.
+ *
+ * An access that faults is found by its address in the code, and goes on in the way to the
+ * interpreter that the same instruction has for a range that was not the right one.
+ */
+#include "vm/cpu/soft/xl-shadow.h"
+#include "vm/cpu/soft/xl.h"
+
+enum {
+	COND_NC = 3, COND_NZ = 5,
+	HIGH_BIT = 46, LOW_BITS = 32,
+	MOVED_MAX = 1 << 30,
+	PAGE = CPU_REG__COUNT,     /* the address of the page that runs, as if it were a register */
+};
+
+_Static_assert(SHADOW_HIGH_FIRST == UINT64_C(1) << HIGH_BIT, "a bit says what is high");
+_Static_assert(SHADOW_LOW_END == UINT64_C(1) << LOW_BITS, "what is low has no bit above");
+/* A displacement, what the register was moved by, and the operand itself. */
+_Static_assert(MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES <= SHADOW_GUARD, "it stays inside");
+
+/* --- What is known of registers --- */
+
+void xl_known_begin(struct xl_tr *t)
+{
+	memset(t->known, 0, sizeof(t->known));
+	t->written = 0;
+}
+
+void xl_known_after(struct xl_tr *t)
+{
+	struct xl_known from = t->moved ? t->known[t->move_from] : (struct xl_known){ 0 };
+	int64_t by = from.by + (int64_t)t->move_by;
+
+	for (unsigned g = 0; g < CPU_REG__COUNT; g++) {
+		if (t->wrote & BIT(g)) {
+			t->known[g].place = XP_UNKNOWN;
+		}
+	}
+	t->written |= t->wrote;
+	if (t->moved && from.place && by >= -MOVED_MAX && by <= MOVED_MAX) {
+		t->known[t->move_to] = (struct xl_known){ .place = from.place, .by = (int32_t)by };
+	}
+}
+
+static uint8_t place_of(uint64_t va)
+{
+	return va >> HIGH_BIT == 1 ? XP_HIGH : va >> LOW_BITS == 0 ? XP_LOW : XP_UNKNOWN;
+}
+
+static bool value_of(const struct xl_tr *t, unsigned guest, uint64_t *ret)
+{
+	*ret = t->c->s.gpr[guest];
+	return !(t->written & BIT(guest));
+}
+
+/* From what the registers hold where the block begins; else it is where the code is. */
+static uint8_t guess(const struct xl_tr *t, const struct insn *i)
+{
+	uint64_t va = (uint64_t)(int64_t)i->disp, v = 0;
+	uint8_t code = place_of(t->c->s.rip) == XP_LOW ? XP_LOW : XP_HIGH, place = XP_UNKNOWN;
+	bool known = i->base != INSN_BASE_RIP;
+
+	if (i->base == CPU_RSP) {
+		return XP_HIGH;
+	}
+	if (known && i->base != INSN_NONE) {
+		known = value_of(t, i->base, &v);
+		va += v;
+	}
+	if (known && i->index != INSN_NONE) {
+		known = value_of(t, i->index, &v);
+		va += v << i->scale;
+	}
+	if (i->seg >= CPU_FS) {
+		va += t->c->s.seg[i->seg].base;
+	}
+	place = known ? place_of(va) : XP_UNKNOWN;
+	return place ? place : code;
+}
+
+static uint8_t place_for(const struct xl_tr *t, uint8_t guessed)
+{
+	uint8_t hint = xl_hint(t->x, xl_gpa_of(t));
+
+	return hint ? hint : guessed;
+}
+
+/* --- Looking where an address is --- */
+
+/* No flag changes: that RCX is 0 is the answer. */
+static void quiet(struct xl_tr *t)
+{
+	uint8_t *on = xe_jrcxz(&t->e);
+
+	xl_slow_from(t, xe_jmp(&t->e), XL_WHY_MEMORY);
+	xe_here_8(&t->e, on);
+}
+
+static void look(struct xl_tr *t, unsigned host, uint8_t place)
+{
+	struct xl_code *e = &t->e;
+	bool lost = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE;
+
+	if (!lost) {
+		xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host,              /* pext */
+		       place == XP_HIGH ? XG(xl_high_bit) : XG(xl_not_low));
+		if (place == XP_HIGH) {
+			xe_lea(e, XR_CX, xl_mem(XR_CX, -1));
+		}
+		quiet(t);
+		return;
+	}
+	xf_clobber(t);
+	if (place == XP_HIGH) {
+		xe_op(e, XE_W, 1, 0xba, 4, xl_reg(host));             /* bt */
+		xe_8(e, HIGH_BIT);
+		xl_slow(t, COND_NC);
+	} else {
+		xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(host));  /* rorx */
+		xe_8(e, LOW_BITS);
+		xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));           /* test */
+		xl_slow(t, COND_NZ);
+	}
+}
+
+static void look_once(struct xl_tr *t, unsigned guest, unsigned host, uint8_t place)
+{
+	if (t->known[guest].place != place) {
+		look(t, host, place);
+		t->known[guest] = (struct xl_known){ .place = place };
+	}
+}
+
+static void add_distance(struct xl_tr *t)
+{
+	if (t->f.at != XF_HOST) {
+		xe_alu(&t->e, XE_W, 0, XR_11, XG(xl_distance));
+		return;
+	}
+	xe_load(&t->e, XR_CX, XG(xl_distance));
+	xe_lea(&t->e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
+}
+
+/* --- Operands --- */
+
+static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp, uint8_t place)
+{
+	unsigned host = guest == PAGE ? XR_NONE : xl_host(guest);
+
+	if (host == XR_NONE) {
+		xe_load(&t->e, XR_11, guest == PAGE ? XG(xl_page) : xl_gpr_slot(guest));
+		look_once(t, guest, XR_11, place);
+		if (place == XP_HIGH) {
+			add_distance(t);
+		}
+		return xl_mem(XR_11, disp);
+	}
+	look_once(t, guest, host, place);
+	if (place == XP_LOW) {
+		return xl_mem(host, disp);
+	}
+	xe_load(&t->e, XR_11, XG(xl_distance));
+	return xl_mem_index(host, XR_11, 0, disp);
+}
+
+/* Any address, in R11. */
+static struct xl_rm from_r11(struct xl_tr *t, const struct insn *i, uint8_t place)
+{
+	xl_effective(t, XR_11);
+	if (i->seg >= CPU_FS) {
+		xe_load(&t->e, XR_CX, xl_gs(offsetof(struct soft_cpu, s.seg) +
+					    i->seg * sizeof(struct cpu_seg) +
+					    offsetof(struct cpu_seg, base)));
+		xe_lea(&t->e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
+	}
+	look(t, XR_11, place);
+	if (place == XP_HIGH) {
+		add_distance(t);
+	}
+	return xl_mem(XR_11, 0);
+}
+
+/* The one register that an address goes out from, and how far from there. false: it has more. */
+static bool only_base(const struct xl_tr *t, const struct insn *i, unsigned *ret, int32_t *ret_disp)
+{
+	int64_t disp = i->disp;
+
+	if (i->index != INSN_NONE || i->seg >= CPU_FS || i->base == INSN_NONE) {
+		return false;
+	}
+	*ret = i->base;
+	if (i->base == INSN_BASE_RIP) {
+		*ret = PAGE;
+		disp += xl_next_off(t);
+	}
+	*ret_disp = (int32_t)disp;
+	return disp == (int32_t)disp;
+}
+
+struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
+{
+	const struct insn *i = &t->insns[t->k].i;
+	uint8_t place = XP_TLB;
+	unsigned base = 0;
+	int32_t disp = 0;
+
+	if (t->to->kind == XK_DIRECT) {
+		place = place_for(t, guess(t, i));
+	}
+	t->insns[t->k].place = place;
+	t->direct = place != XP_TLB;
+	if (!t->direct) {
+		(aligned ? xl_aligned_to_r11 : xl_operand_to_r11)(t, bytes, write);
+		return xl_mem(XR_11, 0);
+	}
+	if (!only_base(t, i, &base, &disp)) {
+		return from_r11(t, i, place);
+	}
+	if (t->known[base].place) {
+		place = t->known[base].place;
+	}
+	return from_register(t, base, disp, place);
+}
+
+struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, bool write)
+{
+	uint8_t place = XP_TLB;
+
+	if (t->to->kind == XK_DIRECT && place_for(t, XP_HIGH) != XP_TLB) {
+		place = t->known[guest].place ? t->known[guest].place : XP_HIGH;
+	}
+	t->insns[t->k].place = place;
+	t->direct = place != XP_TLB;
+	if (!t->direct) {
+		xl_stack_to_r11(t, xl_host(guest), disp, 8, write);
+		return xl_mem(XR_11, 0);
+	}
+	return from_register(t, guest, disp, place);
+}
+
+void xl_access(struct xl_tr *t)
+{
+	if (!t->direct) {
+		return;
+	}
+	if (t->n_accesses == XL_ACCESSES) {
+		t->full = true;
+		return;
+	}
+	t->accesses[t->n_accesses].at = t->e.at;
+	t->accesses[t->n_accesses++].slow = (uint8_t)xl_slow_fault(t);
+}
