@@ -88,17 +88,17 @@ struct window {
  */
 static void touched_in_file(const struct window *w, uint8_t *ret)
 {
-	uint64_t end = w->first + w->n;
+	uint64_t first = w->slot->again_offset + w->first, end = first + w->n;
 
 	memset(ret, 0, w->n / GMEM_PAGE_BYTES);
-	for (uint64_t at = w->first; at < end; at += GMEM_PAGE_BYTES) {
+	for (uint64_t at = first; at < end; at += GMEM_PAGE_BYTES) {
 		off_t data = lseek(w->slot->again_fd, (off_t)at, SEEK_DATA);
 
 		if (data < 0 || (uint64_t)data >= end) {
 			break;
 		}
 		at = (uint64_t)data;
-		ret[(at - w->first) / GMEM_PAGE_BYTES] = 1;
+		ret[(at - first) / GMEM_PAGE_BYTES] = 1;
 	}
 }
 
@@ -114,9 +114,10 @@ static void touched(const struct window *w, bool no_swap, uint8_t *ret)
 	bool in_file = ours && s->again_fd >= 0;
 
 	if (in_file) { /* most windows of most guests hold nothing: that is known at once */
-		off_t data = lseek(s->again_fd, (off_t)w->first, SEEK_DATA);
+		uint64_t first = s->again_offset + w->first;
+		off_t data = lseek(s->again_fd, (off_t)first, SEEK_DATA);
 
-		if (data < 0 ? errno == ENXIO : (uint64_t)data >= w->first + w->n) {
+		if (data < 0 ? errno == ENXIO : (uint64_t)data >= first + w->n) {
 			memset(ret, 0, w->n / GMEM_PAGE_BYTES);
 			return;
 		}
