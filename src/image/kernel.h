@@ -5,6 +5,7 @@
  *	KERNELS/NAME/vmlinuz      as it was given: bzImage or ELF
  *	KERNELS/NAME/modules.img  a cpio archive (newc) with what holm-init loads: the modules
  *	                          that a machine needs, at /lib/modules, and the order of loading
+ *	KERNELS/NAME/HASH.elf     vmlinuz, unpacked, from the first machine's start on
  *	KERNELS/default           symbolic link to the NAME that is used unless another is asked
  *	                          for: the one imported last
  *

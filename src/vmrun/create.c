@@ -102,6 +102,16 @@ static int make_root(const struct vm_record *rec, const char *dir, const char *r
 	return 0;
 }
 
+/*
+ * The first start leaves the unpacked kernel beside the packed one, with which it is replaced and
+ * removed. Who may not write there unpacks each time; a warning in each machine's log helps nobody.
+ */
+static int add_cache(const struct vm_programs *p, struct strv *v)
+{
+	return faccessat(AT_FDCWD, p->kernel, W_OK | X_OK, AT_EACCESS) < 0 ? 0 :
+	       strv_addf(v, "--cache=%s", p->kernel);
+}
+
 static int vmm_args(const struct vm_create *c, const struct vm_config *conf, const char *dir,
 		    struct strv *v)
 {
@@ -110,6 +120,7 @@ static int vmm_args(const struct vm_create *c, const struct vm_config *conf, con
 
 	r = r < 0 ? r : strv_addf(v, "--engine=%s", p->engine);
 	r = r < 0 ? r : strv_addf(v, "--kernel=%s/vmlinuz", p->kernel);
+	r = r < 0 ? r : add_cache(p, v);
 	r = r < 0 ? r : strv_addf(v, "--initrd=%s", p->agent_image);
 	r = r < 0 ? r : strv_addf(v, "--initrd=%s/modules.img", p->kernel);
 	r = r < 0 ? r : strv_add(v, "--cmdline=console=ttyS0 quiet panic=-1");

@@ -55,7 +55,7 @@ enum {
 struct vm_programs {
 	const char *vmm;             /* holm-vmm */
 	const char *agent_image;     /* cpio archive with holm-init and holm-oci */
-	const char *kernel;          /* folder with KERNEL_FILE and KERNEL_MODULES */
+	const char *kernel;          /* folder with KERNEL_FILE and KERNEL_MODULES; --cache */
 	const char *engine;          /* "auto", "kvm", "soft" */
 };
 

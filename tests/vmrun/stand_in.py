@@ -61,6 +61,9 @@ def main():
         sys.exit("cannot have it: no such engine")
     vsock = options["--vsock"][0].removeprefix("path=")
     root = options["--disk"][0].removeprefix("path=").removesuffix(",ro")
+    if args_file := os.environ.get("STAND_IN_ARGS"):
+        with open(args_file, "w", encoding="utf-8") as out:
+            out.write("\n".join(sys.argv[1:]))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     os.chdir(os.path.dirname(vsock))        # longer paths than an address holds
     listener.bind(os.path.basename(vsock))

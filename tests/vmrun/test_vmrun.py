@@ -43,14 +43,14 @@ class Machine:
             change(config)
         (self.bundle / "config.json").write_text(json.dumps(config))
 
-    def create(self, out):
+    def create(self, out, kernel=None):
         """Create it with its output going to a file; the proxy's process id."""
         with open(out, "wb") as f:
             r = subprocess.run(
                 [str(BIN / "holm-vm"), "--root", str(self.folder / "state"), "--vmm",
                  str(HERE / "stand_in.py"), "create", "--bundle", str(self.bundle), "--pid-file",
                  str(self.folder / "pid"), self.id], stdin=subprocess.DEVNULL, stdout=f, stderr=f,
-                env=dict(self.env, HOLM_KERNEL=str(self.folder)), timeout=60, check=False)
+                env=dict(self.env, HOLM_KERNEL=str(kernel or self.folder)), timeout=60, check=False)
         assert r.returncode == 0, out.read_text()
         return int((self.folder / "pid").read_text())
 
@@ -204,6 +204,28 @@ def test_no_kernel(machine):
     r = machine.run("create", "--bundle", str(machine.bundle), machine.id)
     assert r.returncode == 1 and "holm kernel import" in r.stderr
     assert not (machine.folder / "state").exists()
+
+
+def test_unpacked_kernels_are_kept(machine, tmp_path):
+    """Beside the packed one, by whoever may write there."""
+    args = tmp_path / "args"
+    machine.env["STAND_IN_ARGS"] = str(args)
+    machine.config(["true"])
+    machine.create(tmp_path / "out")
+    assert f"--cache={machine.folder}" in args.read_text().splitlines()
+    machine.run("delete", "--force", machine.id)
+    kernel = tmp_path / "kernel"
+    kernel.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", kernel], check=True)
+    try:
+        (kernel / "vmlinuz").touch()
+        subprocess.run(["mount", "-o", "remount,ro", kernel], check=True)
+        machine.create(tmp_path / "out", kernel)
+        assert f"--kernel={kernel}/vmlinuz" in args.read_text().splitlines()
+        assert "--cache" not in args.read_text()
+        machine.run("delete", "--force", machine.id)
+    finally:
+        subprocess.run(["umount", kernel], check=True)
 
 
 def test_a_monitor_that_does_not_start(machine):
