@@ -323,7 +323,7 @@ static void drop_writes_everywhere(struct soft_cpu *c, uint64_t gpa_page, bool a
 	soft_stack_forget(c);
 	drop_writes(c->tlb_kernel, gpa_page, all);
 	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
-		if (c->windows[i].valid) {
+		if (c->windows[i].valid && !c->windows[i].empty) {
 			drop_writes(c->windows[i].user, gpa_page, all);
 			drop_writes(c->windows[i].ac, gpa_page, all);
 		}
