@@ -244,7 +244,7 @@ static struct box *box_open(const struct engine_ops *ops, unsigned n, bool kerne
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_cond_init(&b->cond, NULL);
 	gmem_init(&b->mem);
-	assert_int_equal(gmem_add(&b->mem, GPA(0), MEMORY, -1, 0, false, &e), 0);
+	assert_int_equal(gmem_add(&b->mem, GPA(0), MEMORY, -1, 0, ops->memory_again, &e), 0);
 	int r = ops->new_(&conf, &b->eng, &e);
 
 	if (r < 0) {

@@ -43,8 +43,12 @@
 	cmp THREADS, %eax
 	jb 3f
 	stop
-3:	cli
+3:	mov %cs, %eax
+	test $3, %al
+	jnz 4f
+	cli
 	hlt
+4:	pause
 	jmp 3b
 	done litmus_\test\()_\n
 	.endm

@@ -116,6 +116,7 @@ static unsigned run(const struct litmus *l)
 		assert_true(l->thread[k].end - l->thread[k].code <= CODE_BYTES);
 		vm_put(vm, at, l->thread[k].code, (size_t)(l->thread[k].end - l->thread[k].code));
 		vm_long_cpu(vm, k, at, STACK - 4096 * (uint64_t)k);
+		vm_direct_cpu(vm, k);
 	}
 	vm_put64(vm, THREADS_AT, l->threads);
 	vm_run(vm);

@@ -28,6 +28,8 @@ static void two(const uint8_t *first, const uint8_t *first_end, const uint8_t *s
 	vm_put(vm, BASE, first, (size_t)(first_end - first));
 	vm_put(vm, OTHER, second, (size_t)(second_end - second));
 	vm_long_cpu(vm, 1, OTHER, STACK - 4096);
+	vm_direct_cpu(vm, 0);
+	vm_direct_cpu(vm, 1);
 	vm_run(vm);
 	vm_expect(vm, want, n);
 	vm_free(vm);

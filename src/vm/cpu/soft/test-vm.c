@@ -188,6 +188,24 @@ void vm_long_cpu(struct vm *vm, unsigned cpu, uint64_t rip, uint64_t rsp)
 	free(s);
 }
 
+void vm_direct_cpu(struct vm *vm, unsigned cpu)
+{
+	struct err e = ERR_INIT;
+	struct cpu_state *s = mem_new(struct cpu_state);
+
+	assert_non_null(s);
+	if (test_translate().direct_now) {
+		assert_int_equal(engine_soft.vcpu_get(vm->cpu[cpu], s, &e), 0);
+		s->seg[CPU_CS].ar = 0xa0fb;
+		s->seg[CPU_CS].selector = 0x23;
+		s->seg[CPU_SS].ar = 0xc0f3;
+		s->seg[CPU_SS].selector = 0x1b;
+		s->rflags |= CPU_FLAG_IOPL;
+		assert_int_equal(engine_soft.vcpu_set(vm->cpu[cpu], s, &e), 0);
+	}
+	free(s);
+}
+
 void vm_real_mode(struct vm *vm)
 {
 	struct err e = ERR_INIT;

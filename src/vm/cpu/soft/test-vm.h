@@ -49,6 +49,9 @@ uint64_t vm_get64(struct vm *vm, uint64_t at);
 void vm_long_mode(struct vm *vm);
 void vm_long_cpu(struct vm *vm, unsigned cpu, uint64_t rip, uint64_t rsp);
 
+/* With HOLM_TEST_DIRECT it is to begin at CPL 3, with the right to use ports. */
+void vm_direct_cpu(struct vm *vm, unsigned cpu);
+
 /* vCPU 0 is to begin in real mode at BASE. */
 void vm_real_mode(struct vm *vm);
 
