@@ -715,8 +715,8 @@ void xl_misplaced(struct soft_cpu *c, const struct xl_out *known, bool filled)
 		bool again = h->tag == (uint32_t)gpa && h->turned;
 
 		*h = (struct hint){ .tag = (uint32_t)gpa, .turned = true,
-				    .place = again || !filled ? XP_TLB :
-					     o->place == XP_LOW ? XP_HIGH : XP_LOW };
+				    .place = !filled || o->place == XP_EITHER ? XP_TLB :
+					     again ? XP_EITHER : o->place == XP_LOW ? XP_HIGH : XP_LOW };
 		kill(c->eng, o->block);
 	}
 	pthread_mutex_unlock(&x->lock);

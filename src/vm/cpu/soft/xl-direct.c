@@ -7,8 +7,8 @@
  * at once in a block for each register that addresses go out from, and holds as long as the
  * register is only moved a little; an address with an index is looked at each time. Which range it
  * will be is guessed when the block is translated, from what the registers hold; the cache
- * remembers where that was wrong. Where neither holds for long, the instruction looks at the TLB
- * as in other blocks.
+ * remembers where that was wrong. Where it is now one and now the other, both are looked for, and
+ * what reaches neither, or code, looks at the TLB as in other blocks.
  *
  * An access that faults is found by its address in the code, and goes on in the way to the
  * interpreter that the same instruction has for a range that was not the right one.
@@ -151,6 +151,25 @@ static void add_distance(struct xl_tr *t)
 	xe_lea(&t->e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
 }
 
+/* An address in R11 that may be in both: it becomes the host's. */
+static void look_both(struct xl_tr *t)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *low = NULL, *is_low = NULL, *high = NULL;
+
+	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_high_bit));   /* pext */
+	low = xe_jrcxz(e);
+	xe_load(e, XR_CX, XG(xl_distance));
+	xe_lea(e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
+	high = xe_jmp(e);
+	xe_here_8(e, low);
+	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_not_low));
+	is_low = xe_jrcxz(e);
+	xl_slow_from(t, xe_jmp(e), XL_WHY_MEMORY);
+	xe_here_8(e, is_low);
+	xe_here(e, high);
+}
+
 /* --- Operands --- */
 
 static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp, uint8_t place)
@@ -159,6 +178,13 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 
 	if (host == XR_NONE) {
 		xe_load(&t->e, XR_11, guest == PAGE ? XG(xl_page) : xl_gpr_slot(guest));
+	}
+	if (place == XP_EITHER) {
+		xe_lea(&t->e, XR_11, xl_mem(host == XR_NONE ? XR_11 : host, disp));
+		look_both(t);
+		return xl_mem(XR_11, 0);
+	}
+	if (host == XR_NONE) {
 		look_once(t, guest, XR_11, place);
 		if (place == XP_HIGH) {
 			add_distance(t);
@@ -182,6 +208,10 @@ static struct xl_rm from_r11(struct xl_tr *t, const struct insn *i, uint8_t plac
 					    i->seg * sizeof(struct cpu_seg) +
 					    offsetof(struct cpu_seg, base)));
 		xe_lea(&t->e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
+	}
+	if (place == XP_EITHER) {
+		look_both(t);
+		return xl_mem(XR_11, 0);
 	}
 	look(t, XR_11, place);
 	if (place == XP_HIGH) {
@@ -236,8 +266,11 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 {
 	uint8_t place = XP_TLB;
 
-	if (t->to->kind == XK_DIRECT && place_for(t, XP_HIGH) != XP_TLB) {
-		place = t->known[guest].place ? t->known[guest].place : XP_HIGH;
+	if (t->to->kind == XK_DIRECT) {
+		place = place_for(t, XP_HIGH);
+	}
+	if (place != XP_TLB && t->known[guest].place) {
+		place = t->known[guest].place;
 	}
 	t->insns[t->k].place = place;
 	t->direct = place != XP_TLB;

@@ -203,8 +203,10 @@ static void look_or_interpret(struct xl_tr *t)
 
 static void ret(struct xl_tr *t, int32_t by)
 {
-	xl_stack_to_r11(t, XR_9, 0, 8, false);
-	xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
+	struct xl_rm from = xl_stack_operand(t, CPU_RSP, 0, false);
+
+	xl_access(t);
+	xe_load(&t->e, XR_11, from);
 	xf_need_host(t);
 	xl_return(t, by);
 }
@@ -215,8 +217,10 @@ static void target_to_r11(struct xl_tr *t)
 	const struct insn *i = &t->insns[t->k].i;
 
 	if (i->rm == INSN_NONE) {
-		xl_operand_to_r11(t, 8, false);
-		xe_load(&t->e, XR_11, xl_mem(XR_11, 0));
+		struct xl_rm from = xl_operand(t, 8, false, false);
+
+		xl_access(t);
+		xe_load(&t->e, XR_11, from);
 	} else if (xl_host(i->rm) == XR_NONE) {
 		xe_load(&t->e, XR_11, xl_gpr_slot(i->rm));
 	} else {
@@ -228,10 +232,12 @@ static void call(struct xl_tr *t)
 {
 	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
 
-	xl_push_place(t);
+	struct xl_rm place = xl_stack_operand(t, CPU_RSP, -8, true);
+
 	xe_load(&t->e, XR_CX, XG(xl_page));
 	xe_lea(&t->e, XR_CX, xl_mem(XR_CX, (int32_t)xl_next_off(t)));
-	xe_store(&t->e, XR_CX, xl_mem(XR_11, 0));
+	xl_access(t);
+	xe_store(&t->e, XR_CX, place);
 	xl_return_push(t, XR_CX);
 	xf_moved(t, CPU_RSP, -8);
 	xe_lea(&t->e, XR_9, xl_mem(XR_9, -8));
@@ -242,16 +248,19 @@ static void call(struct xl_tr *t)
 static void call_indirect(struct xl_tr *t)
 {
 	struct xl_code *e = &t->e;
+	struct xl_rm place = { 0 };
 
 	target_to_r11(t);
 	xe_store(e, XR_11, XG(xl_tmp));
-	xl_push_place(t);
+	place = xl_stack_operand(t, CPU_RSP, -8, true);
+	xe_lea(e, XR_11, place);
 	xe_store(e, XR_11, XG(xl_tmp2));
 	xe_load(e, XR_11, XG(xl_tmp));
 	xf_need_host(t);
 	look_or_interpret(t);
 	rip_to_r11(t, xl_next_off(t));
 	xe_load(e, XR_CX, XG(xl_tmp2));
+	xl_access(t);
 	xe_store(e, XR_11, xl_mem(XR_CX, 0));
 	xe_lea(e, XR_9, xl_mem(XR_9, -8));
 	xl_return_push(t, XR_11);

@@ -251,11 +251,6 @@ static void stack_pointer(struct xl_tr *t, int32_t by)
 	xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
 }
 
-void xl_push_place(struct xl_tr *t)
-{
-	xl_stack_to_r11(t, XR_9, -8, 8, true);
-}
-
 static void push_host(struct xl_tr *t, unsigned host, struct xl_rm to)
 {
 	xl_access(t);

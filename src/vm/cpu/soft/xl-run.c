@@ -583,7 +583,7 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	unsigned how = XL_BACK;
 	int budget = c->budget;
 	bool missed = why_of(out) == XL_WHY_MEMORY && o->block->kind == XK_DIRECT &&
-		      (o->place == XP_LOW || o->place == XP_HIGH);
+		      o->place != XP_UNKNOWN && o->place != XP_TLB;
 	uint64_t fault_va = c->xl_fault_va;
 
 	c->xl_fault_va = NO_FAULT;

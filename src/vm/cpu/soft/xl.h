@@ -58,6 +58,7 @@ enum xl_kind {
 enum xl_place {
 	XP_UNKNOWN,
 	XP_LOW, XP_HIGH,   /* the two ranges of xl-shadow.h */
+	XP_EITHER,         /* one of them, and it is seen which */
 	XP_TLB,            /* anywhere: it looks at the TLB */
 };
 
@@ -437,8 +438,6 @@ void xl_check(struct xl_tr *t, unsigned bytes, bool write);
 void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* The same for an address on the stack: base register of the host, and distance. */
 void xl_stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write);
-/* The same for what a push or call of eight bytes writes. */
-void xl_push_place(struct xl_tr *t);
 /* Is the memory operand one on the stack? */
 bool xl_on_stack(const struct insn *i);
 /* The memory operand of instruction k, wherever it is. */
