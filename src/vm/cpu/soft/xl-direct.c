@@ -10,6 +10,9 @@
  * remembers where that was wrong. Where it is now one and now the other, both are looked for, and
  * what reaches neither, or code, looks at the TLB as in other blocks.
  *
+ * What is known of a register behind an instruction holds only if the instruction has looked: a way
+ * to the interpreter that begins before it has does not come back.
+ *
  * An access that faults is found by its address in the code, and goes on in the way to the
  * interpreter that the same instruction has for a range that was not the right one.
  */
@@ -138,6 +141,7 @@ static void look_once(struct xl_tr *t, unsigned guest, unsigned host, uint8_t pl
 	if (t->known[guest].place != place) {
 		look(t, host, place);
 		t->known[guest] = (struct xl_known){ .place = place };
+		t->looked = t->n_slow;
 	}
 }
 

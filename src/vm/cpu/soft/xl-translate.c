@@ -163,6 +163,7 @@ static void line(struct xl_tr *t)
 		unsigned first = t->n_slow;
 
 		t->kept = t->direct = t->moved = false;
+		t->looked = 0;
 		t->wrote = UINT_MAX;
 		if (t->k == t->n - 1 && ends(t)) {
 			xl_x87_record(t, t->x87_last);
@@ -173,7 +174,7 @@ static void line(struct xl_tr *t)
 		for (unsigned s = first; s < t->n_slow; s++) {
 			t->slow[s].back = t->slow[s].load ? t->slow[s].back : t->e.at;
 			t->slow[s].after = t->f.at;
-			t->slow[s].leaves = t->kept;
+			t->slow[s].leaves = t->kept || s < t->looked;
 			t->slow[s].vec = t->vec;
 		}
 		xl_known_after(t);

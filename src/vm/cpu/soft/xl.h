@@ -288,6 +288,7 @@ struct xl_tr {
 	bool     full;             /* of something: it cannot be finished */
 	bool     kept;             /* instruction k has put its memory operand into c->xl_in */
 	unsigned n_slow;
+	unsigned looked;           /* ways of instruction k before this one did not look at all: xl-direct.c */
 	struct xl_slow slow[XL_SLOWS];
 	unsigned n_stacks;
 	struct {

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the monitor has at an address of its own is not reached by a guest that uses the same
+ * address, or one that a fixed distance would make the same: docs/decisions/116.
+ */
+#include <sys/mman.h>
+
+#include "base/test.h"
+#include "sys/map.h"
+#include "vm/cpu/soft/test-vm.h"
+#include "vm/cpu/soft/xl-shadow.h"
+
+enum { CODE = 0x400000, STACK3 = 0x480000, PAGE_A = 0x500000, PAGE_B = 0x510000, SPAN = 0x700000, RUNS = 24 };
+
+/* Between the two reserved ranges: the one place near them that may be the monitor's. */
+#define BETWEEN (UINT64_C(10) << 30)
+#define OURS    UINT64_C(0x5a5a5a5a5a5a5a5a)
+
+static uint8_t *put(uint8_t *p, const void *bytes, size_t n)
+{
+	memcpy(p, bytes, n);
+	return p + n;
+}
+
+static uint8_t *put_mov(uint8_t *p, uint8_t reg, uint64_t v)
+{
+	const uint8_t op[] = { 0x48, (uint8_t)(0xb8 + reg) };
+
+	return put(put(p, op, sizeof(op)), &v, sizeof(v));
+}
+
+/* RBX goes out from `va`, or RSP does, as the bytes have it; then the end. */
+static void run(struct vm *vm, uint64_t va, const uint8_t *body, size_t n)
+{
+	static const uint8_t end[] = { 0xe6, 0xf4 };     /* out 0xf4, al */
+	uint8_t code[64], *p = put_mov(code, 3, va);
+	struct err e = ERR_INIT;
+	struct cpu_state s;
+
+	p = put(p, body, n);
+	p = put(p, end, sizeof(end));
+	vm_put(vm, CODE, code, (size_t)(p - code));
+	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], &s, &e), 0);
+	s.seg[CPU_CS].ar = 0xa0fb;
+	s.seg[CPU_SS].ar = 0xc0f3;
+	s.rip = CODE;
+	s.rflags = CPU_FLAG_1 | 3u << 12;
+	s.gpr[CPU_RSP] = STACK3;
+	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], &s, &e), 0);
+	atomic_store(&vm->log.stopped, false);
+	vm_run(vm);
+}
+
+/* Every guest address from the monitor's own on, by its first and by further accesses of a block. */
+static void no_way(uint64_t first, uint64_t *ours)
+{
+	static const uint8_t loads[] = { 0x48, 0x8b, 0x03, 0x48, 0xff, 0x43, 0x08 };
+	/* mov rsp, rbx; push [PAGE_A]; push rax; pop rdx; sub rsp, 16; push rdx */
+	static const uint8_t pushes[] = { 0x48, 0x89, 0xdc, 0xff, 0x34, 0x25, 0x00, 0x00, 0x50, 0x00, 0x50, 0x5a,
+					  0x48, 0x83, 0xec, 0x10, 0x52 };
+	/* lea rsi, [rbx + 64]; mov rax, [rsi]; inc qword [rsi + 8]; mov rdi, rsi; mov [rdi - 8], rax */
+	static const uint8_t moves[] = { 0x48, 0x8d, 0x73, 0x40, 0x48, 0x8b, 0x06, 0x48, 0xff, 0x46, 0x08,
+					 0x48, 0x89, 0xf7, 0x48, 0x89, 0x47, 0xf8 };
+	struct vm *vm = vm_new_xl(1, false, (struct engine_xl_conf){ .after = 1, .direct_now = true });
+
+	vm_long_mode(vm);
+	/* All of the gigabyte there is the one that begins at 0. */
+	vm_put64(vm, PML4 + 8 * (first >> 39 & 511), PDPT | 7);
+	vm_put64(vm, PDPT + 8 * (first >> 30 & 511), 0xe7);
+	for (unsigned k = 0; k < RUNS; k++) {
+		uint64_t was = vm_get64(vm, PAGE_B + 8);
+
+		run(vm, first + PAGE_B, loads, sizeof(loads));
+		assert_true(vm_get64(vm, PAGE_B + 8) == was + 1);
+		vm_put64(vm, PAGE_A, k);
+		vm_put64(vm, PAGE_B - 8, 77);
+		run(vm, first + PAGE_B, pushes, sizeof(pushes));
+		assert_true(vm_get64(vm, PAGE_B - 8) == k);
+		was = vm_get64(vm, PAGE_B + 72);
+		run(vm, first + PAGE_B, moves, sizeof(moves));
+		assert_true(vm_get64(vm, PAGE_B + 72) == was + 1);
+	}
+	vm_free(vm);
+	for (size_t i = 0; i < SPAN / sizeof(*ours); i++) {
+		assert_true(ours[i] == OURS);
+	}
+}
+
+static uint64_t *ours_at(uint64_t at)
+{
+	void *p = mmap((void *)(uintptr_t)at, SPAN, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+	uint64_t *v = p;
+
+	if (p == MAP_FAILED) {
+		skip();   /* a sanitizer's */
+	}
+	for (size_t i = 0; i < SPAN / sizeof(*v); i++) {
+		v[i] = OURS;
+	}
+	return v;
+}
+
+static void test_at_the_same_address(unused_arg void **state)
+{
+	uint64_t *ours = ours_at(BETWEEN);
+
+	no_way(BETWEEN, ours);
+	munmap(ours, SPAN);
+}
+
+/* Where the host puts things by itself: the low range's distance, 0, leads there, too. */
+static void test_anywhere(unused_arg void **state)
+{
+	const uint64_t gigabyte = UINT64_C(1) << 30;
+	uint64_t at = UINT64_C(0x7e0000000000);
+	uint64_t *ours = ours_at(at);
+
+	no_way(at & ~(gigabyte - 1), ours);
+	munmap(ours, SPAN);
+}
+
+/* That with the high range's distance it would be there. */
+static void test_by_the_distance(unused_arg void **state)
+{
+	uint64_t *ours = ours_at(BETWEEN);
+
+	no_way(BETWEEN - SHADOW_DISTANCE, ours);
+	munmap(ours, SPAN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_at_the_same_address), cmocka_unit_test(test_anywhere),
+		cmocka_unit_test(test_by_the_distance),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
