@@ -2,9 +2,11 @@
 """What the translator tells of itself: --stats, ctl stats, --perf-map, --code-cache."""
 import json
 import os
+import pathlib
 import re
 import subprocess
 
+import pytest
 from lib.daemon import BIN
 from lib.vmm import PATIENCE, Machine
 
@@ -142,3 +144,24 @@ def test_host_that_cannot(machine, tmp_path):
     end = counters(m.output())
     assert end["interpreted"]["instructions of blocks"] > 10**8
     assert "entered" not in end and "translated" not in end
+
+
+def test_32_bits(machine, tmp_path):
+    """A 32-bit program computes what it does natively, and as translated code."""
+    program = tmp_path / "compat"
+    source = pathlib.Path(__file__).resolve().parent / "guest" / "compat.c"
+    subprocess.run(["gcc", "-m32", "-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pic",
+                    "-no-pie", "-fno-stack-protector", "-msse2", "-o", program, source], check=True,
+                   stdin=subprocess.DEVNULL)
+    try:
+        want = subprocess.run([program], check=True, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL).stdout
+    except OSError as e:
+        pytest.skip(f"this host runs no 32-bit programs: {e}")
+    m = machine("chmod +x /lib/compat; echo begin; /lib/compat; echo end\npoweroff -f\n", "--stats",
+                files=[("lib/compat", program.read_bytes())], cmdline="quiet")
+    assert m.wait() == 0, m.output()[-3000:]
+    output = m.output().replace("\r", "")
+    assert output.partition("begin\n")[2].partition("end\n")[0] == want and want.count("\n") == 6
+    # Of its 30 million instructions and the boot's few that are cold.
+    assert counters(output)["interpreted"]["instructions of blocks"] < 10**7

@@ -593,7 +593,7 @@ static void clock_look(struct soft_cpu *c)
 /* The translation that a block has by now; NULL: it is interpreted. */
 static inline const struct xl_block *translated(struct soft_cpu *c, struct soft_block *b)
 {
-	if (b->heat > 0) {
+	if (b->heat > 0 || (c->mode != INSN_MODE_64 && !xl_compat_flat(c))) {
 		return NULL;
 	}
 	if (__builtin_expect(c->eng->eng.conf.xl.direct_now, 0) && shadow_take_now(c)) {
@@ -608,7 +608,7 @@ static void run_translated(struct soft_cpu *c, const struct xl_block *x)
 		xl_link(c, x);
 	}
 	xl_run(c, x);
-	c->s.rip = c->next_rip;
+	c->s.rip = c->mode == INSN_MODE_64 ? c->next_rip : c->next_rip & UINT32_MAX;
 }
 
 static void loop(struct soft_cpu *c)
@@ -633,14 +633,14 @@ static void loop(struct soft_cpu *c)
 		}
 		struct soft_block *b = next_block(c);
 
-		if (__builtin_expect(c->mode != INSN_MODE_64, 0)) {
-			run_block_legacy(c, b);
-			continue;
-		}
 		const struct xl_block *x = translated(c, b);
 
 		if (x) {
 			run_translated(c, x);
+		} else if (__builtin_expect(c->mode != INSN_MODE_64, 0)) {
+			c->xl_site = 0;
+			b->heat -= b->heat > 0;
+			run_block_legacy(c, b);
 		} else {
 			c->xl_site = 0;
 			b->heat--;
@@ -677,7 +677,7 @@ static void loop_counted(struct soft_cpu *c)
 		uint64_t room = soft_counted_room(c);
 
 		n = (unsigned)MIN((uint64_t)n, room);
-		const struct xl_block *x = c->mode == INSN_MODE_64 && n == b->n && !c->apart && !c->slow ?
+		const struct xl_block *x = n == b->n && !c->apart && !c->slow ?
 						   translated(c, b) : NULL;
 
 		if (x) {
@@ -685,7 +685,7 @@ static void loop_counted(struct soft_cpu *c)
 			continue;
 		}
 		c->xl_site = 0;
-		b->heat--;
+		b->heat -= b->heat > 0;
 		/* Blocks that follow by themselves stay in front of what is to be looked at. */
 		c->budget = (int)MIN((room - n) / SOFT_BLOCK_INSNS, (uint64_t)BUDGET);
 		run_counted(c, b, n);

@@ -199,6 +199,7 @@ struct soft_cpu {
 	uint32_t         xl_site;         /* a jump that found no block; 0: none */
 	uint32_t         xl_pin;          /* the record of the call out that goes on; 0: none */
 	uint32_t         xl_epoch;        /* of the cache, as it was last seen */
+	uint8_t          xl_mode[2];      /* of the code in the tables: enum insn_mode */
 	bool             xl_on;           /* this thread can run it */
 	bool             xl_direct;       /* at CPL 3 its code is of the direct kind: xl-shadow.h */
 	uint64_t         xl_high_bit, xl_not_low, xl_distance;   /* to look where an address is */

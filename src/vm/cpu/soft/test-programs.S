@@ -10,6 +10,7 @@
 	.equ FIRST, 0x0f08
 	.equ PIECES_BYTES, 0x0f10
 	.equ LOG_END, 0x0f18
+	.equ SELECTOR, 0x0f20
 	.code64
 	prog programs
 	vectors caught
@@ -57,7 +58,8 @@ caught:
 	add $64, %rax
 	add FIRST, %rax
 	mov %rax, 32(%rsp)
-	movq $0x23, 40(%rsp)
+	mov SELECTOR, %rax
+	mov %rax, 40(%rsp)
 	andl $~0x4100, 48(%rsp)            /* TF, NT */
 	movq $0x1b, 64(%rsp)
 	pop %rbx

@@ -9,7 +9,7 @@
  * machine's kernel (test-programs.S), and the next piece goes on. So that every program ends,
  * what may go backwards counts down first.
  *
- *	test-soft-programs [COUNT [SEED [AFTER [shaken] [direct]]]]
+ *	test-soft-programs [COUNT [SEED [AFTER [shaken] [direct] [compat]]]]      compat: in 32-bit mode
  */
 #include <signal.h>
 #include <stdio.h>
@@ -34,9 +34,11 @@ enum {
 	/* The kernel's words and its log; test-programs.S. */
 	WORDS = 0xf00, LOG = 0x300000, LOG_ENTRY = 256, LOG_ENTRIES = 48,
 	END_VECTOR = 0x40,
+	CS_64 = 0x23, CS_32 = 0x4b,
 };
 
 static uint64_t count = 2000;
+static enum insn_mode mode = INSN_MODE_64;
 static struct vm *machines[2];               /* interpreter, translator */
 static struct soft_cpu *cpu;                 /* only for the random registers */
 static uint64_t first;                       /* where the pieces begin */
@@ -82,6 +84,11 @@ static bool put_number(unsigned reg, uint32_t v)
 {
 	uint8_t b[7] = { (uint8_t)(0x48 | (reg >= 8)), 0xc7, (uint8_t)(0xc0 | (reg & 7)) };
 
+	if (mode == INSN_MODE_32) {
+		b[0] = (uint8_t)(0xb8 | reg);
+		memcpy(b + 1, &v, 4);
+		return put(b, 5);
+	}
 	memcpy(b + 3, &v, 4);
 	return put(b, sizeof(b));
 }
@@ -106,7 +113,7 @@ static uint32_t target(unsigned bytes)
 static bool runnable(const struct insn_row *row)
 {
 	if (named(row, " rdtsc rdtscp rdpmc cpuid rdpid rdrand rdseed xgetbv xsaveopt wrfsbase wrgsbase ") ||
-	    (row->attr & INSN_A_I64 && rnd(32))) {
+	    (row->attr & (mode == INSN_MODE_64 ? INSN_A_I64 : INSN_A_O64) && rnd(32))) {
 		return false;
 	}
 	/* Those that go elsewhere are written by intention; privileged ones are one fault each. */
@@ -129,8 +136,8 @@ static bool put_random(void)
 	    (row->enc == INSN_IS_VEX && rnd(3))) {
 		return true;
 	}
-	random_insn(row, INSN_MODE_64, b);
-	if (insn_decode(b, 15, INSN_MODE_64, &i) <= 0 || (soft_block_ends(&i) && rnd(8))) {
+	random_insn(row, mode, b);
+	if (insn_decode(b, 15, mode, &i) <= 0 || (soft_block_ends(&i) && rnd(8))) {
 		return true;
 	}
 	const uint8_t *before = at;
@@ -147,6 +154,11 @@ static bool put_random(void)
 		if (i.index != INSN_NONE && i.index != i.base) {
 			fits = fits && put_number(i.index, rnd(8));
 		}
+	}
+	if (insn_operands[row->ops[0]].where == INSN_AT_MOFFS || insn_operands[row->ops[1]].where == INSN_AT_MOFFS) {
+		uint32_t to = target(8);
+
+		memcpy(b + i.len - i.ad_bytes, &to, MIN(i.ad_bytes, 4u));
 	}
 	if (row->attr & INSN_A_STRING || named(row, " movs stos lods cmps scas ")) {
 		fits = put_number(CPU_RSI, target(8)) && put_number(CPU_RDI, target(8)) &&
@@ -193,11 +205,11 @@ static void put_jcc(unsigned cond, uint32_t to)
 static void put_indirect(bool call, uint32_t to)
 {
 	static const uint8_t regs[] = { 0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 15 };
-	unsigned reg = regs[rnd(sizeof(regs))];
+	unsigned reg = regs[rnd(mode == INSN_MODE_64 ? sizeof(regs) : 6)];
 	uint8_t b[3] = { (uint8_t)(0x40 | (reg >= 8)), 0xff, (uint8_t)((call ? 0xd0 : 0xe0) | (reg & 7)) };
 
 	(void)put_number(reg, to);
-	(void)put(b, 3);
+	(void)put(b + (mode == INSN_MODE_32), mode == INSN_MODE_64 ? 3 : 2);
 }
 
 /* A store over the spare bytes that a piece begins with, perhaps through the other address of
@@ -292,6 +304,7 @@ static void vm_words(struct vm *vm)
 	vm_put64(vm, WORDS + 8, first);
 	vm_put64(vm, WORDS + 16, CODE_BYTES);
 	vm_put64(vm, WORDS + 24, LOG + LOG_ENTRIES * LOG_ENTRY);
+	vm_put64(vm, WORDS + 32, mode == INSN_MODE_64 ? CS_64 : CS_32);
 }
 
 static struct vm *machine(const struct engine_ops *ops, const struct engine_conf *conf)
@@ -301,6 +314,7 @@ static struct vm *machine(const struct engine_ops *ops, const struct engine_conf
 	vm_long_mode(vm);
 	vm_put(vm, STUBS, guest_programs, (size_t)(guest_programs_end - guest_programs));
 	vm_put64(vm, IDT + 16 * END_VECTOR, vm_get64(vm, IDT + 16 * END_VECTOR) | UINT64_C(3) << 45);
+	vm_put64(vm, GDT + (CS_32 & ~7), UINT64_C(0x00cffb000000ffff));
 	vm_put64(vm, PD, 0x83);                      /* the kernel's */
 	vm_put64(vm, PT + 8 * 18, (DATA + 4096 * 16) | 7);    /* another address of a page */
 	vm_put64(vm, PT + 8 * 19, UINT64_C(0x10000007));      /* a device */
@@ -330,10 +344,14 @@ static void begin(struct vm *vm)
 	for (unsigned k = 0; k < CPU_SEG__COUNT; k++) {
 		s->seg[k] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc0f3, .selector = 0x1b };
 	}
-	s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xa0fb, .selector = 0x23 };
+	s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xa0fb, .selector = CS_64 };
+	if (mode == INSN_MODE_32) {
+		s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc0fb, .selector = CS_32 };
+	}
 	s->seg[CPU_FS].base = DATA + 16 * 4096;
 	s->events = (struct cpu_events){ 0 };
 	s->mp_state = CPU_MP_RUNNABLE;
+	s->gdt.limit = (CS_32 & ~7) + 7;
 	s->rip = first;
 	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], s, &e), 0);
 }
@@ -489,6 +507,7 @@ int main(int argc, char **argv)
 	for (int a = 4; a < argc; a++) {
 		translated.xl.shaken |= strcmp(argv[a], "shaken") == 0;
 		translated.xl.direct_now |= strcmp(argv[a], "direct") == 0;
+		mode = strcmp(argv[a], "compat") == 0 ? INSN_MODE_32 : mode;
 	}
 	printf("seed 0x%llx\n", (unsigned long long)random_state);
 	machines[0] = machine(&engine_interp, &plain);

@@ -332,17 +332,17 @@ static struct xl_block **page_slot(struct xl_cache *x, uint64_t gpa)
 	return &x->pages[h >> (64 - PAGE_HASH_BITS)];
 }
 
-/* On the same second page, or on none. */
-static bool same_rest(const struct xl_block *b, const struct soft_block *of)
+/* Of the same mode, and on the same second page, or on none. */
+static bool same_code(const struct xl_block *b, const struct soft_block *of)
 {
-	return of->cross ? b->rest && b->rest->gpa == of->gpa2 : !b->rest;
+	return b->compat == (of->mode != INSN_MODE_64) && (of->cross ? b->rest && b->rest->gpa == of->gpa2 : !b->rest);
 }
 
 static struct xl_block *find(struct xl_cache *x, const struct soft_block *of, unsigned kind)
 {
 	struct xl_block *b = *hash_slot(x, of->gpa, kind);
 
-	while (b && (b->gpa != of->gpa || b->kind != kind || !same_rest(b, of))) {
+	while (b && (b->gpa != of->gpa || b->kind != kind || !same_code(b, of))) {
 		b = b->hash_next;
 	}
 	return b;
@@ -615,6 +615,7 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 		*g = before;
 		return FULL;
 	}
+	to->compat = t.compat = b->mode != INSN_MODE_64;
 	t.c = c;
 	t.x = x;
 	t.b = b;

@@ -82,7 +82,7 @@ static void leave(struct xl_tr *t)
 static void rip_to_r11(struct xl_tr *t, int64_t off)
 {
 	xe_load(&t->e, XR_11, XG(xl_page));
-	xe_lea(&t->e, XR_11, xl_mem(XR_11, (int32_t)off));
+	xe_op(&t->e, t->compat ? 0 : XE_W, 0, 0x8d, XR_11, xl_mem(XR_11, (int32_t)off));
 }
 
 void xl_leave_at(struct xl_tr *t, int64_t off)
@@ -175,6 +175,15 @@ static void go_call(struct xl_tr *t, int64_t to)
 		xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->leave_unlinked));
 		xe_patch(e, xe_jmp(e), landing);
 	}
+}
+
+void xl_go_r11(struct xl_tr *t)
+{
+	uint8_t *out = look(t, poll(t));
+
+	jump_found(t);
+	xe_here(&t->e, out);
+	leave(t);
 }
 
 static void jcc(struct xl_tr *t, unsigned cond)
@@ -283,7 +292,7 @@ bool xl_flow(struct xl_tr *t)
 	unsigned op = i->modrm >> 3 & 7;
 	bool one = i->map == INSN_MAP_1;
 
-	if (i->op_bytes != 8 || i->prefix & INSN_VEX) {
+	if (i->op_bytes != (t->compat ? 4 : 8) || i->prefix & INSN_VEX) {
 		return false;
 	}
 	if ((one && (i->opcode & 0xf0) == 0x70) ||
@@ -292,6 +301,8 @@ bool xl_flow(struct xl_tr *t)
 	} else if (one && (i->opcode == 0xe9 || i->opcode == 0xeb)) {
 		xf_need_host(t);
 		xl_go(t, (int64_t)xl_next_off(t) + (int64_t)i->imm);
+	} else if (t->compat) {
+		return false;
 	} else if (one && i->opcode == 0xe8) {
 		call(t);
 	} else if (one && i->opcode == 0xc3) {

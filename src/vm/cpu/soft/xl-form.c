@@ -22,6 +22,7 @@ struct field {
 struct form {
 	const struct insn     *i;
 	const struct insn_row *row;
+	enum insn_mode mode;
 	struct field f[4];
 	unsigned n;
 	bool     mem, mem_written, uses_cl, rex, modrm;
@@ -152,11 +153,11 @@ static bool operand(struct form *f, unsigned o, unsigned *scratches)
 
 	*d = (struct field){ .op = f->row->ops[o], .where = desc->where, .file = desc->file,
 			     .written = is_written(f->row, o) };
-	d->bytes = (uint8_t)insn_reg_bytes(f->i, INSN_MODE_64, (enum insn_operand)d->op);
+	d->bytes = (uint8_t)insn_reg_bytes(f->i, f->mode, (enum insn_operand)d->op);
 	f->modrm |= desc->where == INSN_AT_RM || desc->where == INSN_AT_REG;
 	if (desc->where == INSN_AT_RM && f->i->rm == INSN_NONE) {
 		f->mem = true;
-		f->mem_bytes = insn_mem_bytes(f->i, INSN_MODE_64, (enum insn_operand)d->op);
+		f->mem_bytes = insn_mem_bytes(f->i, f->mode, (enum insn_operand)d->op);
 		f->mem_written = d->written;
 		f->n++;
 		if (desc->file == INSN_FILE_XMM) {
@@ -538,7 +539,8 @@ static bool vzero(struct xl_tr *t, const struct insn *i)
 {
 	insn_fn *fn = insn_table[i->row].fn;
 
-	if ((fn != op_vzeroupper && fn != op_vzeroall) || !(t->c->features & BIT(insn_feature(i)))) {
+	/* In 32-bit mode these leave the upper eight as they are. */
+	if ((fn != op_vzeroupper && fn != op_vzeroall) || t->compat || !(t->c->features & BIT(insn_feature(i)))) {
 		return false;
 	}
 	xv_need(t, XV_AVX);
@@ -569,7 +571,7 @@ static void registers_after(struct xl_tr *t, const struct form *f)
 bool xl_form(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
-	struct form f = { .i = i, .row = &insn_table[i->row] };
+	struct form f = { .i = i, .row = &insn_table[i->row], .mode = (enum insn_mode)t->b->mode };
 
 	if (vzero(t, i)) {
 		xl_wrote(t, 0);

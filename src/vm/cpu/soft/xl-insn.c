@@ -117,7 +117,9 @@ void xl_address(struct xl_tr *t)
 	const struct insn *i = &t->insns[t->k].i;
 
 	xl_effective(t, XR_11);
-	if (i->seg >= CPU_FS) {
+	if (i->seg >= CPU_FS && t->compat) {
+		xl_compat_segment(t, i->seg);
+	} else if (i->seg >= CPU_FS) {
 		xf_clobber(t);
 		xe_alu(&t->e, XE_W, 0, XR_11,
 		       xl_gs(offsetof(struct soft_cpu, s.seg) + i->seg * sizeof(struct cpu_seg) +
@@ -390,6 +392,9 @@ void xl_instruction(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
+	if (t->compat && xl_compat(t)) {
+		return;
+	}
 	if (nothing(i)) {
 		xl_wrote(t, 0);
 		return;

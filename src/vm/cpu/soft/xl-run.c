@@ -363,6 +363,7 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_not_low = ~(SHADOW_LOW_END - 1);
 		c->xl_distance = SHADOW_DISTANCE;
 		c->xl_fault_va = NO_FAULT;
+		c->xl_mode[false] = c->xl_mode[true] = INSN_MODE_64;
 		no_stack(c);
 		xl_returns_begin(c);
 		/* Counted time needs no clock. */
@@ -477,6 +478,11 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b)
 	} else if (c->xl_deadline_ns != c->deadline_ns || atomic_load_explicit(&c->xl_tick, memory_order_relaxed)) {
 		timer_arm(c);
 	}
+	/* An address may hold code of both modes. */
+	if (c->xl_mode[c->cpl == 3] != c->mode) {
+		c->xl_mode[c->cpl == 3] = c->mode;
+		xl_forget(c, c->cpl == 3);
+	}
 	xl_remember(c, c->s.rip, b);
 	xl_returns_ready(c, b->kind != XK_KERNEL);
 	c->running = NULL;
@@ -520,7 +526,7 @@ static unsigned elsewhere(struct soft_cpu *c)
 	const struct soft_block *b = NULL;
 
 	if ((c->slow | atomic_load_explicit(&c->wants, memory_order_relaxed)) != 0 ||
-	    c->mode != INSN_MODE_64 || c->eng->counted ||
+	    c->mode != INSN_MODE_64 || c->xl_mode[user] != INSN_MODE_64 || c->eng->counted ||
 	    c->xl_deadline_ns != c->deadline_ns) {
 		return XL_LEAVE;
 	}

@@ -23,12 +23,12 @@ static bool decode(struct xl_tr *t, const uint8_t *bytes)
 
 		x->off = (uint16_t)(t->first_off + at);
 		x->out = 0;
-		if (insn_parse(bytes + at, left, INSN_MODE_64, &x->i) != known->len ||
+		if (insn_parse(bytes + at, left, (enum insn_mode)t->b->mode, &x->i) != known->len ||
 		    x->i.row != known->row) {
 			return false;
 		}
 		x->run = x->i;
-		insn_bind(&x->run, INSN_MODE_64);
+		insn_bind(&x->run, (enum insn_mode)t->b->mode);
 		if (t->c->eng->counted) {
 			soft_counted_bind(&x->run);
 		}
@@ -54,11 +54,11 @@ static void shadow(struct xl_tr *t, const uint8_t *behind)
 		return;
 	}
 	soft_copy_whole(bytes, behind, room);
-	if (insn_parse(bytes, room, INSN_MODE_64, &x->i) <= 0) {
+	if (insn_parse(bytes, room, (enum insn_mode)t->b->mode, &x->i) <= 0) {
 		return;
 	}
 	*i = x->i;
-	insn_bind(i, INSN_MODE_64);
+	insn_bind(i, (enum insn_mode)t->b->mode);
 	x->off = (uint16_t)(t->first_off + t->b->bytes);
 	i->end = (uint16_t)(t->b->bytes + i->len);
 	x->out = 0;
@@ -120,7 +120,7 @@ static int best_poll(const struct xl_tr *t)
 	int64_t to = (int64_t)(last->off + last->i.len) + (int64_t)last->i.imm;
 
 	/* A counted block is left at its end only. */
-	if (t->c->eng->counted || !jumps || last->i.op_bytes != 8 || to < 0 || to > last->off) {
+	if (t->c->eng->counted || !jumps || last->i.op_bytes != (t->compat ? 4 : 8) || to < 0 || to > last->off) {
 		return -1;
 	}
 	for (int k = (int)t->n - 2; k > 0; k--) {

@@ -8,7 +8,8 @@ bool xl_wide(struct xl_tr *t)
 	const struct insn *i = &t->insns[t->k].i;
 	insn_fn *fn = insn_table[i->row].fn;
 	bool sixteen = fn == op_cmpxchg16b;
-	unsigned how = (sixteen ? (unsigned)XE_W : 0) | (i->prefix & INSN_LOCK ? (unsigned)XE_LOCK : 0);
+	unsigned lock = i->prefix & INSN_LOCK ? (unsigned)XE_LOCK : 0;
+	unsigned how = (sixteen ? (unsigned)XE_W : 0) | lock;
 
 	if ((!sixteen && fn != op_cmpxchg8b) || xl_decoded(t)->fn == insn_ud ||
 	    !(t->c->features & BIT(insn_feature(i)))) {

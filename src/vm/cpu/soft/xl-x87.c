@@ -37,7 +37,7 @@ static bool parse(const struct xl_tr *t, const struct insn *i, struct x87 *x)
 	if (!x->mem) {
 		return true;
 	}
-	x->bytes = insn_mem_bytes(i, INSN_MODE_64, (enum insn_operand)row->ops[0]);
+	x->bytes = insn_mem_bytes(i, (enum insn_mode)t->b->mode, (enum insn_operand)row->ops[0]);
 	x->written = !(row->attr & INSN_A_NODST);
 	return x->bytes != 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The translator: blocks of 64-bit code that run often become code of the host.
+ * The translator: blocks of 64-bit code, and of 32-bit code in flat segments, that run often become
+ * code of the host.
  *
  *	xl-emit.h       bytes of instructions
  *	xl-flags.c      where the guest's flags are while a block is written
@@ -8,6 +9,7 @@
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
  *	xl-direct.c     accesses to memory that the host translates
+ *	xl-compat.c     what is different in 32-bit code
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back
  *	xl-translate.c  a block
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
@@ -82,13 +84,14 @@ struct xl_block {
 	uint16_t n_sites;
 	uint16_t bytes;
 	uint8_t  kind;             /* enum xl_kind */
+	bool     compat;           /* of 32-bit code */
 	bool     dead;
 };
 
 /* Of what the vCPU runs now. */
 static inline uint8_t xl_kind(const struct soft_cpu *c)
 {
-	return c->cpl != 3 ? XK_KERNEL : c->xl_direct ? XK_DIRECT : XK_USER;
+	return c->cpl != 3 ? XK_KERNEL : c->xl_direct && c->mode == INSN_MODE_64 ? XK_DIRECT : XK_USER;
 }
 
 /* Why an instruction goes there: above its index in R11. */
@@ -283,6 +286,7 @@ struct xl_tr {
 	int              poll_x87; /* the same where it polls */
 	const struct soft_block *b;
 	struct xl_block *to;
+	bool     compat;           /* it is 32-bit code */
 	unsigned n, k;             /* instructions; which is written */
 	unsigned first_off;
 	bool     full;             /* of something: it cannot be finished */
@@ -464,6 +468,15 @@ void xl_access(struct xl_tr *t);
 void xl_known_begin(struct xl_tr *t);
 void xl_known_after(struct xl_tr *t);
 
+/* --- xl-compat.c: 32-bit code --- */
+
+/* May the vCPU's be translated now? */
+bool xl_compat_flat(const struct soft_cpu *c);
+/* false: it is as in 64-bit mode. */
+bool xl_compat(struct xl_tr *t);
+/* R11: an address in FS or GS to a linear one. RCX changes. */
+void xl_compat_segment(struct xl_tr *t, unsigned seg);
+
 /* --- xl-div.c: division --- */
 
 /* false: not one of those. */
@@ -522,6 +535,8 @@ void xl_go(struct xl_tr *t, int64_t off);
 /* RCX: 0, if the table of a side knows the address in R11; then R11's code by xl_found(). */
 void xl_look(struct xl_code *e, bool user);
 struct xl_rm xl_found(struct xl_code *e, bool user);   /* RCX changes */
+/* On to the address in R11. */
+void xl_go_r11(struct xl_tr *t);
 /* Out of the code, on at an offset. */
 void xl_leave_at(struct xl_tr *t, int64_t off);
 
