@@ -54,8 +54,8 @@ enum {
 	SOFT_CODE_ENTRIES = 256,
 	SOFT_JUMP_ENTRIES = 8192,
 	SOFT_FETCHED_BITS = 4096,
-	XL_TABLE          = 8192,
-	XL_USED           = 1024,
+	XL_TABLE          = 32768,
+	XL_USED           = 4096,
 	XL_RETURNS        = 16 << 10,   /* bytes of the calls that are remembered */
 	XL_RETURNS_ROOM   = 6 * XL_RETURNS,
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
@@ -250,7 +250,7 @@ struct soft_cpu {
 	unsigned         n_kernel_locals;
 	uint16_t         kernel_locals[SOFT_LOCALS];
 	uint64_t         kernel_large_first, kernel_large_last;
-	struct soft_fetched kernel_fetched;
+	struct soft_fetched kernel_fetched[2];   /* by half of the address space */
 
 	struct cpu_cpuid *cpuid;
 	size_t            n_cpuid;

@@ -51,7 +51,7 @@ static void forget_kernel(struct soft_cpu *c)
 {
 	clear_code(c->code_kernel);
 	c->kernel_generation = ++c->generations;
-	c->kernel_fetched = nothing_fetched;
+	c->kernel_fetched[0] = c->kernel_fetched[1] = nothing_fetched;
 	xl_forget(c, false);
 }
 
@@ -273,7 +273,8 @@ static void drop_in_kernel(struct soft_cpu *c, uint64_t va)
 {
 	soft_stack_forget(c);
 	drop(c->tlb_kernel, va, va >= c->kernel_large_first && va <= c->kernel_large_last);
-	if (was_fetched(&c->kernel_fetched, va)) {
+	/* It runs nothing of the half where programs are, whose pages change all the time. */
+	if (was_fetched(&c->kernel_fetched[va >> 63], va)) {
 		forget_kernel(c);
 	}
 }
@@ -361,7 +362,7 @@ uint64_t soft_fetch_page(struct soft_cpu *c, uint64_t linear)
 	}
 	e->tag = page;
 	e->gpa = w.gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
-	note_fetched(c->cpl == 3 ? &c->window->fetched : &c->kernel_fetched, linear, w.shift);
+	note_fetched(c->cpl == 3 ? &c->window->fetched : &c->kernel_fetched[linear >> 63], linear, w.shift);
 	if (c->cpl < 3 && !w.global) {
 		c->kernel_local = true;
 	}

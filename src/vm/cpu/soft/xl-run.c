@@ -227,20 +227,10 @@ void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
 {
 	const uint8_t *code = xl_code_at(c->eng, b->indirect);
 	bool user = b->kind != XK_KERNEL;
-	unsigned n = c->xl_n_used[user];
+	size_t slot = b->gpa % GMEM_PAGE_BYTES >> XL_SLOT_SHIFT;
 
-	for (unsigned i = 0; n <= XL_USED && i < n; ) {
-		uint16_t slot = c->xl_used[user][i];
-
-		if (c->xl_to[user][slot] == code) {
-			c->xl_neg[user][slot] = never(slot);
-			c->xl_used[user][i] = c->xl_used[user][--n];
-			c->xl_n_used[user] = n;
-		} else {
-			i++;
-		}
-	}
-	for (unsigned slot = 0; n > XL_USED && slot < XL_TABLE; slot++) {
+	/* Wherever it is mapped, its offset in the page is the same. */
+	for (; slot < XL_TABLE; slot += GMEM_PAGE_BYTES >> XL_SLOT_SHIFT) {
 		if (c->xl_to[user][slot] == code) {
 			c->xl_neg[user][slot] = never(slot);
 		}
