@@ -194,7 +194,7 @@ struct soft_cpu {
 	bool             xl_side;
 	/* Bits of that pointer: where none is set, the code is to be left. */
 	atomic_ullong    xl_poll;
-	uint64_t         xl_host_rsp, xl_back;
+	uint64_t         xl_host_rsp, xl_back;   /* the host's own; the way back of a call of C */
 	struct soft_tlb_entry *xl_tlb[2]; /* for privilege 0: with AC clear, and set */
 	uint32_t         xl_site;         /* a jump that found no block; 0: none */
 	uint32_t         xl_pin;          /* the record of the call out that goes on; 0: none */

@@ -100,6 +100,8 @@ static void call_fill(struct xl_code *e, bool write)
 {
 	static const uint8_t saved[] = { XR_AX, XR_DX, XR_SI, XR_DI, XR_8, XR_9, XR_10, XR_11 };
 
+	xe_store(e, XR_SP, XG(xl_back));
+	xe_load(e, XR_SP, XG(xl_host_rsp));
 	for (unsigned i = 0; i < ARRAY_LEN(saved); i++) {
 		push_pop_one(e, saved[i], true);
 	}
@@ -112,6 +114,7 @@ static void call_fill(struct xl_code *e, bool write)
 	for (unsigned i = ARRAY_LEN(saved); i-- > 0; ) {
 		push_pop_one(e, saved[i], false);
 	}
+	xe_load(e, XR_SP, XG(xl_back));
 }
 
 /* R11: a linear address less the tag of the entry in RCX. RCX: 0, if the page is there now, and
