@@ -220,6 +220,6 @@ static uint64_t run(unsigned work)
 }
 
 const struct program core_programs[] = {
-	{ "coremark", run, 60, prepare },
+	{ "coremark", run, 180, prepare },
 	{ 0 },
 };

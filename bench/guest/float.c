@@ -88,7 +88,7 @@ static uint64_t x87(unsigned work)
 }
 
 const struct program float_programs[] = {
-	{ "nbody", nbody, 120, prepare },
-	{ "x87", x87, 400, NULL },
+	{ "nbody", nbody, 1200, prepare },
+	{ "x87", x87, 4000, NULL },
 	{ 0 },
 };

@@ -164,8 +164,8 @@ static uint64_t bytecode(unsigned work)
 
 const struct program int_programs[] = {
 	{ "intloop", loop, 200, NULL },
-	{ "calls", calls, 150, NULL },
+	{ "calls", calls, 600, NULL },
 	{ "indirect", indirect, 150, prepare_order },
-	{ "bytecode", bytecode, 25, NULL },
+	{ "bytecode", bytecode, 75, NULL },
 	{ 0 },
 };

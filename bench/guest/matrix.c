@@ -82,7 +82,7 @@ static uint64_t avx(unsigned work)
 }
 
 const struct program matrix_programs[] = {
-	{ "matrix-sse", sse, 30, prepare },
-	{ "matrix-avx", avx, 30, prepare },
+	{ "matrix-sse", sse, 240, prepare },
+	{ "matrix-avx", avx, 480, prepare },
 	{ 0 },
 };

@@ -55,6 +55,6 @@ static uint64_t copy_small(unsigned work)
 
 const struct program memory_programs[] = {
 	{ "memcpy16m", copy_big, 40, prepare },
-	{ "memcpy16k", copy_small, 400, prepare },
+	{ "memcpy16k", copy_small, 2000, prepare },
 	{ 0 },
 };

@@ -291,8 +291,22 @@ static inline void xe_here_8(const struct xl_code *e, uint8_t *place)
  * runs. */
 static inline void xe_align_patch(struct xl_code *e, unsigned before)
 {
-	while (((uintptr_t)e->at + before) & 3) {
+	switch (-((uintptr_t)e->at + before) & 3) {
+	case 3: {
+		xe_n(e, 0x001f0f, 3);   /* nop of three bytes */
+		break;
+	}
+	case 2: {
+		xe_n(e, 0x9066, 2);
+		break;
+	}
+	case 1: {
 		xe_8(e, 0x90);
+		break;
+	}
+	default: {
+		break;
+	}
 	}
 }
 
