@@ -51,11 +51,12 @@ enum {
 #define NOBODY   UINT64_C(1)
 
 /* What it may cost: at first, in all, and of the time between two samples. */
-#define CREDIT_FIRST_NS INT64_C(6000000)
+#define CREDIT_FIRST_NS INT64_C(2500000)
 #define CREDIT_MAX_NS   INT64_C(40000000)
 #define CREDIT_SHARE    8
 #define SAMPLE_MAX_NS   UINT64_C(20000000)
 #define SIGNAL_NS       5000
+#define SWITCH_NS       5000
 #define BAN_NS          UINT64_C(200000000)
 #define BAN_DOUBLINGS   7
 
@@ -575,17 +576,6 @@ static uint64_t root_of(const struct soft_cpu *c)
 	return c->s.cr3 & PTE_ADDR;
 }
 
-void shadow_update(struct soft_cpu *c)
-{
-	bool direct = c->eng->shadow && soft_long(c) && !c->check_access &&
-		      atomic_load_explicit(&c->eng->shadow_root, memory_order_relaxed) == root_of(c);
-
-	if (direct != c->xl_direct) {
-		c->xl_direct = direct;
-		xl_forget(c, true);
-	}
-}
-
 static struct ban *ban_of(struct shadow *s, uint64_t root)
 {
 	for (unsigned i = 0; i < BANNED; i++) {
@@ -625,16 +615,42 @@ static void charge(struct soft_cpu *c, struct shadow *s, uint64_t since_ns, unsi
 	}
 }
 
+/* The owner's code is left for another one's, which looks for its blocks anew. */
+static void switched(struct soft_cpu *c)
+{
+	struct shadow *s = c->eng->shadow;
+
+	pthread_mutex_lock(&s->lock);
+	charge(c, s, clock_now_ns(), SWITCH_NS);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void shadow_update(struct soft_cpu *c)
+{
+	bool direct = c->eng->shadow && soft_long(c) && !c->check_access &&
+		      atomic_load_explicit(&c->eng->shadow_root, memory_order_relaxed) == root_of(c);
+
+	if (direct != c->xl_direct) {
+		c->xl_direct = direct;
+		xl_forget(c, true);
+		if (!direct) {
+			switched(c);
+		}
+	}
+}
+
 /* All others are out of the code of the old one when anything of the new one is mapped. */
 static void take(struct soft_cpu *c)
 {
 	struct soft_engine *eng = c->eng;
 	struct shadow *s = eng->shadow;
+	const struct ban *b = NULL;
 
 	soft_exclusive_begin(c);
 	pthread_mutex_lock(&s->lock);
 	drop_all(s);
-	s->credit_ns = CREDIT_FIRST_NS;
+	b = ban_of(s, root_of(c));
+	s->credit_ns = CREDIT_FIRST_NS << (b ? MIN(b->times, (unsigned)BAN_DOUBLINGS) : 0);
 	s->sampled_ns = clock_now_ns();
 	s->score = SCORE_MAX / 2;
 	s->samples = 0;
@@ -663,8 +679,9 @@ static void earn(struct shadow *s)
 {
 	uint64_t now = clock_now_ns();
 
-	s->credit_ns += (int64_t)(MIN(now - s->sampled_ns, SAMPLE_MAX_NS) / CREDIT_SHARE);
-	s->credit_ns = MIN(s->credit_ns, CREDIT_MAX_NS);
+	if (s->credit_ns < CREDIT_MAX_NS) {
+		s->credit_ns += (int64_t)(MIN(now - s->sampled_ns, SAMPLE_MAX_NS) / CREDIT_SHARE);
+	}
 	s->sampled_ns = now;
 }
 
