@@ -37,7 +37,7 @@ static void *serve(void *ud)
 		buf_add(&s->request, data, (size_t)n);
 		const char *head_end = strstr(buf_str(&s->request), "\r\n\r\n");
 
-		if (head_end && (!strstr(buf_str(&s->request), "chunked") || strstr(head_end, "\r\n0\r\n"))) {
+		if (head_end && (!strstr(buf_str(&s->request), "chunked") || strstr(head_end, "\r\n0\r\n\r\n"))) {
 			break;
 		}
 	}
