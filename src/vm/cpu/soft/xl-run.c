@@ -297,6 +297,17 @@ int xl_catch_faults(void)
 	return sigaction(SIGSEGV, &sa, NULL) < 0 || sigaction(SIGBUS, &sa, NULL) < 0 ? -errno : 0;
 }
 
+/* One that is blocked would end the process. */
+static bool faults_come(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGSEGV);
+	sigaddset(&set, SIGBUS);
+	return pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0;
+}
+
 /* A timer whose signal comes to this thread. */
 static bool timer_make(struct soft_cpu *c)
 {
@@ -308,8 +319,6 @@ static bool timer_make(struct soft_cpu *c)
 	ev._sigev_un._tid = c->xl_thread;
 	sigemptyset(&set);
 	sigaddset(&set, timer_signal());
-	sigaddset(&set, SIGSEGV);
-	sigaddset(&set, SIGBUS);
 	return sigaction(timer_signal(), &sa, NULL) == 0 &&
 	       timer_create(CLOCK_MONOTONIC, &ev, &c->xl_timer) == 0 &&
 	       pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0;
@@ -360,7 +369,7 @@ void xl_begin(struct soft_cpu *c)
 		no_stack(c);
 		xl_returns_begin(c);
 		/* Counted time needs no clock. */
-		c->xl_on = c->eng->counted || timer_make(c);
+		c->xl_on = faults_come() && (c->eng->counted || timer_make(c));
 		c->xl_n_used[false] = c->xl_n_used[true] = XL_USED + 1;
 		xl_forget(c, true);
 		xl_forget(c, false);
