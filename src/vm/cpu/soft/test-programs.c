@@ -33,7 +33,8 @@ enum {
 	DATA_PAGES = 32, COUNTER = DATA + 24 * 4096, STACKS = DATA + 25 * 4096,
 	/* The kernel's words and its log; test-programs.S. */
 	WORDS = 0xf00, LOG = 0x300000, LOG_ENTRY = 256, LOG_ENTRIES = 48,
-	END_VECTOR = 0x40,
+	END_VECTOR = 0x40, HIGH_BIT = 46,
+	PDPT_HIGH = 0xa0000, PD_HIGH = 0xa1000, PT_HIGH = 0xa2000,
 	CS_64 = 0x23, CS_32 = 0x4b,
 };
 
@@ -57,6 +58,7 @@ static bool named(const struct insn_row *row, const char *names)
 
 /* --- Pieces --- */
 
+static uint64_t stack;                       /* where it begins */
 static uint8_t *at, *piece_end;              /* while one is written: the next byte */
 
 static bool put(const void *bytes, size_t n)
@@ -91,6 +93,14 @@ static bool put_number(unsigned reg, uint32_t v)
 	}
 	memcpy(b + 3, &v, 4);
 	return put(b, sizeof(b));
+}
+
+/* The same for an address. In 64-bit mode there are pages for it in the upper half, too. */
+static bool put_pointer(unsigned reg, uint32_t v)
+{
+	uint8_t bts[5] = { (uint8_t)(0x48 | (reg >= 8)), 0x0f, 0xba, (uint8_t)(0xe8 | (reg & 7)), HIGH_BIT };
+
+	return put_number(reg, v) && (mode == INSN_MODE_32 || rnd(3) || put(bts, sizeof(bts)));
 }
 
 static uint32_t target(unsigned bytes)
@@ -145,7 +155,7 @@ static bool put_random(void)
 
 	if (i.rm == INSN_NONE && rnd(8)) {
 		if (i.base < CPU_REG__COUNT) {
-			fits = put_number(i.base, target(8) - (uint32_t)i.disp);
+			fits = put_pointer(i.base, target(8) - (uint32_t)i.disp);
 		} else if (i.base == INSN_BASE_RIP) {
 			int32_t disp = (int32_t)(target(8) - (uint32_t)(address_of(at) + i.len));
 
@@ -161,11 +171,11 @@ static bool put_random(void)
 		memcpy(b + i.len - i.ad_bytes, &to, MIN(i.ad_bytes, 4u));
 	}
 	if (row->attr & INSN_A_STRING || named(row, " movs stos lods cmps scas ")) {
-		fits = put_number(CPU_RSI, target(8)) && put_number(CPU_RDI, target(8)) &&
+		fits = put_pointer(CPU_RSI, target(8)) && put_pointer(CPU_RDI, target(8)) &&
 		       put_number(CPU_RCX, rnd(8) ? rnd(40) : rnd(6000));
 	}
 	if (row->attr & INSN_A_STACK && rnd(4) == 0) {
-		fits = put_number(CPU_RSP, rnd(4) ? STACKS + 2048 + 8 * rnd(8) : target(8));
+		fits = put_pointer(CPU_RSP, rnd(4) ? STACKS + 2048 + 8 * rnd(8) : target(8));
 	}
 	if (!fits || !put(b, i.len)) {
 		at = (uint8_t *)before;
@@ -294,6 +304,7 @@ static void make_program(void)
 
 	memcpy(data + (COUNTER - DATA), &often, 4);
 	random_registers(cpu);
+	stack = STACKS + 2048 + (mode == INSN_MODE_64 && rnd(3) == 0 ? BIT(HIGH_BIT) : 0);
 }
 
 /* --- Machines --- */
@@ -307,6 +318,18 @@ static void vm_words(struct vm *vm)
 	vm_put64(vm, WORDS + 32, mode == INSN_MODE_64 ? CS_64 : CS_32);
 }
 
+/* The code, and the data with neighbours changed, so that a wrong half shows. */
+static void high_pages(struct vm *vm)
+{
+	vm_put64(vm, PML4 + 8 * (1 << (HIGH_BIT - 39)), PDPT_HIGH | 7);
+	vm_put64(vm, PDPT_HIGH, PD_HIGH | 7);
+	vm_put64(vm, PD_HIGH + 16, vm_get64(vm, PD + 16));
+	vm_put64(vm, PD_HIGH + 24, PT_HIGH | 7);
+	for (unsigned i = 0; i < 512; i++) {
+		vm_put64(vm, PT_HIGH + 8 * i, vm_get64(vm, PT + 8 * (i >= 4 && i < 24 ? i ^ 1 : i)));
+	}
+}
+
 static struct vm *machine(const struct engine_ops *ops, const struct engine_conf *conf)
 {
 	struct vm *vm = vm_new_on(ops, conf);
@@ -318,6 +341,7 @@ static struct vm *machine(const struct engine_ops *ops, const struct engine_conf
 	vm_put64(vm, PD, 0x83);                      /* the kernel's */
 	vm_put64(vm, PT + 8 * 18, (DATA + 4096 * 16) | 7);    /* another address of a page */
 	vm_put64(vm, PT + 8 * 19, UINT64_C(0x10000007));      /* a device */
+	high_pages(vm);
 	return vm;
 }
 
@@ -335,7 +359,7 @@ static void begin(struct vm *vm)
 	assert_int_equal(engine_soft.vcpu_get(vm->cpu[0], s, &e), 0);
 	memcpy(s->gpr, cpu->s.gpr, sizeof(s->gpr));
 	memcpy(s->xsave, cpu->s.xsave, sizeof(s->xsave));
-	s->gpr[CPU_RSP] = STACKS + 2048;
+	s->gpr[CPU_RSP] = stack;
 	s->rflags = soft_flags_get(cpu);
 	s->cr0 |= CPU_CR0_MP | CPU_CR0_AM;
 	s->cr4 |= CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE | CPU_CR4_FSGSBASE;

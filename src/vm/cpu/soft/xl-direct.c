@@ -229,7 +229,7 @@ static bool only_base(const struct xl_tr *t, const struct insn *i, unsigned *ret
 {
 	int64_t disp = i->disp;
 
-	if (i->index != INSN_NONE || i->seg >= CPU_FS || i->base == INSN_NONE) {
+	if (i->index != INSN_NONE || i->seg >= CPU_FS || i->base == INSN_NONE || i->ad_bytes != 8) {
 		return false;
 	}
 	*ret = i->base;

@@ -370,7 +370,7 @@ static bool lea(struct xl_tr *t)
 	xl_wrote(t, (unsigned)BIT(i->reg));
 	if (i->op_bytes == 4) {
 		xe_op(&t->e, 0, 0, 0x8b, to, xl_reg(to));   /* mov r32, r32 */
-	} else if (i->base < CPU_REG__COUNT && i->index == INSN_NONE) {
+	} else if (i->base < CPU_REG__COUNT && i->index == INSN_NONE && i->ad_bytes == 8) {
 		xl_moved(t, i->reg, i->base, i->disp);
 	}
 	if (host == XR_NONE) {
