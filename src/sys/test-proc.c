@@ -6,10 +6,15 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "sys/file.h"
 #include "sys/proc.h"
+#include "sys/userns.h"
 
 static void clone_wait(void **state)
 {
@@ -70,6 +75,39 @@ static void limits_only_fall(void **state)
 	assert_true(lim.rlim_cur <= 4096 && lim.rlim_max == lim.rlim_cur);
 }
 
+/* Whoever makes namespaces and dies at any moment leaves no process that holds what it had. */
+static void namespaces_of_the_dead(void **state)
+{
+	(void)state;
+	enum { DEATHS = 150, LONGEST_US = 1500, PATIENCE_MS = 20000 };
+	int fd = -1;
+
+	if (sys_userns_mapped("0 0 1\n", "0 0 1\n", &fd) < 0) {
+		skip();   /* not allowed here */
+	}
+	fd_close(&fd);
+	for (unsigned i = 0; i < DEATHS; i++) {
+		int held[2] = { -1, -1 };
+
+		assert_int_equal(sys_pipe2(held, 0), 0);
+		pid_t pid = sys_fork();
+
+		for (; pid == 0; fd_close(&fd)) {
+			ignore_result(sys_userns_mapped("0 0 1\n", "0 0 1\n", &fd)); /* again and again */
+		}
+		assert_true(pid > 0);
+		fd_close(&held[1]);
+		usleep(i * 7919 % LONGEST_US);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+
+		struct pollfd gone = { .fd = held[0], .events = POLLIN };
+
+		assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
+		fd_close(&held[0]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -77,6 +115,7 @@ int main(void)
 		cmocka_unit_test(clone_signal),
 		cmocka_unit_test(faults),
 		cmocka_unit_test(limits_only_fall),
+		cmocka_unit_test(namespaces_of_the_dead),
 	};
 
 	return cmocka_run_group_tests_name("sys/proc", tests, NULL, NULL);

@@ -66,13 +66,15 @@ int sys_userns_mapped(const char *uid_map, const char *gid_map, int *ret_fd)
 	if (proc_fd < 0) {
 		return proc_fd;
 	}
-	pid_t pid = sys_clone3(CLONE_NEWUSER, -1, NULL);
+	pid_t parent = getpid(), pid = sys_clone3(CLONE_NEWUSER, -1, NULL);
 
 	if (pid == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* cannot fail */
-		for (;;) {
+		/* Who died before that sends no signal; and we hold its locks. */
+		while (getppid() == parent) {
 			(void)pause(); /* until we are killed */
 		}
+		_exit(0);
 	}
 	if (pid < 0) {
 		return (int)pid;
