@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 
 from benchlib import CACHE
+from lib.kept import kept
 
 QEMU = ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"]
 
@@ -18,21 +19,6 @@ def run(folder, *args):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         raise RuntimeError(f"{args[0]} ended with {done.returncode}: {done.stdout[-2000:]}")
-
-
-def kept(name, make):
-    """The folder of that name, which `make` fills when it is not there yet."""
-    folder = CACHE / name
-    if not folder.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
-        try:
-            temporary.chmod(0o755)
-            make(temporary)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
 
 
 def apt(folder, kind, suite, *args):
@@ -61,7 +47,7 @@ def make_qemu(folder):
 
 def qemu():
     """The command and its first arguments; the libraries are those of the stable release."""
-    root = kept("qemu-backports", make_qemu) / "root/usr"
+    root = kept(CACHE / "qemu-backports", make_qemu) / "root/usr"
     return [str(root / "bin/qemu-system-x86_64"), "-L", str(root / "share/qemu"), "-L",
             str(root / "share/seabios")]
 
@@ -81,4 +67,4 @@ def make_sqlite(folder):
 
 def sqlite():
     """Its amalgamation, preprocessed."""
-    return kept("sqlite-source", make_sqlite) / "sqlite3.i"
+    return kept(CACHE / "sqlite-source", make_sqlite) / "sqlite3.i"

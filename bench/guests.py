@@ -16,16 +16,12 @@ import select
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 
 import debian
 from benchlib import BIN, CACHE, TOP
-
-sys.path.insert(0, str(TOP / "tests"))
-
-from lib.vmm import module, newc, stock_kernel  # noqa: E402
+from lib.vmm import module, newc, stock_kernel
 
 PATIENCE = 600
 BOOT_PATIENCE = 90   # of a QEMU's guest without a word, before it is started anew

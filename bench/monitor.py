@@ -1,13 +1,9 @@
 """What a virtual machine's monitor takes beyond the guest's own memory, with every device."""
 import pathlib
 import re
-import sys
 
-from benchlib import TOP, Row, scratch
-
-sys.path.insert(0, str(TOP / "tests"))
-
-from lib.vmm import Machine  # noqa: E402
+from benchlib import Row, scratch
+from lib.vmm import Machine
 
 MEMORY = 512 << 20
 MIB = 1 << 20

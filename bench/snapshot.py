@@ -11,16 +11,11 @@ import pathlib
 import socket
 import statistics
 import subprocess
-import sys
 import time
 
-from benchlib import BIN, TOP, Row, need, scratch
-
-sys.path.insert(0, str(TOP / "tests"))
-
-from lib.vmm import Control, newc, snapshot_files, stock_kernel  # noqa: E402
-
-import guests  # noqa: E402
+import guests
+from benchlib import BIN, Row, need, scratch
+from lib.vmm import Control, newc, snapshot_files, stock_kernel
 
 ROUNDS = 5
 PATIENCE = 300

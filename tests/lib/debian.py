@@ -14,10 +14,10 @@ import re
 import select
 import shutil
 import subprocess
-import tempfile
 import time
 
 from lib.daemon import BIN
+from lib.kept import kept
 from lib.vmm import CACHE, PATIENCE, end_process, run
 
 SUITE = "bookworm"
@@ -83,16 +83,7 @@ def stock_root():
     """The folder with root.img, vmlinuz and initrd.img, made if it is not there."""
     text = inspect.getsource(customize) + inspect.getsource(make) + repr((PACKAGES, MASKED, SUITE))
     folder = CACHE / f"debian-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    if not folder.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
-        try:
-            temporary.chmod(0o755)
-            make(temporary)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return kept(folder, make)
 
 
 def fresh_disk(folder):

@@ -1,8 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gdb's protocol, for a test that wants to know the answers themselves."""
+"""gdb itself, and its protocol, for a test that wants to know the answers themselves."""
 import socket
+import subprocess
 
 from lib.vmm import PATIENCE
+
+
+def gdb(target, *commands):
+    """What it prints when it is let at a machine with these commands."""
+    argv = ["gdb", "-q", "-batch", "-nx", "-ex", "set architecture i386:x86-64", "-ex",
+            f"target remote {target}"]
+    for c in commands:
+        argv += ["-ex", c]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=PATIENCE)
+    return done.stdout + done.stderr
 
 
 def ask(sock, text):

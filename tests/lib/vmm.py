@@ -14,10 +14,10 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 
 from lib.daemon import BIN
+from lib.kept import kept
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 CACHE = pathlib.Path(os.environ.get("HOLM_CACHE", TOP / "build")).resolve() / "vm"
@@ -36,18 +36,12 @@ def run(*args, **kw):
 def stock_kernel():
     """The folder of the unpacked package: boot/vmlinuz-*, lib/modules; and the package itself."""
     name = re.search(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", PACKAGE))[1]
-    folder = CACHE / f"unpacked-{name}"
-    if not folder.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
-        try:
-            temporary.chmod(0o755)
-            run("apt-get", "download", name, cwd=temporary)
-            run("dpkg-deb", "-x", next(temporary.glob("*.deb")), temporary)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+
+    def unpack(folder):
+        run("apt-get", "download", name, cwd=folder)
+        run("dpkg-deb", "-x", next(folder.glob("*.deb")), folder)
+
+    return kept(CACHE / f"unpacked-{name}", unpack)
 
 
 def stock_package():

@@ -9,7 +9,7 @@ import time
 import pytest
 from lib import tinyguest
 from lib.daemon import BIN
-from lib.gdb import ask
+from lib.gdb import ask, gdb
 from lib.vmm import PATIENCE, Control, Machine
 
 # Counts in memory at COUNTER, and reads it twice a round.
@@ -29,16 +29,6 @@ def engines():
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as s:
         return s.getsockname()[1]
-
-
-def gdb(target, *commands):
-    argv = ["gdb", "-q", "-batch", "-nx", "-ex", "set architecture i386:x86-64", "-ex",
-            f"target remote {target}"]
-    for c in commands:
-        argv += ["-ex", c]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=PATIENCE)
-    return done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import tempfile
 import pytest
 from lib import tinyguest
 from lib.daemon import BIN
-from lib.gdb import memory
+from lib.gdb import gdb, memory
 from lib.vmm import PATIENCE, Control, Machine
 from lib.wait import wait_for
 
@@ -101,16 +101,6 @@ def hot(tmp_path):
     yield start
     for h in made:
         h.machine.close()
-
-
-def gdb(target, *commands):
-    argv = ["gdb", "-q", "-batch", "-nx", "-ex", "set architecture i386:x86-64", "-ex",
-            f"target remote {target}"]
-    for c in commands:
-        argv += ["-ex", c]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=PATIENCE)
-    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("args", [(), SHAKEN], ids=["", "shaken"])

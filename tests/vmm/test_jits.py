@@ -5,10 +5,10 @@ import inspect
 import pathlib
 import re
 import shutil
-import tempfile
 
 import pytest
 from lib.debian import SUITE, sources
+from lib.kept import kept
 from lib.vmm import CACHE, module, run
 
 pytestmark = pytest.mark.long
@@ -77,16 +77,7 @@ def disk():
     """A root with both, made once."""
     text = inspect.getsource(make) + repr((PACKAGES, SUITE))
     folder = CACHE / f"jits-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    if not folder.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
-        try:
-            temporary.chmod(0o755)
-            make(temporary)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder / "root.img"
+    return kept(folder, make) / "root.img"
 
 
 @pytest.mark.parametrize("cpus, args", [(1, ()), (2, ()), (4, ()), (2, ("--shake",)),

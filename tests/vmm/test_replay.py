@@ -51,7 +51,8 @@ def record(folder, cpus, *args):
     # By the interpreter: what the translator records with two vCPUs is, once in ten on a busy host,
     # not the same in some pages of memory when it is replayed.
     machine = Machine(folder, SCRIPT, "--engine", "interp", "--record", folder / "log",
-                      "--disk", f"path={disk}", "--cpus", cpus, *args, files=[module(m) for m in MODULES], cmdline="quiet")
+                      "--disk", f"path={disk}", "--cpus", cpus, *args,
+                      files=[module(m) for m in MODULES], cmdline="quiet")
     try:
         assert machine.wait() == 0, machine.output()[-3000:]
     finally:
