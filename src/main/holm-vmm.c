@@ -77,6 +77,9 @@ static const struct cmd_opt opts[] = {
 	{ 0, "no-shadow", CMD_FLAG, IN(no_shadow), NULL,
 	  "with --engine soft: translated code finds all of the guest's memory by a table; none of it is "
 	  "mapped where a program of the guest has it" },
+	{ 0, "direct", CMD_FLAG, IN(direct), NULL,
+	  "with --engine soft: the memory of any program of the guest is mapped as soon as that runs, "
+	  "whatever it costs; like --shake it is there to show that the guest sees no difference" },
 	{ 0, "stats", CMD_FLAG, IN(stats), NULL,
 	  "at the end print what the software engine has counted; \"ctl stats\" shows it any time" },
 	{ 0, "perf-map", CMD_STR, IN(perf_map), "FILE",

@@ -220,7 +220,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 		.deterministic = o->record || o->replay,
 		.xl = { .after = (unsigned)o->translate_after, .bytes = o->code_cache,
 			.perf_map_fd = MAX(f->perf_map_fd, 0), .shaken = o->shake,
-			.no_shadow = o->no_shadow },
+			.no_shadow = o->no_shadow, .direct_now = o->direct },
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
 		.vcpu_thread = o->unconfined ? NULL : confine_vcpu,

@@ -18,7 +18,7 @@ struct vmm_opts {
 		    stop_at, translate_after, code_cache;
 	int         engine, console;
 	bool        unconfined, no_reboot, no_kaslr, paused, debug, die_with_parent, stats, shake,
-		    no_shadow;
+		    no_shadow, direct;
 };
 
 struct vmm_disk {

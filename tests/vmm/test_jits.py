@@ -81,6 +81,7 @@ def disk():
 
 
 @pytest.mark.parametrize("cpus, args", [(1, ()), (2, ()), (4, ()), (2, ("--shake",)),
+                                        (2, ("--shake", "--direct")),
                                         (1, ("--code-cache", "8m"))])
 def test_programs(machine, disk, cpus, args):
     """What they come to is known; stores beside code seldom go the long way."""

@@ -79,9 +79,10 @@ def holds(machine, cpus, seconds, *args):
         assert re.search(rf"^{name} [1-9]\d*$", said, re.M), said[-3000:]
 
 
-def test_little(machine):
+@pytest.mark.parametrize("args", [(), ("--direct",)], ids=["", "direct"])
+def test_little(machine, args):
     """Once round."""
-    holds(machine, 2, 0)
+    holds(machine, 2, 0, *args)
 
 
 @pytest.mark.long
@@ -92,5 +93,6 @@ def test_long(machine, cpus):
 
 @pytest.mark.long
 @pytest.mark.parametrize("cpus", [2, 4])
-def test_shaken(machine, cpus):
-    holds(machine, cpus, SECONDS // 10, "--shake", "--code-cache", "4m")
+@pytest.mark.parametrize("args", [(), ("--direct",)], ids=["", "direct"])
+def test_shaken(machine, cpus, args):
+    holds(machine, cpus, SECONDS // 10, "--shake", "--code-cache", "4m", *args)

@@ -74,6 +74,19 @@ def test_small_cache(machine):
     assert end["code cache"]["bytes in use"] <= 1 << 20
 
 
+def test_all_direct(machine):
+    """Whatever program runs, its memory is mapped."""
+    m = machine("i=0; while [ $i -lt 50 ]; do cat /proc/self/stat > /dev/null; i=$((i + 1)); done\n"
+                "echo $i is right\npoweroff -f\n", "--stats", "--direct", "--shake", "--cpus", 2,
+                cmdline="quiet")
+    assert m.wait() == 0, m.output()[-3000:]
+    assert "50 is right" in m.output()
+    shadow = counters(m.output()).get("shadow mappings")
+    if not shadow:
+        pytest.skip("this build or host maps no memory where the guest has it")
+    assert shadow["address spaces taken"] > 50 and shadow["pages mapped"] > 1000, shadow
+
+
 def test_interpreter_alone(machine):
     m = machine("echo done\npoweroff -f\n", "--engine", "interp", "--stats", cmdline="quiet")
     assert m.wait() == 0, m.output()[-3000:]

@@ -51,7 +51,7 @@ struct engine_xl_conf {
 	bool     shaken;        /* now and then its caches are emptied, the code is left, and an access
 				 * goes to the interpreter */
 	bool     no_shadow;     /* no memory of the guest is mapped where the guest has it */
-	bool     direct_now;    /* for tests: any address space is, as soon as it runs at CPL 3 */
+	bool     direct_now;    /* to find faults: any address space is, as soon as it runs at CPL 3 */
 };
 
 struct engine_conf {

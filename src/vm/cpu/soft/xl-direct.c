@@ -257,6 +257,7 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 		(aligned ? xl_aligned_to_r11 : xl_operand_to_r11)(t, bytes, write);
 		return xl_mem(XR_11, 0);
 	}
+	xl_shaken(t);
 	if (!only_base(t, i, &base, &disp)) {
 		return from_r11(t, i, place);
 	}
@@ -282,6 +283,7 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 		xl_stack_to_r11(t, xl_host(guest), disp, 8, write);
 		return xl_mem(XR_11, 0);
 	}
+	xl_shaken(t);
 	return from_register(t, guest, disp, place);
 }
 

@@ -141,11 +141,11 @@ static unsigned outside(struct xl_tr *t, unsigned bytes, bool aligned)
 }
 
 /* An access that could be a hit goes to the interpreter all the same. */
-static void shaken(struct xl_tr *t)
+void xl_shaken(struct xl_tr *t)
 {
 	if (__builtin_expect(t->c->eng->eng.conf.xl.shaken, 0) && t->n_slow < XL_SLOWS / 2 &&
 	    xl_random(t->c) % 8 == 0) {
-		slow_new(t)->jump = xe_jmp(&t->e);
+		xl_slow_from(t, xe_jmp(&t->e), XL_WHY_INSN);
 	}
 }
 
@@ -157,7 +157,7 @@ static void check(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 	uint8_t *again = NULL;
 
 	xf_clobber(t);
-	shaken(t);
+	xl_shaken(t);
 	again = e->at;
 	xl_tlb_entry(e);
 	xe_alu(e, XE_W, 5, XR_11, xl_mem(XR_CX, tag));
@@ -194,7 +194,7 @@ static void stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned 
 		return;
 	}
 	xf_clobber(t);
-	shaken(t);
+	xl_shaken(t);
 	t->stacks[t->n_stacks].again = e->at;
 	t->stacks[t->n_stacks].write = write;
 	if (disp) {

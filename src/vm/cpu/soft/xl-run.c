@@ -462,6 +462,10 @@ static void shake(struct soft_cpu *c, unsigned one_in)
 		soft_want(c, SOFT_WANT_LOOK);   /* left at the next poll */
 		break;
 	}
+	case 3: {
+		shadow_drop_all_writes(c->eng);
+		break;
+	}
 	}
 }
 

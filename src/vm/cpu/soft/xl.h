@@ -455,6 +455,8 @@ void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why);   /* a jump tha
 /* The same for a fault of the instruction that comes next: its number among t->slow. */
 unsigned xl_slow_fault(struct xl_tr *t);
 void xl_call_interpreter(struct xl_tr *t, bool last);
+/* Of those that are shaken: now and then one for an access that could go on. */
+void xl_shaken(struct xl_tr *t);
 
 /* --- xl-direct.c --- */
 
