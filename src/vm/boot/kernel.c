@@ -3,7 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <gnutls/crypto.h>
+#include <nettle/sha2.h>
 #include <sys/mman.h>
 
 #include "base/fd.h"
@@ -220,34 +220,31 @@ int kernel_unpack_file(int fd, int out_fd, struct err *e)
 }
 
 /* In pieces that stay in the host's cache. */
-static int hash_file(int fd, uint8_t digest[32], struct err *e)
+static int hash_file(int fd, uint8_t digest[SHA256_DIGEST_SIZE], struct err *e)
 {
 	auto_free uint8_t *piece = mem_calloc(1, PIECE_BYTES);
-	gnutls_hash_hd_t h = NULL;
+	struct sha256_ctx h;
 	off_t at = 0;
 	ssize_t n = 0;
 
 	if (!piece) {
 		return err_nomem(e);
 	}
-	if (gnutls_hash_init(&h, GNUTLS_DIG_SHA256) != 0) {
-		return err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
-	}
-	while (at <= KERNEL_FILE_MAX && (n = sys_pread(fd, piece, PIECE_BYTES, at)) > 0 &&
-	       gnutls_hash(h, piece, (size_t)n) == 0) {
+	sha256_init(&h);
+	while (at <= KERNEL_FILE_MAX && (n = sys_pread(fd, piece, PIECE_BYTES, at)) > 0) {
+		sha256_update(&h, (size_t)n, piece);
 		at += n;
 	}
-	gnutls_hash_deinit(h, digest);
+	sha256_digest(&h, SHA256_DIGEST_SIZE, digest);
 	if (at > KERNEL_FILE_MAX) {
 		return err_set(e, EFBIG, ERR_INVALID, "cannot read the kernel");
 	}
-	return n == 0 ? 0 : n < 0 ? err_set(e, (int)-n, ERR_HOST, "cannot read the kernel") :
-				    err_set(e, EIO, ERR_HOST, "cannot hash the kernel");
+	return n < 0 ? err_set(e, (int)-n, ERR_HOST, "cannot read the kernel") : 0;
 }
 
 int kernel_image_name(int fd, struct kernel_name *ret, struct err *e)
 {
-	uint8_t digest[32];
+	uint8_t digest[SHA256_DIGEST_SIZE];
 	char hex[2 * sizeof(digest) + 1];
 	int r = hash_file(fd, digest, e);
 
