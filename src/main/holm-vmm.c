@@ -300,7 +300,7 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch 
 					.gid = (gid_t)o->gid };
 	struct boot b = { o, f };
 
-	f->memory_file_fd = f->engine->memory_again && !o->no_shadow ? memory_file() : -1;
+	f->memory_file_fd = f->engine->memory_again && vmm_shadows(o) ? memory_file() : -1;
 	r = jail_run(&jail, boot, &b, e);
 	if (r < 0) {
 		log_err(LOG_LEVEL_ERROR, e);

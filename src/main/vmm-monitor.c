@@ -220,7 +220,7 @@ static int make_vm(struct monitor *m, const struct vmm_opts *o, const struct vmm
 		.deterministic = o->record || o->replay,
 		.xl = { .after = (unsigned)o->translate_after, .bytes = o->code_cache,
 			.perf_map_fd = MAX(f->perf_map_fd, 0), .shaken = o->shake,
-			.no_shadow = o->no_shadow, .direct_now = o->direct },
+			.no_shadow = !vmm_shadows(o), .direct_now = o->direct },
 		.serial_in_fd = f->serial_in_fd, .serial_out_fd = f->serial_out_fd,
 		.escape_key = f->escape_key,
 		.vcpu_thread = o->unconfined ? NULL : confine_vcpu,
@@ -352,7 +352,7 @@ int vmm_monitor(const struct vmm_opts *o, struct vmm_files *f, struct err *e)
 	r = r < 0 ? r : add_control(&m, o, f, e);
 	r = r < 0 || o->unconfined ? r : jail_seal(e);
 	r = r < 0 ? r : vm_start_paused(m.vm, e);
-	if (r == 0 && !o->kernel && !o->replay) {
+	if (r == 0 && vmm_loads(o)) {
 		vm_expect_load(m.vm);
 		const struct snapshot_files files = {
 			f->state_fd, { f->memory_low_fd, f->memory_high_fd } };

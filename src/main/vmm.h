@@ -21,6 +21,18 @@ struct vmm_opts {
 		    no_shadow, direct;
 };
 
+/* Its state and its memory come from a snapshot: at the start, or when the control socket says so. */
+static inline bool vmm_loads(const struct vmm_opts *o)
+{
+	return !o->kernel && !o->replay;
+}
+
+/* Memory of a snapshot cannot be mapped a second time (docs/decisions/116). */
+static inline bool vmm_shadows(const struct vmm_opts *o)
+{
+	return !o->no_shadow && !vmm_loads(o);
+}
+
 struct vmm_disk {
 	int  fd;
 	bool read_only;
