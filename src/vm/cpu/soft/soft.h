@@ -184,7 +184,7 @@ struct soft_cpu {
 	uint8_t          xl_vec_off[2];   /* 0: vector registers are the host's: xl-vec.c */
 	uint16_t         xl_vec_flags;
 	uint32_t         xl_host_mxcsr;
-	uint32_t         xl_x87_cw;
+	uint32_t         xl_x87_cw, xl_x87_masks;
 	uint8_t          xl_x87_off;      /* 0: x87 instructions may run: xl-x87.c */
 	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
 	const uint8_t   *xl_next;         /* where it goes on behind a call */

@@ -135,6 +135,19 @@ static bool runnable(const struct insn_row *row)
 	return true;
 }
 
+/* FLDCW of a word that masks all exceptions, mostly. */
+static bool put_control(void)
+{
+	uint8_t b[17] = { 0x66, 0xc7, 0x04, 0x25, [10] = 0xd9, 0x2c, 0x25 };
+	uint32_t word = COUNTER + 16;
+	uint16_t control = (uint16_t)((rnd(16) << 8 | 0x7f) & ~(rnd(4) ? 0 : rnd(64)));
+
+	memcpy(b + 4, &word, 4);
+	memcpy(b + 8, &control, 2);
+	memcpy(b + 13, &word, 4);
+	return put(b, sizeof(b));
+}
+
 static bool put_random(void)
 {
 	const struct insn_row *row = &insn_table[rnd((uint32_t)insn_table_len)];
@@ -145,6 +158,9 @@ static bool put_random(void)
 	if (!runnable(row) || (row->attr & (INSN_A_SSE | INSN_A_MMX | INSN_A_X87) && rnd(3)) ||
 	    (row->enc == INSN_IS_VEX && rnd(3))) {
 		return true;
+	}
+	if (row->attr & INSN_A_X87CTL && rnd(4)) {
+		return put_control();
 	}
 	random_insn(row, mode, b);
 	if (insn_decode(b, 15, mode, &i) <= 0 || (soft_block_ends(&i) && rnd(8))) {

@@ -15,7 +15,7 @@
 
 enum {
 	X_MXCSR = 24, X_XMM = 160, X_BV = 512, X_YMM = 576, REGS = 16,
-	MXCSR_MASKS = 0x1f80, X87_MASKS = 0x3f,
+	MXCSR_MASKS = 0x1f80,
 	COND_Z = 4, COND_NZ = 5,
 	PP_66 = 1,
 };
@@ -183,7 +183,7 @@ static void enter_x87(struct xl_code *e)
 	xe_8(e, 0);
 	no[1] = xe_jcc(e, COND_Z);
 	xe_op(e, 0, 0, 0xd9, 7, XG(xl_x87_cw));            /* fnstcw */
-	no[2] = all_set(e, XG(xl_x87_cw), X87_MASKS);
+	no[2] = all_set(e, XG(xl_x87_cw), XL_X87_MASKS);
 	clear_flag(e, XV_X87);
 	restore_flags(e, 0);
 	for (unsigned i = 0; i < ARRAY_LEN(no); i++) {

@@ -4,6 +4,8 @@
  * (native.h); c->xl_x87_off says whether they are there now, switched on, and all exceptions
  * masked, so that nothing can be pending. Whoever calls C sets it again.
  *
+ * FWAIT has nothing to wait for then, and FLDCW may run if that stays so.
+ *
  * The pointers to the last instruction and operand are kept in the state: that of the operand by
  * each instruction, the others once behind the last of a block, and on each way out before it.
  */
@@ -12,7 +14,7 @@
 
 struct x87 {
 	const struct insn_row *row;
-	bool     mem, written, control;
+	bool     mem, written, control, load_control, wait;
 	unsigned bytes;
 };
 
@@ -25,21 +27,42 @@ static bool parse(const struct xl_tr *t, const struct insn *i, struct x87 *x)
 {
 	const struct insn_row *row = x->row;
 
-	if (!(row->attr & INSN_A_X87) || row->cls != INSN_COPY || row->fn || i->opcode == 0x9b ||
-	    i->prefix & INSN_LOCK || xl_decoded(t)->fn == insn_ud) {
+	if (!(row->attr & INSN_A_X87) || row->cls != INSN_COPY || row->fn || i->prefix & INSN_LOCK ||
+	    xl_decoded(t)->fn == insn_ud) {
 		return false;
 	}
+	x->wait = i->map == INSN_MAP_1 && i->opcode == 0x9b;
+	x->load_control = named(row, "fldcw");
 	x->control = row->attr & INSN_A_X87CTL;
-	if (x->control && !named(row, "fnstcw") && !named(row, "fnstsw")) {
+	if (x->control && !x->load_control && !named(row, "fnstcw") && !named(row, "fnstsw")) {
 		return false;
 	}
-	x->mem = i->rm == INSN_NONE && i->modrm < 0xc0;
+	x->mem = i->rm == INSN_NONE && i->modrm < 0xc0 && !x->wait;
 	if (!x->mem) {
 		return true;
 	}
 	x->bytes = insn_mem_bytes(i, (enum insn_mode)t->b->mode, (enum insn_operand)row->ops[0]);
 	x->written = !(row->attr & INSN_A_NODST);
 	return x->bytes != 0;
+}
+
+/* FLDCW, here only if it masks all exceptions. After another one the block is left: what it has
+ * behind this would run with it. */
+static void load_control(struct xl_tr *t, struct xl_rm at)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *masked = NULL;
+
+	xl_access(t);
+	xe_op(e, 0, 1, 0xb7, XR_CX, at);                          /* movzx */
+	xe_store(e, XR_CX, XG(xl_tmp));
+	xe_op(e, 0, 0, 0xf7, 2, xl_reg(XR_CX));                   /* not */
+	xe_vex(e, 0, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_x87_masks)); /* pext */
+	masked = xe_jrcxz(e);
+	xl_slow_from(t, xe_jmp(e), XL_WHY_INSN);
+	xe_here_8(e, masked);
+	xe_op(e, 0, 0, 0xd9, 5, XG(xl_tmp));
+	t->looked = t->n_slow;
 }
 
 bool xl_x87(struct xl_tr *t)
@@ -60,6 +83,13 @@ bool xl_x87(struct xl_tr *t)
 		at = xl_operand(t, x.bytes, x.written, false);
 	}
 	xv_need_x87(t);
+	if (x.wait) {
+		return true;
+	}
+	if (x.load_control) {
+		load_control(t, at);
+		return true;
+	}
 	if (x.row->fr) {
 		xf_need_host(t);
 	}

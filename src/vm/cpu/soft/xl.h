@@ -508,7 +508,8 @@ bool xl_system(struct xl_tr *t);
 
 /* Instruction k needs the vector registers; RCX changes. All else it asks for is checked. */
 void xv_need(struct xl_tr *t, unsigned vec);
-/* The same for the unit of x87. */
+/* The same for the unit of x87, all of whose exceptions have to be masked. */
+enum { XL_X87_MASKS = 0x3f };
 void xv_need_x87(struct xl_tr *t);
 /* Of a way to the interpreter: load what is missing, and on, if that may be; else fall through. */
 void xv_load_or(struct xl_tr *t, const struct xl_slow *s);
