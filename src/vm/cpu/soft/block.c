@@ -656,18 +656,25 @@ static struct soft_block *decode(struct soft_cpu *c, struct soft_page *page, uin
 	return b;
 }
 
+struct soft_block *soft_block_at(struct soft_cpu *c, uint64_t gpa)
+{
+	struct soft_block *b = *hash_slot(c, gpa, c->mode);
+
+	while (b && (b->gpa != gpa || b->mode != c->mode)) {
+		b = b->hash_next;
+	}
+	return b;
+}
+
 struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear)
 {
 	uint64_t gpa = soft_fetch_page(c, linear) | (linear & PAGE_MASK);
-	struct soft_block **slot = hash_slot(c, gpa, c->mode);
+	struct soft_block **slot = NULL, *b = soft_block_at(c, gpa);
 	struct soft_page *page = NULL;
-	struct soft_block *b = NULL;
 	const uint8_t *host = NULL;
 
-	for (b = *slot; b; b = b->hash_next) {
-		if (b->gpa == gpa && b->mode == c->mode) {
-			return b;
-		}
+	if (b) {
+		return b;
 	}
 	host = soft_ram(c->eng, gpa, &page);
 	if (!host) {

@@ -182,6 +182,8 @@ int32_t soft_heat(const struct soft_cpu *c);
 
 /* The block at CS:RIP; decoded if need be. Raises faults of the fetch. */
 struct soft_block *soft_block_find(struct soft_cpu *c, uint64_t linear);
+/* The one at a guest physical address that the vCPU has in its mode; NULL: none. */
+struct soft_block *soft_block_at(struct soft_cpu *c, uint64_t gpa);
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page);
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n);
 void soft_blocks_drop_all(struct soft_cpu *c);

@@ -680,7 +680,7 @@ static void loop_counted(struct soft_cpu *c)
 		const struct xl_block *x = n == b->n && !c->apart && !c->slow ?
 						   translated(c, b) : NULL;
 
-		if (x) {
+		if (x && x->n <= room) {
 			run_translated(c, x);
 			continue;
 		}

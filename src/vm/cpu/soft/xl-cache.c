@@ -597,8 +597,7 @@ static bool rest_new(struct xl_cache *x, const struct soft_block *b, struct xl_b
 	return to->rest;
 }
 
-/* With the lock held; counted among the page's. */
-static enum made translate(struct soft_cpu *c, const struct soft_block *b, struct xl_block **ret)
+static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool alone, struct xl_block **ret)
 {
 	static _Thread_local struct xl_tr t;
 	struct xl_cache *x = c->eng->xl;
@@ -628,6 +627,8 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 	t.x87 = false;
 	t.x87_last = -1;
 	t.full = false;
+	t.alone = alone;
+	t.n_sides = 0;
 	if (!xl_translate(&t)) {
 		/* What does not fit into an empty one fits nowhere. */
 		bool full = before.blocks && (t.full || t.e.at > t.e.end);
@@ -639,6 +640,14 @@ static enum made translate(struct soft_cpu *c, const struct soft_block *b, struc
 	insert(c, to);
 	*ret = to;
 	return MADE;
+}
+
+/* With the lock held; counted among the page's. What goes on behind a block may be too much. */
+static enum made translate(struct soft_cpu *c, const struct soft_block *b, struct xl_block **ret)
+{
+	enum made made = attempt(c, b, false, ret);
+
+	return made == MADE ? made : attempt(c, b, true, ret);
 }
 
 /* With the lock held. */
@@ -721,6 +730,8 @@ void xl_misplaced(struct soft_cpu *c, const struct xl_out *known, bool filled)
 		kill(c->eng, o->block);
 	}
 	pthread_mutex_unlock(&x->lock);
+	/* The table may lead to it still; that of each vCPU that finds out. */
+	xl_forget_block(c, o->block);
 }
 
 void xl_usage(const struct soft_engine *eng, struct xl_usage *ret)

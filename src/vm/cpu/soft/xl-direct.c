@@ -11,7 +11,10 @@
  * what reaches neither, or code, looks at the TLB as in other blocks.
  *
  * What is known of a register behind an instruction holds only if the instruction has looked: a way
- * to the interpreter that begins before it has does not come back.
+ * to the interpreter that begins before it has does not come back. Behind an access more is known:
+ * around the ranges nothing is ever mapped, so that it has begun inside, or went to the
+ * interpreter, which comes back only if it did (xl-run.c). So a register that is moved again and
+ * again, and used in between, need not be looked at again.
  *
  * An access that faults is found by its address in the code, and goes on in the way to the
  * interpreter that the same instruction has for a range that was not the right one.
@@ -145,6 +148,14 @@ static void look_once(struct xl_tr *t, unsigned guest, unsigned host, uint8_t pl
 	}
 }
 
+/* Behind an access so far from a register that is known. */
+static void reached(struct xl_tr *t, unsigned guest, int32_t disp)
+{
+	if (disp >= -MOVED_MAX && disp <= MOVED_MAX) {
+		t->known[guest].by = -disp;
+	}
+}
+
 static void add_distance(struct xl_tr *t)
 {
 	if (t->f.at != XF_HOST) {
@@ -190,12 +201,14 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 	}
 	if (host == XR_NONE) {
 		look_once(t, guest, XR_11, place);
+		reached(t, guest, disp);
 		if (place == XP_HIGH) {
 			add_distance(t);
 		}
 		return xl_mem(XR_11, disp);
 	}
 	look_once(t, guest, host, place);
+	reached(t, guest, disp);
 	if (place == XP_LOW) {
 		return xl_mem(host, disp);
 	}

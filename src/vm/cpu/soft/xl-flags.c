@@ -192,6 +192,13 @@ void xf_make(struct xl_tr *t, const struct xl_flags *f)
 	}
 }
 
+bool xf_same(const struct xl_recipe *a, const struct xl_recipe *b)
+{
+	return a->kind == b->kind && a->how == b->how && a->d == b->d && a->s == b->s && a->n == b->n &&
+	       memcmp(a->bytes, b->bytes, a->n) == 0 && a->uses == b->uses && a->imm == b->imm &&
+	       a->bias == b->bias;
+}
+
 void xf_clobber(struct xl_tr *t)
 {
 	if (t->f.at != XF_HOST) {

@@ -186,12 +186,112 @@ void xl_go_r11(struct xl_tr *t)
 	leave(t);
 }
 
+/* Out of the straight line: a jump that was written. */
+static void side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
+{
+	if (t->n_sides == XL_SIDES) {
+		t->full = true;
+		return;
+	}
+	t->sides[t->n_sides++] = (struct xl_side){ .jump = jump, .off = off, .k = (uint8_t)t->k,
+						   .wanted = wanted };
+}
+
+static void write_side(struct xl_tr *t, const struct xl_side *s)
+{
+	struct xl_code *e = &t->e;
+
+	t->k = s->k;
+	t->polled = false;
+	xe_here(e, s->jump);
+	if (t->c->eng->counted && t->k + 1 < t->n) {
+		xe_load(e, XR_CX, XG(xl_left));
+		xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)(t->n - 1 - t->k)));
+		xe_store(e, XR_CX, XG(xl_left));
+	}
+	if (s->wanted) {
+		xl_leave_at(t, s->off);
+	} else {
+		xl_go(t, s->off);
+	}
+}
+
+void xl_sides(struct xl_tr *t)
+{
+	bool polled = t->polled;
+
+	for (unsigned n = 0; n < t->n_sides && !t->full; n++) {
+		write_side(t, &t->sides[n]);
+	}
+	t->polled = polled;   /* of the line */
+}
+
+/* In the middle of a block: it is more likely that it goes on. */
+static void jcc_aside(struct xl_tr *t, unsigned cond, int64_t to)
+{
+	if (in_page(to) && to > t->insns[t->k].off && !t->c->eng->counted) {
+		xe_align_patch(&t->e, 2);
+		link_here(t, xe_jcc(&t->e, cond), to, false);
+	} else {
+		side(t, xe_jcc(&t->e, cond), to, false);
+	}
+}
+
+/* Does all hold that the code at the loop's head relies on? */
+static bool as_at_head(const struct xl_tr *t)
+{
+	const struct xl_state *h = &t->head_state;
+
+	for (unsigned g = 0; g < ARRAY_LEN(t->known); g++) {
+		if (h->known[g].place && (h->known[g].place != t->known[g].place ||
+					  h->known[g].by != t->known[g].by)) {
+			return false;
+		}
+	}
+	return h->vec == t->vec && h->x87 == t->x87 &&
+	       (h->f.recipe.kind == XRC_NONE || xf_same(&h->f.recipe, &t->f.recipe));
+}
+
+/* The end of a round of a loop. */
+static void round_ends(struct xl_tr *t, bool always, unsigned cond)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *wanted = NULL;
+
+	xf_need_host(t);
+	if (!always) {
+		side(t, xe_jcc(e, cond ^ 1), xl_next_off(t), false);
+	}
+	if (!t->again) {
+		return;
+	}
+	if (!as_at_head(t)) {
+		side(t, xe_jmp(e), t->first_off, false);
+		return;
+	}
+	wanted = t->polled ? NULL : poll(t);
+	xe_patch(e, xe_jmp(e), t->head);
+	if (wanted) {
+		xe_here_8(e, wanted);
+		side(t, xe_jmp(e), t->first_off, true);
+	}
+}
+
 static void jcc(struct xl_tr *t, unsigned cond)
 {
 	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
 	uint8_t *taken = NULL;
 
+	xl_wrote(t, 0);
+	if (t->loops && t->k == t->n - 1) {
+		round_ends(t, false, cond);
+		return;
+	}
 	xf_need_host(t);
+	if (t->k < t->n - 1) {
+		jcc_aside(t, cond, to);
+		return;
+	}
 	if (in_page(to) && (to > t->insns[t->k].off || t->polled)) {
 		xe_align_patch(&t->e, 2);
 		link_here(t, xe_jcc(&t->e, cond), to, false);
@@ -202,6 +302,17 @@ static void jcc(struct xl_tr *t, unsigned cond)
 	xl_go(t, to);
 	xe_here(&t->e, taken);
 	xl_go(t, xl_next_off(t));
+}
+
+static void jmp(struct xl_tr *t)
+{
+	xl_wrote(t, 0);
+	if (t->loops) {
+		round_ends(t, true, 0);
+		return;
+	}
+	xf_need_host(t);
+	xl_go(t, (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm);
 }
 
 /* The interpreter does all of the instruction where the table does not know the target in R11. */
@@ -299,8 +410,7 @@ bool xl_flow(struct xl_tr *t)
 	    (i->map == INSN_MAP_0F && (i->opcode & 0xf0) == 0x80)) {
 		jcc(t, i->opcode & 15);
 	} else if (one && (i->opcode == 0xe9 || i->opcode == 0xeb)) {
-		xf_need_host(t);
-		xl_go(t, (int64_t)xl_next_off(t) + (int64_t)i->imm);
+		jmp(t);
 	} else if (t->compat) {
 		return false;
 	} else if (one && i->opcode == 0xe8) {

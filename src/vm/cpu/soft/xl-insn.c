@@ -38,7 +38,7 @@ void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why)
 
 static bool same_flags(const struct xl_flags *a, const struct xl_flags *b)
 {
-	return a->at == b->at && (a->at != XF_RECIPE || memcmp(&a->recipe, &b->recipe, sizeof(a->recipe)) == 0);
+	return a->at == b->at && (a->at != XF_RECIPE || xf_same(&a->recipe, &b->recipe));
 }
 
 unsigned xl_slow_fault(struct xl_tr *t)

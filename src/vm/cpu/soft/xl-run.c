@@ -615,6 +615,9 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 		shake(c, 256);
 	}
 	how = goes_on(c, o);
+	if (how == XL_BACK && missed && fault_va != NO_FAULT && !shadow_in_range(fault_va)) {
+		how = XL_LEAVE;    /* what is behind may rely on the address */
+	}
 	if (how == XL_LEAVE) {
 		c->xl_exit = c->slow ? XC_LEFT_LOOK : o->last ? lasts[why_of(out)] : XC_LEFT_STALE;
 	}

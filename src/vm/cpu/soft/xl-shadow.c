@@ -34,7 +34,6 @@ enum {
 	CALLS_MAX = 12000,
 	GROUP = 64,                /* pages that are dropped together */
 	WINDOW_BYTES = 64 << 10,   /* that the host maps in one fault */
-	LOWEST = 64 << 10,         /* no process maps anything below */
 	EDGE = 64 << 10,           /* an access may be so long */
 	PTE_P = 1 << 0, PTE_W = 1 << 1, PTE_U = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
 	PTE_PS = 1 << 7, PTE_G = 1 << 8,
@@ -60,7 +59,7 @@ enum {
 #define BAN_NS          UINT64_C(200000000)
 #define BAN_DOUBLINGS   7
 
-#define RESERVED_FIRST ((uint64_t)LOWEST)
+#define RESERVED_FIRST SHADOW_LOW_FIRST
 #define RESERVED_LOW_END (SHADOW_LOW_END + SHADOW_GUARD + EDGE)
 #define RESERVED_HIGH  (SHADOW_HIGH_FIRST + SHADOW_DISTANCE - SHADOW_GUARD - EDGE)
 #define RESERVED_END   (SHADOW_HIGH_END + SHADOW_DISTANCE + SHADOW_GUARD + EDGE)
@@ -102,7 +101,7 @@ struct shadow {
 /* Where the guest's address is mapped; 0: nowhere. */
 static uint64_t place_of(uint64_t va)
 {
-	if (va >= LOWEST && va < SHADOW_LOW_END) {
+	if (va >= SHADOW_LOW_FIRST && va < SHADOW_LOW_END) {
 		return va;
 	}
 	return va >= SHADOW_HIGH_FIRST && va < SHADOW_HIGH_END ? va + SHADOW_DISTANCE : 0;
@@ -240,7 +239,7 @@ static void unmap(struct shadow *s, struct chunk *k, unsigned first, unsigned n)
 
 	s->calls++;
 	/* The first pages of all are below what is reserved. */
-	if (cover(MAX(at, (uint64_t)LOWEST), end) < 0) {
+	if (cover(MAX(at, SHADOW_LOW_FIRST), end) < 0) {
 		drop_all(s);
 		return;
 	}
@@ -802,7 +801,7 @@ void shadow_flush_address(struct soft_cpu *c, uint64_t cr3, uint64_t va)
 	struct shadow *s = c->eng->shadow;
 
 	/* The first pages of all have no place, but may be flushed for a larger one. */
-	if (!place_of(va | LOWEST) || !concerns(c, cr3)) {
+	if (!place_of(va | SHADOW_LOW_FIRST) || !concerns(c, cr3)) {
 		return;
 	}
 	uint64_t since = clock_now_ns();

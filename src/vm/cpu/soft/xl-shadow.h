@@ -26,12 +26,19 @@
 
 #include "vm/cpu/soft/priv.h"
 
+#define SHADOW_LOW_FIRST  (UINT64_C(64) << 10)
 #define SHADOW_LOW_END    (UINT64_C(1) << 32)
 #define SHADOW_HIGH_FIRST (UINT64_C(1) << 46)
 #define SHADOW_HIGH_END   (UINT64_C(1) << 47)
 #define SHADOW_DISTANCE   ((UINT64_C(16) << 30) - SHADOW_HIGH_FIRST)   /* the base of FS */
 /* Accesses that begin at most so far from an address that was checked are in what is reserved. */
 #define SHADOW_GUARD      (UINT64_C(4) << 30)
+
+/* In one of the two ranges. */
+static inline bool shadow_in_range(uint64_t va)
+{
+	return va < SHADOW_LOW_END ? va >= SHADOW_LOW_FIRST : va >= SHADOW_HIGH_FIRST && va < SHADOW_HIGH_END;
+}
 
 /* For a whole VM; before the right to map memory is given up. -ENOTSUP: not on this host. */
 int  shadow_new(struct soft_engine *eng) must_check;

@@ -187,7 +187,7 @@ void xl_stats_translated(const struct xl_tr *t, const uint8_t *begin, uint64_t s
 		return;
 	}
 	xl_add(&n[XC_BLOCKS], 1);
-	xl_add(&n[XC_GUEST_BYTES], t->b->bytes);
+	xl_add(&n[XC_GUEST_BYTES], t->to->bytes);
 	xl_add(&n[XC_HOST_BYTES], (uint64_t)(t->e.at - begin));
 	perf_block(t, begin);
 }

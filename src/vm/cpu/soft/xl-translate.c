@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A block: the straight line first, then what is rarely reached, the ways to the interpreter and
+ * A block, and what follows it: the straight line first, then what is rarely reached, the ways to the interpreter and
  * back, and the jumps to blocks that are not known yet.
  */
 #include <limits.h>
@@ -10,25 +10,24 @@
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
-/* The instructions again: the bytes may be others by now than those that t->b was made from, and
- * then this block is of no use. */
-static bool decode(struct xl_tr *t, const uint8_t *bytes)
+/* Instructions of a block behind those that are there. Their bytes may be others by now than those
+ * that it was made from, and then this is of no use. */
+static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *bytes)
 {
-	unsigned at = 0;
+	unsigned at = t->to->bytes, end = at + b->bytes;
 
-	for (unsigned k = 0; k < t->b->n; k++) {
-		struct xl_insn *x = &t->insns[k];
-		const struct insn *known = &t->b->insns[k];
-		size_t left = t->b->bytes - at;
+	for (unsigned k = 0; k < b->n; k++) {
+		struct xl_insn *x = &t->insns[t->n + k];
+		const struct insn *known = &b->insns[k];
 
 		x->off = (uint16_t)(t->first_off + at);
 		x->out = 0;
-		if (insn_parse(bytes + at, left, (enum insn_mode)t->b->mode, &x->i) != known->len ||
+		if (insn_parse(bytes + at, end - at, (enum insn_mode)b->mode, &x->i) != known->len ||
 		    x->i.row != known->row) {
 			return false;
 		}
 		x->run = x->i;
-		insn_bind(&x->run, (enum insn_mode)t->b->mode);
+		insn_bind(&x->run, (enum insn_mode)b->mode);
 		if (t->c->eng->counted) {
 			soft_counted_bind(&x->run);
 		}
@@ -36,35 +35,20 @@ static bool decode(struct xl_tr *t, const uint8_t *bytes)
 		at += x->i.len;
 		x->run.end = (uint16_t)at;
 	}
-	t->n = t->b->n;
-	return at == t->b->bytes;
+	if (at != end) {
+		return false;
+	}
+	t->n += b->n;
+	t->to->bytes = (uint16_t)at;
+	return true;
 }
 
-/* What stands behind STI runs before anything else does: it belongs to the same block. */
-static void shadow(struct xl_tr *t, const uint8_t *behind)
+/* The same of the whole. */
+static bool decode_all(struct xl_tr *t, const uint8_t *bytes)
 {
-	size_t room = MIN(GMEM_PAGE_BYTES - t->first_off - t->b->bytes, (size_t)INSN_BYTES_MAX);
-	const struct insn *last = &t->insns[t->n - 1].i;
-	struct xl_insn *x = &t->insns[t->n];
-	struct insn *i = &x->run;
-	uint8_t bytes[INSN_BYTES_MAX];
-
-	if (last->map != INSN_MAP_1 || last->opcode != 0xfb || t->n == SOFT_BLOCK_INSNS ||
-	    t->c->eng->counted) {
-		return;
-	}
-	soft_copy_whole(bytes, behind, room);
-	if (insn_parse(bytes, room, (enum insn_mode)t->b->mode, &x->i) <= 0) {
-		return;
-	}
-	*i = x->i;
-	insn_bind(i, (enum insn_mode)t->b->mode);
-	x->off = (uint16_t)(t->first_off + t->b->bytes);
-	i->end = (uint16_t)(t->b->bytes + i->len);
-	x->out = 0;
-	soft_block_last(i);
-	t->to->bytes = i->end;
-	t->n++;
+	t->n = 0;
+	t->to->bytes = 0;
+	return decode(t, t->b, bytes);
 }
 
 /* Does a block end with this one whatever is behind it? */
@@ -75,7 +59,75 @@ static bool ends(const struct xl_tr *t)
 	return soft_block_ends(i);
 }
 
-/* Counted mode: into the block only if all of it may still run. No flag changes. */
+static bool jumps_if(const struct insn *i)
+{
+	return !(i->prefix & INSN_VEX) && i->op_bytes != 2 &&
+	       ((i->map == INSN_MAP_1 && (i->opcode & 0xf0) == 0x70) ||
+		(i->map == INSN_MAP_0F && (i->opcode & 0xf0) == 0x80));
+}
+
+/* Where instruction k jumps to, from the begin of the page. */
+static int64_t jumps_to(const struct xl_tr *t, unsigned k)
+{
+	return (int64_t)(t->insns[k].off + t->insns[k].i.len) + (int64_t)t->insns[k].i.imm;
+}
+
+static bool jumps(const struct insn *i)
+{
+	return jumps_if(i) || (i->map == INSN_MAP_1 && (i->opcode == 0xe9 || i->opcode == 0xeb));
+}
+
+/* The block behind, if control comes there about as often as to the first: it is not where a loop
+ * ends, and has been interpreted half as often at least. */
+static const struct soft_block *behind(const struct xl_tr *t)
+{
+	const struct xl_insn *last = &t->insns[t->n - 1];
+	uint64_t gpa = t->b->gpa + t->to->bytes;
+	const struct soft_block *b = NULL;
+
+	if (t->alone || t->b->cross || t->compat || (gpa & (GMEM_PAGE_BYTES - 1)) < t->first_off ||
+	    (ends(t) && (!jumps_if(&last->i) || jumps_to(t, t->n - 1) <= last->off))) {
+		return NULL;
+	}
+	b = soft_block_at(t->c, gpa);
+	return b && !b->cross && b->heat <= soft_heat(t->c) / 2 && t->n + b->n <= XL_INSNS ? b : NULL;
+}
+
+static void extend(struct xl_tr *t, const uint8_t *bytes)
+{
+	const struct soft_block *b = behind(t);
+
+	while (b && decode(t, b, bytes)) {
+		b = behind(t);
+	}
+}
+
+/* What stands behind STI runs before anything else does: it belongs to the same block. */
+static void shadow(struct xl_tr *t, const uint8_t *bytes)
+{
+	size_t room = MIN(GMEM_PAGE_BYTES - t->first_off - t->to->bytes, (size_t)INSN_BYTES_MAX);
+	const struct insn *last = &t->insns[t->n - 1].i;
+	struct xl_insn *x = &t->insns[t->n];
+	struct insn *i = &x->run;
+
+	if (last->map != INSN_MAP_1 || last->opcode != 0xfb || t->n == XL_INSNS ||
+	    t->c->eng->counted) {
+		return;
+	}
+	if (insn_parse(bytes + t->to->bytes, room, (enum insn_mode)t->b->mode, &x->i) <= 0) {
+		return;
+	}
+	*i = x->i;
+	insn_bind(i, (enum insn_mode)t->b->mode);
+	x->off = (uint16_t)(t->first_off + t->to->bytes);
+	i->end = (uint16_t)(t->to->bytes + i->len);
+	x->out = 0;
+	soft_block_last(i);
+	t->to->bytes = i->end;
+	t->n++;
+}
+
+/* Counted mode: on only if all of the block may still run. No flag changes. */
 static void countdown(struct xl_tr *t)
 {
 	struct xl_code *e = &t->e;
@@ -115,17 +167,18 @@ static void entry(struct xl_tr *t)
 static int best_poll(const struct xl_tr *t)
 {
 	const struct xl_insn *last = &t->insns[t->n - 1];
-	bool jumps = (last->i.map == INSN_MAP_1 && (last->i.opcode & 0xf0) == 0x70) ||
-		     (last->i.map == INSN_MAP_0F && (last->i.opcode & 0xf0) == 0x80);
-	int64_t to = (int64_t)(last->off + last->i.len) + (int64_t)last->i.imm;
+	int64_t to = jumps_to(t, t->n - 1);
 
 	/* A counted block is left at its end only. */
-	if (t->c->eng->counted || !jumps || last->i.op_bytes != (t->compat ? 4 : 8) || to < 0 || to > last->off) {
+	if (t->c->eng->counted || !jumps_if(&last->i) || last->i.op_bytes != (t->compat ? 4 : 8) || to < 0 || to > last->off) {
 		return -1;
 	}
 	for (int k = (int)t->n - 2; k > 0; k--) {
 		if (xf_kills(&t->insns[k].i)) {
 			return k;
+		}
+		if (jumps_if(&t->insns[k].i)) {
+			break;
 		}
 	}
 	return -1;
@@ -154,18 +207,15 @@ static void poll_way(struct xl_tr *t)
 	}
 }
 
-static void line(struct xl_tr *t)
+static void straight(struct xl_tr *t)
 {
-	xl_known_begin(t);
-	t->poll_at = best_poll(t);
-	t->polled = false;
 	for (t->k = 0; t->k < t->n && !t->full; t->k++) {
 		unsigned first = t->n_slow;
 
 		t->kept = t->direct = t->moved = false;
 		t->looked = 0;
 		t->wrote = UINT_MAX;
-		if (t->k == t->n - 1 && ends(t)) {
+		if (soft_block_ends(&t->insns[t->k].i)) {
 			xl_x87_record(t, t->x87_last);
 			t->x87_last = -1;
 		}
@@ -178,6 +228,43 @@ static void line(struct xl_tr *t)
 			t->slow[s].vec = t->vec;
 		}
 		xl_known_after(t);
+	}
+}
+
+/* The block is one round of a loop: is it worth to write what the others are like? */
+static bool loops(const struct xl_tr *t)
+{
+	const struct xl_insn *last = &t->insns[t->n - 1];
+
+	return !t->alone && !t->b->cross && !t->compat && jumps(&last->i) && last->i.op_bytes == 8 &&
+	       jumps_to(t, t->n - 1) == t->first_off;
+}
+
+/*
+ * A loop is written twice: its first round knows nothing, and the others what is known where one
+ * ends. Where a later one ends that has to hold again.
+ */
+static void line(struct xl_tr *t)
+{
+	int poll_at = best_poll(t);
+
+	xl_known_begin(t);
+	t->polled = t->again = false;
+	t->loops = loops(t);
+	t->poll_at = t->loops ? -1 : poll_at;
+	straight(t);
+	if (t->loops && !t->full) {
+		t->again = true;
+		t->poll_at = poll_at;
+		t->head_state.f = t->f;
+		memcpy(t->head_state.known, t->known, sizeof(t->known));
+		t->head_state.vec = t->vec;
+		t->head_state.x87 = t->x87;
+		t->head = t->e.at;
+		if (t->c->eng->counted) {
+			countdown(t);
+		}
+		straight(t);
 	}
 	t->k = t->n - 1;
 	if (!ends(t)) {
@@ -273,27 +360,10 @@ static void unknown(struct xl_tr *t, unsigned l)
 	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
 }
 
-static bool translate(struct xl_tr *t)
+/* What is rarely reached. */
+static void ways(struct xl_tr *t)
 {
-	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
-	struct soft_page *page = NULL;
-	const uint8_t *host = soft_ram(t->c->eng, t->b->gpa, &page);
-
-	t->first_off = (unsigned)(t->b->gpa & (GMEM_PAGE_BYTES - 1));
-	size_t first = MIN(t->b->bytes, GMEM_PAGE_BYTES - (size_t)t->first_off);
-
-	soft_copy_whole(bytes, host, first);
-	if (t->b->cross) {
-		soft_copy_whole(bytes + first, soft_ram(t->c->eng, t->b->gpa2, &page), t->b->bytes - first);
-	}
-	if (!decode(t, bytes)) {
-		return false;
-	}
-	if (!t->b->cross) {
-		shadow(t, host + first);
-	}
-	entry(t);
-	line(t);
+	xl_sides(t);
 	for (unsigned n = 0; n < t->n_stacks && !t->full; n++) {
 		stack_way(t, n);
 	}
@@ -305,6 +375,32 @@ static bool translate(struct xl_tr *t)
 	for (unsigned l = 0; l < t->n_links && !t->full; l++) {
 		unknown(t, l);
 	}
+}
+
+static bool translate(struct xl_tr *t)
+{
+	uint8_t bytes[XL_INSNS * INSN_BYTES_MAX];
+	struct soft_page *page = NULL;
+	const uint8_t *host = soft_ram(t->c->eng, t->b->gpa, &page);
+
+	t->first_off = (unsigned)(t->b->gpa & (GMEM_PAGE_BYTES - 1));
+	size_t first = MIN(sizeof(bytes), GMEM_PAGE_BYTES - (size_t)t->first_off);
+
+	soft_copy_whole(bytes, host, first);
+	if (t->b->cross) {
+		soft_copy_whole(bytes + first, soft_ram(t->c->eng, t->b->gpa2, &page), t->b->bytes - first);
+	}
+	if (!decode_all(t, bytes)) {
+		return false;
+	}
+	if (!t->b->cross) {
+		extend(t, bytes);
+		shadow(t, bytes);
+	}
+	t->to->n = (uint8_t)t->n;
+	entry(t);
+	line(t);
+	ways(t);
 	return !t->full && t->e.at <= t->e.end;
 }
 

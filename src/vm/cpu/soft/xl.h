@@ -83,6 +83,7 @@ struct xl_block {
 	const struct xl_site *sites;   /* by address */
 	uint16_t n_sites;
 	uint16_t bytes;
+	uint8_t  n;                /* instructions, up to the last way out */
 	uint8_t  kind;             /* enum xl_kind */
 	bool     compat;           /* of 32-bit code */
 	bool     dead;
@@ -237,7 +238,10 @@ struct xl_flags {
 	struct xl_recipe recipe;   /* valid in XF_HOST, too */
 };
 
-enum { XL_SLOWS = 160, XL_LINKS = 4, XL_STACKS = 64, XL_ACCESSES = 96 };
+enum {
+	XL_INSNS = 2 * SOFT_BLOCK_INSNS,
+	XL_SLOWS = 240, XL_LINKS = 24, XL_STACKS = 128, XL_ACCESSES = 192, XL_SIDES = 16,
+};
 
 /* A jump out of the straight line to the interpreter. */
 struct xl_slow {
@@ -272,6 +276,22 @@ struct xl_insn {
 struct xl_known {
 	uint8_t place;             /* enum xl_place */
 	int32_t by;
+};
+
+/* What is known at a place of a block. */
+struct xl_state {
+	struct xl_flags f;
+	struct xl_known known[CPU_REG__COUNT + 1];
+	uint8_t vec;               /* enum xl_vec */
+	bool    x87;
+};
+
+/* A jump out of the straight line to another block. Its flags are the host's. */
+struct xl_side {
+	uint8_t *jump;
+	int64_t  off;              /* to there, from the begin of the page */
+	uint8_t  k;                /* the instruction */
+	bool     wanted;           /* it is from a poll: out of the code */
 };
 
 /* A block that is being written. */
@@ -310,7 +330,14 @@ struct xl_tr {
 		unsigned off;
 		bool     indirect;
 	} links[XL_LINKS];         /* jumps inside the page */
-	struct xl_insn insns[SOFT_BLOCK_INSNS];
+	struct xl_insn insns[XL_INSNS];
+	bool     alone;            /* no more than t->b, and no loop of its own */
+	bool     loops;            /* its last instruction jumps to the first */
+	bool     again;            /* what is written is what follows then: `head` is where that begins */
+	uint8_t *head;
+	struct xl_state head_state;
+	unsigned n_sides;
+	struct xl_side sides[XL_SIDES];
 	/* Of direct blocks: what is known of registers, and, last, of the page that runs; masks of
 	 * those that have changed, and that instruction k changes; and whether one of these is
 	 * another one's value and a little more. */
@@ -412,6 +439,7 @@ static inline bool xl_sets_all(const struct insn_row *row)
 
 void xf_clobber(struct xl_tr *t);                     /* the host's flags are going to change */
 void xf_need_host(struct xl_tr *t);                   /* changes RCX only */
+bool xf_same(const struct xl_recipe *a, const struct xl_recipe *b);
 void xf_make(struct xl_tr *t, const struct xl_flags *f);   /* the same from a given state */
 void xf_restore(struct xl_tr *t);                     /* from c->flags to the host's */
 void xf_save(struct xl_tr *t);                        /* they are in c->flags; changes RCX */
@@ -533,6 +561,8 @@ void xl_string_write_routines(struct xl_code *e, const uint8_t *begin, struct xl
 
 /* false: not one of those. */
 bool xl_flow(struct xl_tr *t);
+/* The jumps out of the straight line, once that is written. */
+void xl_sides(struct xl_tr *t);
 /* On to an offset from the begin of the page: in it or in another one. */
 void xl_go(struct xl_tr *t, int64_t off);
 /* RCX: 0, if the table of a side knows the address in R11; then R11's code by xl_found(). */
