@@ -71,6 +71,14 @@ static void writable(struct soft_cpu *c, struct soft_tlb_entry *e, struct soft_p
 	e->tag_write = page;
 }
 
+static void note_used(struct soft_cpu *c, size_t slot)
+{
+	struct soft_used *used = c->tlb == c->tlb_kernel ? &c->kernel_used :
+				 c->tlb == c->window->user ? &c->window->user_used : &c->window->ac_used;
+
+	used->bits[slot / 64] |= BIT(slot % 64);
+}
+
 void soft_tlb_fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *w, void *host,
 		   struct soft_page *p, bool write)
 {
@@ -88,6 +96,7 @@ void soft_tlb_fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *
 	if (e->tag_read != page) {
 		e->tag_write = soft_tlb_never((size_t)(e - c->tlb));
 	}
+	note_used(c, (size_t)(e - c->tlb));
 	e->tag_read = page;
 	e->host = (uint64_t)(uintptr_t)host & ~in_page;
 	e->gpa = (w->gpa & ~in_page) | (large ? SOFT_TLB_LARGE : 0) |

@@ -50,7 +50,7 @@ struct soft_code_entry {
 };
 
 enum {
-	SOFT_TLB_ENTRIES  = 1024,
+	SOFT_TLB_ENTRIES  = 4096,
 	SOFT_CODE_ENTRIES = 256,
 	SOFT_JUMP_ENTRIES = 8192,
 	SOFT_FETCHED_BITS = 4096,
@@ -66,6 +66,11 @@ enum {
 	SOFT_TLB_SIZE_SHIFT = 4,
 };
 
+/* Slots of an array of entries that something came into since all of it was cleared; a bit each. */
+struct soft_used {
+	uint64_t bits[SOFT_TLB_ENTRIES / 64];
+};
+
 /* Pages that code was fetched from, by a hash; and the range of large ones. */
 struct soft_fetched {
 	uint64_t pages[SOFT_FETCHED_BITS / 64];
@@ -77,6 +82,7 @@ struct soft_fetched {
 struct soft_window {
 	struct soft_tlb_entry  user[SOFT_TLB_ENTRIES];    /* at CPL 3 */
 	struct soft_tlb_entry  ac[SOFT_TLB_ENTRIES];      /* at CPL 0 to 2, all pages */
+	struct soft_used       user_used, ac_used;
 	struct soft_code_entry code[SOFT_CODE_ENTRIES];   /* at CPL 3 */
 	struct soft_fetched fetched;                      /* since the generation began */
 	uint64_t generation;      /* of entries in the jump cache */
@@ -273,6 +279,7 @@ struct soft_cpu {
 
 	struct soft_tlb_entry  tlb_kernel[SOFT_TLB_ENTRIES];   /* CPL 0 to 2, no user pages if SMAP */
 	struct soft_tlb_entry  tlb_none[SOFT_TLB_ENTRIES];     /* never hits */
+	struct soft_used       kernel_used;
 	struct soft_code_entry code_kernel[SOFT_CODE_ENTRIES];
 	struct soft_jump       jump[SOFT_JUMP_ENTRIES];
 	struct soft_window     windows[SOFT_WINDOWS];

@@ -17,11 +17,40 @@
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
+static void clear_entry(struct soft_tlb_entry *t, size_t slot)
+{
+	t[slot].tag_read = t[slot].tag_write = soft_tlb_never(slot);
+}
+
 static void clear_data(struct soft_tlb_entry *t)
 {
 	for (size_t i = 0; i < SOFT_TLB_ENTRIES; i++) {
-		t[i].tag_read = t[i].tag_write = soft_tlb_never(i);
+		clear_entry(t, i);
 	}
+}
+
+/* The first slot from `from` on that may hold something; SOFT_TLB_ENTRIES: none. */
+static size_t next_used(const struct soft_used *used, size_t from)
+{
+	size_t word = from / 64;
+	uint64_t bits = 0;
+
+	if (from >= SOFT_TLB_ENTRIES) {
+		return SOFT_TLB_ENTRIES;
+	}
+	bits = used->bits[word] & (UINT64_MAX << from % 64);
+	while (bits == 0 && ++word < ARRAY_LEN(used->bits)) {
+		bits = used->bits[word];
+	}
+	return bits ? word * 64 + (size_t)__builtin_ctzll(bits) : SOFT_TLB_ENTRIES;
+}
+
+static void clear_used(struct soft_tlb_entry *t, struct soft_used *used)
+{
+	for (size_t i = next_used(used, 0); i < SOFT_TLB_ENTRIES; i = next_used(used, i + 1)) {
+		clear_entry(t, i);
+	}
+	*used = (struct soft_used){ 0 };
 }
 
 static void clear_code(struct soft_code_entry *t)
@@ -60,8 +89,8 @@ static void clear_window(struct soft_cpu *c, struct soft_window *w)
 	soft_stack_forget(c);
 	xl_add(&c->counts->n[XC_FLUSH_USER], 1);
 	if (!w->empty) {
-		clear_data(w->user);
-		clear_data(w->ac);
+		clear_used(w->user, &w->user_used);
+		clear_used(w->ac, &w->ac_used);
 		w->empty = true;
 	}
 	w->large_first = UINT64_MAX;
@@ -73,7 +102,7 @@ static void clear_kernel(struct soft_cpu *c)
 {
 	soft_stack_forget(c);
 	xl_add(&c->counts->n[XC_FLUSH_KERNEL], 1);
-	clear_data(c->tlb_kernel);
+	clear_used(c->tlb_kernel, &c->kernel_used);
 	c->kernel_large_first = UINT64_MAX;
 	c->kernel_large_last = 0;
 	c->kernel_local = false;
@@ -89,6 +118,12 @@ static uint16_t current_pcid(const struct soft_cpu *c)
 void soft_tlb_init(struct soft_cpu *c)
 {
 	clear_data(c->tlb_none);
+	clear_data(c->tlb_kernel);
+	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
+		clear_data(c->windows[i].user);
+		clear_data(c->windows[i].ac);
+		c->windows[i].empty = true;
+	}
 	soft_tlb_flush_all(c);
 }
 
@@ -149,7 +184,7 @@ static void kernel_local_go(struct soft_cpu *c)
 	while (c->n_kernel_locals > 0) {
 		unsigned slot = c->kernel_locals[--c->n_kernel_locals];
 
-		c->tlb_kernel[slot].tag_read = c->tlb_kernel[slot].tag_write = soft_tlb_never(slot);
+		clear_entry(c->tlb_kernel, slot);
 	}
 }
 
@@ -205,20 +240,20 @@ void soft_tlb_flush_local(struct soft_cpu *c)
 }
 
 /* Drop the page, and all pieces of the large page, that holds va. */
-static void drop(struct soft_tlb_entry *t, uint64_t va, bool large)
+static void drop(struct soft_tlb_entry *t, const struct soft_used *used, uint64_t va, bool large)
 {
 	size_t slot = va >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1);
 	uint64_t page = va & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
 
 	if (t[slot].tag_read == page || t[slot].tag_write == page) {
-		t[slot].tag_read = t[slot].tag_write = soft_tlb_never(slot);
+		clear_entry(t, slot);
 	}
-	for (size_t i = 0; large && i < SOFT_TLB_ENTRIES; i++) {
+	for (size_t i = next_used(used, 0); large && i < SOFT_TLB_ENTRIES; i = next_used(used, i + 1)) {
 		unsigned shift = t[i].gpa >> SOFT_TLB_SIZE_SHIFT & 63;
 
 		if ((t[i].gpa & SOFT_TLB_LARGE) && t[i].tag_read != soft_tlb_never(i) &&
 		    t[i].tag_read >> shift == va >> shift) {
-			t[i].tag_read = t[i].tag_write = soft_tlb_never(i);
+			clear_entry(t, i);
 		}
 	}
 }
@@ -262,8 +297,8 @@ static void drop_in_window(struct soft_cpu *c, struct soft_window *w, uint64_t v
 	bool large = va >= w->large_first && va <= w->large_last;
 
 	soft_stack_forget(c);
-	drop(w->user, va, large);
-	drop(w->ac, va, large);
+	drop(w->user, &w->user_used, va, large);
+	drop(w->ac, &w->ac_used, va, large);
 	if (was_fetched(&w->fetched, va)) {
 		forget_window(c, w);
 	}
@@ -272,7 +307,7 @@ static void drop_in_window(struct soft_cpu *c, struct soft_window *w, uint64_t v
 static void drop_in_kernel(struct soft_cpu *c, uint64_t va)
 {
 	soft_stack_forget(c);
-	drop(c->tlb_kernel, va, va >= c->kernel_large_first && va <= c->kernel_large_last);
+	drop(c->tlb_kernel, &c->kernel_used, va, va >= c->kernel_large_first && va <= c->kernel_large_last);
 	/* It runs nothing of the half where programs are, whose pages change all the time. */
 	if (was_fetched(&c->kernel_fetched[va >> 63], va)) {
 		forget_kernel(c);
@@ -309,9 +344,9 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 	}
 }
 
-static void drop_writes(struct soft_tlb_entry *t, uint64_t gpa_page, bool all)
+static void drop_writes(struct soft_tlb_entry *t, const struct soft_used *used, uint64_t gpa_page, bool all)
 {
-	for (size_t i = 0; i < SOFT_TLB_ENTRIES; i++) {
+	for (size_t i = next_used(used, 0); i < SOFT_TLB_ENTRIES; i = next_used(used, i + 1)) {
 		if (all || (t[i].gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) == gpa_page) {
 			t[i].tag_write = soft_tlb_never(i);
 			t[i].gpa &= ~(uint64_t)SOFT_TLB_PARTLY;
@@ -322,11 +357,11 @@ static void drop_writes(struct soft_tlb_entry *t, uint64_t gpa_page, bool all)
 static void drop_writes_everywhere(struct soft_cpu *c, uint64_t gpa_page, bool all)
 {
 	soft_stack_forget(c);
-	drop_writes(c->tlb_kernel, gpa_page, all);
+	drop_writes(c->tlb_kernel, &c->kernel_used, gpa_page, all);
 	for (size_t i = 0; i < SOFT_WINDOWS; i++) {
 		if (c->windows[i].valid && !c->windows[i].empty) {
-			drop_writes(c->windows[i].user, gpa_page, all);
-			drop_writes(c->windows[i].ac, gpa_page, all);
+			drop_writes(c->windows[i].user, &c->windows[i].user_used, gpa_page, all);
+			drop_writes(c->windows[i].ac, &c->windows[i].ac_used, gpa_page, all);
 		}
 	}
 }
