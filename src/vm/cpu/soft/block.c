@@ -212,9 +212,10 @@ static void forget_translation(struct soft_cpu *c, struct soft_block *b, bool dr
 		return;   /* as none */
 	}
 	if (b->xl_others) {
+		unsigned off = b->gpa & PAGE_MASK;
+
 		b->xl_others = false;
-		xl_forget(c, true);
-		xl_forget(c, false);
+		xl_forget_offsets(c, off, off);
 	} else if (b->xl && (dropped || b->xl->dead)) {
 		xl_forget_block(c, b->xl);
 		b->xl = NULL;
@@ -241,10 +242,9 @@ void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 			p = &b->page_next;
 		}
 	}
-	/* What is on two pages is in no list. */
+	/* What is on two pages is in no list, but it begins where a page ends. */
 	if (rec && atomic_load(&rec->crossed)) {
-		xl_forget(c, true);
-		xl_forget(c, false);
+		xl_forget_offsets(c, GMEM_PAGE_BYTES - INSN_BYTES_MAX + 1, GMEM_PAGE_BYTES - 1);
 	}
 	page_settle(c, gpa, n < GMEM_PAGE_BYTES);
 }

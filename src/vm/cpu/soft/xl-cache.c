@@ -30,8 +30,9 @@ enum {
 	HASH_BITS = 16, PAGE_HASH_BITS = 14,
 	HWCAP2_FSGSBASE_BIT = 1 << 1,
 	SEGMENTS = 16,
-	/* Of the bytes of the cache, so many of 8 are code; the others are records. */
-	CODE_OF_8 = 5,
+	/* Of the bytes of a segment, so many of 8 may be code, and as many records: what is more
+	 * depends on the program. */
+	MOST_OF_8 = 5,
 	RECORD = 8,                /* bytes that a record begins at a multiple of */
 };
 
@@ -52,7 +53,8 @@ struct xl_cache {
 	pthread_mutex_t lock;
 	uint8_t *rw, *rx, *records;
 	size_t   code_bytes, record_bytes;           /* mapped */
-	uint32_t segment_code, segment_records;      /* of one segment */
+	uint32_t segment_code, segment_records;      /* of one segment, at most */
+	uint32_t segment_bytes;    /* both */
 	unsigned now;              /* the segment that is filled */
 	struct segment segments[SEGMENTS];
 	struct xl_routines routines;
@@ -299,11 +301,11 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 	}
 	pthread_mutex_init(&x->lock, NULL);
 	eng->xl = x;
-	x->segment_code = (uint32_t)(eighth * CODE_OF_8);
-	x->segment_records = (uint32_t)(eighth * (8 - CODE_OF_8));
+	x->segment_bytes = (uint32_t)(eighth * 8);
+	x->segment_code = x->segment_records = (uint32_t)(eighth * MOST_OF_8);
 	x->code_bytes = (size_t)x->segment_code * SEGMENTS;
 	x->record_bytes = (size_t)x->segment_records * SEGMENTS;
-	x->usage.bytes = x->code_bytes + x->record_bytes;
+	x->usage.bytes = (size_t)x->segment_bytes * SEGMENTS;
 	r = map_code(x);
 	x->records = records(x->record_bytes);
 	x->chunks = mem_calloc((x->code_bytes >> CHUNK_SHIFT) + 1, sizeof(struct xl_block *));
@@ -637,6 +639,10 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 		return full ? FULL : NEVER;
 	}
 	g->code = (uint32_t)(t.e.at - x->rw) - g->first;
+	if (g->code + g->records > x->segment_bytes) {
+		*g = before;
+		return before.blocks ? FULL : NEVER;
+	}
 	insert(c, to);
 	*ret = to;
 	return MADE;

@@ -240,6 +240,17 @@ void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
 	}
 }
 
+void xl_forget_offsets(struct soft_cpu *c, unsigned first, unsigned last)
+{
+	for (unsigned user = 0; user < 2; user++) {
+		for (size_t at = 0; at < XL_TABLE; at += GMEM_PAGE_BYTES >> XL_SLOT_SHIFT) {
+			for (size_t slot = at + (first >> XL_SLOT_SHIFT); slot <= at + (last >> XL_SLOT_SHIFT); slot++) {
+				c->xl_neg[user][slot] = never(slot);
+			}
+		}
+	}
+}
+
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b)
 {
 	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
@@ -554,6 +565,10 @@ static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o)
 {
 	if (c->xl_epoch != xl_epoch(c->eng)) {
 		return XL_LEAVE;
+	}
+	if (__builtin_expect(o->block->dead, 0)) {
+		/* The table would lead there again and again, past the one that takes its place. */
+		xl_forget_block(c, o->block);
 	}
 	if (o->last) {
 		return elsewhere(c);

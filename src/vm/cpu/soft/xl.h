@@ -188,6 +188,8 @@ unsigned xl_fill(struct soft_cpu *c, uint64_t linear, unsigned write);
  * one comes in. */
 void xl_forget(struct soft_cpu *c, bool user);
 void xl_forget_block(struct soft_cpu *c, const struct xl_block *b);
+/* Whatever begins at these offsets of any page. */
+void xl_forget_offsets(struct soft_cpu *c, unsigned first, unsigned last);
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b);
 
 /* A number at random, to shake with (engine_xl_conf.shaken). */
