@@ -4,9 +4,8 @@
  * mapped at a fixed distance from their addresses (xl-shadow.h).
  *
  * What has to be known of an address is only in which of the two ranges it begins. That is looked
- * at once in a block for each register that addresses go out from, and holds as long as the
- * register is only moved a little; an address with an index is looked at each time. Which range it
- * will be is guessed when the block is translated, from what the registers hold; the cache
+ * at once in a block for each register that addresses go out from, and each sum with an index, and
+ * holds as long as its registers are only moved a little. Which range it will be is guessed when the block is translated, from what the registers hold; the cache
  * remembers where that was wrong. Where it is now one and now the other, both are looked for, and
  * what reaches neither, or code, looks at the TLB as in other blocks.
  *
@@ -39,7 +38,41 @@ _Static_assert(MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES <= SHADOW_GUARD
 void xl_known_begin(struct xl_tr *t)
 {
 	memset(t->known, 0, sizeof(t->known));
+	memset(t->sums, 0, sizeof(t->sums));
+	t->next_sum = 0;
 	t->written = 0;
+}
+
+static bool near(int64_t by)
+{
+	return by >= -MOVED_MAX && by <= MOVED_MAX;
+}
+
+static unsigned bit_of(unsigned guest)
+{
+	return guest < CPU_REG__COUNT ? (unsigned)BIT(guest) : 0;
+}
+
+/* One of its registers has changed. */
+static void sum_after(const struct xl_tr *t, struct xl_sum *s)
+{
+	unsigned changed = t->wrote & (bit_of(s->base) | bit_of(s->index));
+	int64_t by = s->known.by;
+
+	if (!s->known.place || !changed) {
+		return;
+	}
+	if (s->base == t->move_to) {
+		by += t->move_by;
+	}
+	if (s->index == t->move_to) {
+		by += (int64_t)t->move_by * (1 << s->scale);
+	}
+	if (t->moved && t->move_to == t->move_from && changed == BIT(t->move_to) && near(by)) {
+		s->known.by = (int32_t)by;
+	} else {
+		s->known.place = XP_UNKNOWN;
+	}
 }
 
 void xl_known_after(struct xl_tr *t)
@@ -47,15 +80,57 @@ void xl_known_after(struct xl_tr *t)
 	struct xl_known from = t->moved ? t->known[t->move_from] : (struct xl_known){ 0 };
 	int64_t by = from.by + (int64_t)t->move_by;
 
+	for (unsigned s = 0; s < XL_SUMS; s++) {
+		sum_after(t, &t->sums[s]);
+	}
 	for (unsigned g = 0; g < CPU_REG__COUNT; g++) {
 		if (t->wrote & BIT(g)) {
 			t->known[g].place = XP_UNKNOWN;
 		}
 	}
 	t->written |= t->wrote;
-	if (t->moved && from.place && by >= -MOVED_MAX && by <= MOVED_MAX) {
+	if (t->moved && from.place && near(by)) {
 		t->known[t->move_to] = (struct xl_known){ .place = from.place, .by = (int32_t)by };
 	}
+}
+
+static bool still(const struct xl_known *known, const struct xl_known *now)
+{
+	return !known->place || (known->place == now->place && known->by == now->by);
+}
+
+bool xl_known_still(const struct xl_tr *t, const struct xl_state *state)
+{
+	for (unsigned g = 0; g < ARRAY_LEN(t->known); g++) {
+		if (!still(&state->known[g], &t->known[g])) {
+			return false;
+		}
+	}
+	for (unsigned s = 0; s < XL_SUMS; s++) {
+		const struct xl_sum *a = &state->sums[s], *b = &t->sums[s];
+
+		if (!still(&a->known, &b->known) ||
+		    (a->known.place && (a->base != b->base || a->index != b->index || a->scale != b->scale))) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* What is known of the sum that an address goes out from; perhaps that is nothing. */
+static struct xl_sum *sum_of(struct xl_tr *t, const struct insn *i)
+{
+	struct xl_sum *s = NULL;
+
+	for (unsigned n = 0; n < XL_SUMS; n++) {
+		s = &t->sums[n];
+		if (s->base == i->base && s->index == i->index && s->scale == i->scale) {
+			return s;
+		}
+	}
+	s = &t->sums[t->next_sum++ % XL_SUMS];
+	*s = (struct xl_sum){ .base = i->base, .index = i->index, .scale = i->scale };
+	return s;
 }
 
 static uint8_t place_of(uint64_t va)
@@ -151,7 +226,7 @@ static void look_once(struct xl_tr *t, unsigned guest, unsigned host, uint8_t pl
 /* Behind an access so far from a register that is known. */
 static void reached(struct xl_tr *t, unsigned guest, int32_t disp)
 {
-	if (disp >= -MOVED_MAX && disp <= MOVED_MAX) {
+	if (near(disp)) {
 		t->known[guest].by = -disp;
 	}
 }
@@ -216,6 +291,53 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 	return xl_mem_index(host, XR_11, 0, disp);
 }
 
+/* One that is a sum, of which it is known where it is. */
+static struct xl_rm from_sum(struct xl_tr *t, const struct insn *i, uint8_t place)
+{
+	struct xl_code *e = &t->e;
+	unsigned base = i->base == INSN_NONE ? XR_NONE : xl_host(i->base), index = xl_host(i->index);
+
+	if (index == XR_NONE || (base == XR_NONE && i->base != INSN_NONE)) {
+		xl_effective(t, XR_11);
+		if (place == XP_HIGH) {
+			add_distance(t);
+		}
+		return xl_mem(XR_11, 0);
+	}
+	if (place == XP_HIGH) {
+		xe_load(e, XR_11, XG(xl_distance));
+		if (base != XR_NONE) {
+			xe_lea(e, XR_11, xl_mem_index(XR_11, base, 0, 0));
+		}
+		base = XR_11;
+	}
+	return xl_mem_index(base, index, i->scale, i->disp);
+}
+
+static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t place)
+{
+	struct xl_sum *s = sum_of(t, i);
+	struct xl_rm ret = { 0 };
+
+	if (s->known.place) {
+		ret = from_sum(t, i, s->known.place);
+		if (near(i->disp)) {
+			s->known.by = -i->disp;
+		}
+		return ret;
+	}
+	xl_effective(t, XR_11);
+	look(t, XR_11, place);
+	if (near(i->disp)) {
+		s->known = (struct xl_known){ .place = place, .by = -i->disp };
+		t->looked = t->n_slow;
+	}
+	if (place == XP_HIGH) {
+		add_distance(t);
+	}
+	return xl_mem(XR_11, 0);
+}
+
 /* Any address, in R11. */
 static struct xl_rm from_r11(struct xl_tr *t, const struct insn *i, uint8_t place)
 {
@@ -271,6 +393,9 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 		return xl_mem(XR_11, 0);
 	}
 	xl_shaken(t);
+	if (i->index != INSN_NONE && i->seg < CPU_FS && i->ad_bytes == 8 && place != XP_EITHER) {
+		return with_index(t, i, place);
+	}
 	if (!only_base(t, i, &base, &disp)) {
 		return from_r11(t, i, place);
 	}

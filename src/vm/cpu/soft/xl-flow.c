@@ -242,13 +242,7 @@ static bool as_at_head(const struct xl_tr *t)
 {
 	const struct xl_state *h = &t->head_state;
 
-	for (unsigned g = 0; g < ARRAY_LEN(t->known); g++) {
-		if (h->known[g].place && (h->known[g].place != t->known[g].place ||
-					  h->known[g].by != t->known[g].by)) {
-			return false;
-		}
-	}
-	return h->vec == t->vec && h->x87 == t->x87 &&
+	return xl_known_still(t, h) && h->vec == t->vec && h->x87 == t->x87 &&
 	       (h->f.recipe.kind == XRC_NONE || xf_same(&h->f.recipe, &t->f.recipe));
 }
 

@@ -258,6 +258,7 @@ static void line(struct xl_tr *t)
 		t->poll_at = poll_at;
 		t->head_state.f = t->f;
 		memcpy(t->head_state.known, t->known, sizeof(t->known));
+		memcpy(t->head_state.sums, t->sums, sizeof(t->sums));
 		t->head_state.vec = t->vec;
 		t->head_state.x87 = t->x87;
 		t->head = t->e.at;

@@ -280,10 +280,19 @@ struct xl_known {
 	int32_t by;
 };
 
+/* The same of the sum of two registers, or of a multiple of one. */
+struct xl_sum {
+	struct xl_known known;
+	uint8_t base, index, scale;   /* base: perhaps INSN_NONE */
+};
+
+enum { XL_SUMS = 8 };
+
 /* What is known at a place of a block. */
 struct xl_state {
 	struct xl_flags f;
 	struct xl_known known[CPU_REG__COUNT + 1];
+	struct xl_sum   sums[XL_SUMS];
 	uint8_t vec;               /* enum xl_vec */
 	bool    x87;
 };
@@ -344,6 +353,8 @@ struct xl_tr {
 	 * those that have changed, and that instruction k changes; and whether one of these is
 	 * another one's value and a little more. */
 	struct xl_known known[CPU_REG__COUNT + 1];
+	struct xl_sum   sums[XL_SUMS];
+	unsigned next_sum;         /* goes for another one */
 	unsigned written, wrote;
 	bool     moved;
 	uint8_t  move_to, move_from;
@@ -499,6 +510,8 @@ void xl_access(struct xl_tr *t);
 /* A block begins; an instruction of it was written. */
 void xl_known_begin(struct xl_tr *t);
 void xl_known_after(struct xl_tr *t);
+/* Does all that was known there hold here, too? */
+bool xl_known_still(const struct xl_tr *t, const struct xl_state *s);
 
 /* --- xl-compat.c: 32-bit code --- */
 
