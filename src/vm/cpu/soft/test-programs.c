@@ -5,7 +5,8 @@
  *
  * A program is a row of pieces of 64 bytes that run in user mode: random instructions of the
  * table, most with operands in pages of all kinds or over their ends, then a jump, a call, a
- * return, a loop, or a store to the spare bytes of a piece. What faults is written down by the
+ * return, or a store to the spare bytes of a piece; or a loop of its own, in which a pointer moves
+ * on, at last to where nothing is. What faults is written down by the
  * machine's kernel (test-programs.S), and the next piece goes on. So that every program ends,
  * what may go backwards counts down first.
  *
@@ -305,6 +306,94 @@ static void make_piece(unsigned k)
 	}
 }
 
+/* --- Loops --- */
+
+static unsigned pointer, rounds;             /* registers of the loop that is written */
+
+static unsigned other_register(void)
+{
+	unsigned reg = CPU_RSP;
+
+	while (reg == CPU_RSP || reg == pointer || reg == rounds) {
+		reg = rnd(mode == INSN_MODE_64 ? 16 : 8);
+	}
+	return reg;
+}
+
+/* An instruction with ModRM: of two registers, or of one and a place near the pointer. */
+static bool put_op(const char *opcode, unsigned n, unsigned reg, unsigned rm, bool memory)
+{
+	uint8_t b[8] = { 0 };
+	unsigned at_b = 0;
+
+	if (mode == INSN_MODE_64) {
+		b[at_b++] = (uint8_t)(0x40 | (rnd(2) ? 8u : 0) | (reg >= 8 ? 4u : 0) | (rm >= 8));
+	}
+	memcpy(b + at_b, opcode, n);
+	at_b += n;
+	b[at_b++] = (uint8_t)((memory ? 0x40u : 0xc0u) | (reg & 7) << 3 | (rm & 7));
+	if (memory) {
+		b[at_b++] = (uint8_t)rnd(256);
+	}
+	return put(b, at_b);
+}
+
+static bool put_step(void)
+{
+	static const char *const ops[] = { "\x8b", "\x8b", "\x03", "\x13", "\x2b", "\x33", "\x3b", "\x39",
+					   "\x01", "\x89", "\x0f\xaf", "\x0f\xb6", "\x0f\x44", "\x0f\x4c" };
+	static const int32_t strides[] = { 1, 8, -8, 24, 64, 512, 4096, -4096, 0x30000000, -0x30000000 };
+	const char *op = ops[rnd(ARRAY_LEN(ops))];
+	int32_t by = strides[rnd(rnd(4) ? 6 : ARRAY_LEN(strides))];
+
+	switch (rnd(8)) {
+	case 0:
+		return put_op("\x81", 1, 0, pointer, false) && put(&by, 4);   /* add */
+	case 1:
+		return put_op("\xc1", 1, rnd(2) ? 5 : 4, other_register(), false) && put("\x03", 1);
+	case 2:
+		return put_op("\x0f\x92", 2, 0, other_register() & 3, false);   /* setc */
+	case 3:
+		/* movups, or xorps, which has to be aligned */
+		return put_op(rnd(4) ? "\x0f\x10" : "\x0f\x57", 2, rnd(8), pointer, true);
+	case 4:
+	case 5:
+		return put_op(op, (unsigned)strlen(op), other_register(), other_register(), false);
+	default:
+		return put_op(op, (unsigned)strlen(op), other_register(), pointer, true);
+	}
+}
+
+static void make_loop(unsigned k)
+{
+	static const uint8_t pointers[] = { 3, 6, 7, 8, 9, 10, 11, 13, 14, 15 };
+	static const uint8_t conds[] = { 5, 5, 5, 7, 9, 15 };   /* true as long as the count is positive */
+	uint8_t *begin = code + (first - CODE) + (size_t)k * PIECE;
+	uint32_t head = 0;
+
+	memset(begin, 0x90, PIECE);
+	at = begin;
+	piece_end = begin + PIECE - 12;
+	pointer = pointers[rnd(mode == INSN_MODE_64 ? sizeof(pointers) : 3)];
+	rounds = CPU_RSP;
+	rounds = other_register();
+	(void)put_number(rounds, 1 + rnd(20));
+	(void)put_pointer(pointer, target(8));
+	head = (uint32_t)address_of(at);
+	while (rnd(8)) {
+		uint8_t *before = at;
+
+		if (!put_step()) {
+			at = before;
+			break;
+		}
+	}
+	piece_end += 12;
+	(void)put_op("\x83", 1, 5, rounds, false);
+	(void)put("\x01", 1);                        /* sub */
+	put_jcc(conds[rnd(sizeof(conds))], head);
+}
+
 static void make_program(void)
 {
 	static const uint8_t end[] = { 0xcd, END_VECTOR };
@@ -312,7 +401,11 @@ static void make_program(void)
 	first = CODE + 4096 - 64 * (rnd(PIECES) + 1) + (rnd(2) ? rnd(64) : 0);
 	memset(code, 0xcc, sizeof(code));
 	for (unsigned k = 0; k < PIECES; k++) {
-		make_piece(k);
+		if (rnd(8)) {
+			make_piece(k);
+		} else {
+			make_loop(k);
+		}
 	}
 	memcpy(code + (first - CODE) + CODE_BYTES, end, sizeof(end));
 	random_bytes(data, sizeof(data));

@@ -264,7 +264,7 @@ static void look_both(struct xl_tr *t)
 
 static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp, uint8_t place)
 {
-	unsigned host = guest == PAGE ? XR_NONE : xl_host(guest);
+	unsigned host = guest == PAGE ? XR_NONE : xl_now(t, guest);
 
 	if (host == XR_NONE) {
 		xe_load(&t->e, XR_11, guest == PAGE ? XG(xl_page) : xl_gpr_slot(guest));

@@ -194,7 +194,7 @@ static void side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
 		return;
 	}
 	t->sides[t->n_sides++] = (struct xl_side){ .jump = jump, .off = off, .k = (uint8_t)t->k,
-						   .wanted = wanted };
+						   .wanted = wanted, .later = t->again };
 }
 
 static void write_side(struct xl_tr *t, const struct xl_side *s)
@@ -204,6 +204,9 @@ static void write_side(struct xl_tr *t, const struct xl_side *s)
 	t->k = s->k;
 	t->polled = false;
 	xe_here(e, s->jump);
+	if (s->later) {
+		xl_give_back(t);
+	}
 	if (t->c->eng->counted && t->k + 1 < t->n) {
 		xe_load(e, XR_CX, XG(xl_left));
 		xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)(t->n - 1 - t->k)));
@@ -229,21 +232,12 @@ void xl_sides(struct xl_tr *t)
 /* In the middle of a block: it is more likely that it goes on. */
 static void jcc_aside(struct xl_tr *t, unsigned cond, int64_t to)
 {
-	if (in_page(to) && to > t->insns[t->k].off && !t->c->eng->counted) {
+	if (in_page(to) && to > t->insns[t->k].off && !t->c->eng->counted && !(t->again && t->n_loans)) {
 		xe_align_patch(&t->e, 2);
 		link_here(t, xe_jcc(&t->e, cond), to, false);
 	} else {
 		side(t, xe_jcc(&t->e, cond), to, false);
 	}
-}
-
-/* Does all hold that the code at the loop's head relies on? */
-static bool as_at_head(const struct xl_tr *t)
-{
-	const struct xl_state *h = &t->head_state;
-
-	return xl_known_still(t, h) && h->vec == t->vec && h->x87 == t->x87 &&
-	       (h->f.recipe.kind == XRC_NONE || xf_same(&h->f.recipe, &t->f.recipe));
 }
 
 /* The end of a round of a loop. */
@@ -259,7 +253,7 @@ static void round_ends(struct xl_tr *t, bool always, unsigned cond)
 	if (!t->again) {
 		return;
 	}
-	if (!as_at_head(t)) {
+	if (!xl_rounds_go_on(t)) {
 		side(t, xe_jmp(e), t->first_off, false);
 		return;
 	}
@@ -391,29 +385,41 @@ static void jump_indirect(struct xl_tr *t)
 	jump_found(t);
 }
 
+static bool whole(const struct xl_tr *t, const struct insn *i)
+{
+	return i->op_bytes == (t->compat ? 4 : 8) && !(i->prefix & INSN_VEX);
+}
+
+bool xl_jump(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	if (!whole(t, i) || !xl_jumps(i)) {
+		return false;
+	}
+	if (xl_jumps_if(i)) {
+		jcc(t, i->opcode & 15);
+	} else {
+		jmp(t);
+	}
+	return true;
+}
+
 bool xl_flow(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	unsigned op = i->modrm >> 3 & 7;
-	bool one = i->map == INSN_MAP_1;
 
-	if (i->op_bytes != (t->compat ? 4 : 8) || i->prefix & INSN_VEX) {
+	if (!whole(t, i) || t->compat || i->map != INSN_MAP_1) {
 		return false;
 	}
-	if ((one && (i->opcode & 0xf0) == 0x70) ||
-	    (i->map == INSN_MAP_0F && (i->opcode & 0xf0) == 0x80)) {
-		jcc(t, i->opcode & 15);
-	} else if (one && (i->opcode == 0xe9 || i->opcode == 0xeb)) {
-		jmp(t);
-	} else if (t->compat) {
-		return false;
-	} else if (one && i->opcode == 0xe8) {
+	if (i->opcode == 0xe8) {
 		call(t);
-	} else if (one && i->opcode == 0xc3) {
+	} else if (i->opcode == 0xc3) {
 		ret(t, 8);
-	} else if (one && i->opcode == 0xc2) {
+	} else if (i->opcode == 0xc2) {
 		ret(t, 8 + (int32_t)(uint16_t)i->imm);
-	} else if (one && i->opcode == 0xff && (op == 2 || op == 4) &&
+	} else if (i->opcode == 0xff && (op == 2 || op == 4) &&
 		   (i->rm != INSN_NONE || i->ad_bytes == 8)) {
 		(op == 2 ? call_indirect : jump_indirect)(t);
 	} else {

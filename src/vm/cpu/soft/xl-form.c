@@ -20,6 +20,7 @@ struct field {
 };
 
 struct form {
+	const struct xl_tr    *t;
 	const struct insn     *i;
 	const struct insn_row *row;
 	enum insn_mode mode;
@@ -34,7 +35,7 @@ struct form {
 	struct xl_rm at;           /* its memory operand */
 };
 
-static unsigned number_of(const struct insn *i, const struct insn_operand_desc *d, unsigned op)
+unsigned xl_operand_number(const struct insn *i, const struct insn_operand_desc *d, unsigned op)
 {
 	switch (d->where) {
 	case INSN_AT_REG: return i->reg;
@@ -72,13 +73,13 @@ static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 {
 	const struct insn *i = f->i;
 
-	d->guest = (uint8_t)number_of(i, &insn_operands[d->op], d->op);
+	d->guest = (uint8_t)xl_operand_number(i, &insn_operands[d->op], d->op);
 	if (d->bytes == 1 && d->op != INSN_O_CL && d->op != INSN_O_AL &&
 	    !(i->prefix & (INSN_REX | INSN_VEX)) && d->guest >= 4) {
 		d->guest -= 4;
 		d->high = true;
 	}
-	d->host = (uint8_t)xl_host(d->guest);
+	d->host = (uint8_t)xl_now(f->t, d->guest);
 	if (d->op == INSN_O_CL) {
 		f->uses_cl = true;
 		d->host = XR_CX;
@@ -128,7 +129,7 @@ static bool known(const struct xl_tr *t, const struct insn *i, const struct insn
 static bool vector(struct form *f, struct field *d)
 {
 	d->guest = d->host = d->where == INSN_AT_FIXED ? 0 :
-			     (uint8_t)number_of(f->i, &insn_operands[d->op], d->op);
+			     (uint8_t)xl_operand_number(f->i, &insn_operands[d->op], d->op);
 	f->vec = f->i->prefix & INSN_VEX ? XV_AVX : XV_SSE;
 	return true;
 }
@@ -240,11 +241,11 @@ static void slots(struct xl_tr *t, const struct form *f, bool load)
 		const struct field *d = &f->f[k];
 
 		if (d->high && load) {
-			turn(t, d->host, xl_host(d->guest), 8);
+			turn(t, d->host, xl_now(t, d->guest), 8);
 		} else if (d->high && d->written) {
-			turn(t, xl_host(d->guest), xl_host(d->guest), 8);
-			xe_op(&t->e, XE_REX, 0, 0x88, d->host, xl_reg(xl_host(d->guest)));
-			turn(t, xl_host(d->guest), xl_host(d->guest), 56);
+			turn(t, xl_now(t, d->guest), xl_now(t, d->guest), 8);
+			xe_op(&t->e, XE_REX, 0, 0x88, d->host, xl_reg(xl_now(t, d->guest)));
+			turn(t, xl_now(t, d->guest), xl_now(t, d->guest), 56);
 		} else if (d->slot && load) {
 			xe_load(&t->e, d->host, xl_gpr_slot(d->guest));
 		} else if (d->slot && d->written) {
@@ -571,7 +572,7 @@ static void registers_after(struct xl_tr *t, const struct form *f)
 bool xl_form(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
-	struct form f = { .i = i, .row = &insn_table[i->row], .mode = (enum insn_mode)t->b->mode };
+	struct form f = { .t = t, .i = i, .row = &insn_table[i->row], .mode = (enum insn_mode)t->b->mode };
 
 	if (vzero(t, i)) {
 		xl_wrote(t, 0);

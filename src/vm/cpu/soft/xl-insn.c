@@ -19,7 +19,7 @@ static struct xl_slow *slow_new(struct xl_tr *t)
 	struct xl_slow *s = &t->slow[t->n_slow++];
 
 	*s = (struct xl_slow){ .before = t->f, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY,
-			       .x87_last = t->x87_last };
+			       .later = t->again, .x87_last = t->x87_last };
 	return s;
 }
 
@@ -46,7 +46,7 @@ unsigned xl_slow_fault(struct xl_tr *t)
 	for (unsigned s = t->n_slow; s > 0 && t->slow[s - 1].k == t->k; s--) {
 		const struct xl_slow *known = &t->slow[s - 1];
 
-		if (known->why == XL_WHY_MEMORY && !known->load && !known->again &&
+		if (known->why == XL_WHY_MEMORY && !known->load && !known->again && known->later == t->again &&
 		    known->x87_last == t->x87_last && same_flags(&known->before, &t->f)) {
 			return s - 1;
 		}
@@ -82,7 +82,7 @@ void xl_call_interpreter(struct xl_tr *t, bool last)
 
 static unsigned address_register(struct xl_tr *t, unsigned guest, unsigned scratch)
 {
-	unsigned host = xl_host(guest);
+	unsigned host = xl_now(t, guest);
 
 	if (host != XR_NONE) {
 		return host;
@@ -227,7 +227,7 @@ static void operand_to_r11(struct xl_tr *t, unsigned bytes, bool write, bool ali
 	const struct insn *i = &t->insns[t->k].i;
 
 	if (xl_on_stack(i)) {
-		stack_to_r11(t, xl_host(i->base), i->disp, bytes, write, aligned);
+		stack_to_r11(t, xl_now(t, i->base), i->disp, bytes, write, aligned);
 		return;
 	}
 	xl_address(t);
@@ -357,7 +357,7 @@ static bool lea(struct xl_tr *t)
 	if (i->map != INSN_MAP_1 || i->opcode != 0x8d || i->op_bytes == 2) {
 		return false;
 	}
-	unsigned host = xl_host(i->reg);
+	unsigned host = xl_now(t, i->reg);
 	unsigned to = host == XR_NONE ? XR_11 : host;
 
 	if (i->base == i->reg && i->index == INSN_NONE && i->op_bytes == 8 && i->ad_bytes == 8 &&
@@ -399,9 +399,17 @@ void xl_instruction(struct xl_tr *t)
 		xl_wrote(t, 0);
 		return;
 	}
-	if (lea(t) || stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) ||
-	    xl_string(t) || xl_wide(t) || xl_x87(t) || xl_form(t)) {
+	if (lea(t) || xl_jump(t)) {
 		return;
 	}
+	if (stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) || xl_string(t) ||
+	    xl_wide(t)) {
+		t->rigid = true;
+		return;
+	}
+	if (xl_x87(t) || xl_form(t)) {
+		return;
+	}
+	t->rigid = true;
 	xl_call_interpreter(t, soft_block_ends(i));
 }

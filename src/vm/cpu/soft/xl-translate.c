@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A block, and what follows it: the straight line first, then what is rarely reached, the ways to the interpreter and
- * back, and the jumps to blocks that are not known yet.
+ * A block, and what often follows it: the straight line first, then what is rarely reached, the
+ * ways to the interpreter and back, and the jumps to blocks that are not known yet.
  */
 #include <limits.h>
 
@@ -59,22 +59,21 @@ static bool ends(const struct xl_tr *t)
 	return soft_block_ends(i);
 }
 
-static bool jumps_if(const struct insn *i)
+bool xl_jumps_if(const struct insn *i)
 {
 	return !(i->prefix & INSN_VEX) && i->op_bytes != 2 &&
 	       ((i->map == INSN_MAP_1 && (i->opcode & 0xf0) == 0x70) ||
 		(i->map == INSN_MAP_0F && (i->opcode & 0xf0) == 0x80));
 }
 
-/* Where instruction k jumps to, from the begin of the page. */
-static int64_t jumps_to(const struct xl_tr *t, unsigned k)
+int64_t xl_jumps_to(const struct xl_tr *t, unsigned k)
 {
 	return (int64_t)(t->insns[k].off + t->insns[k].i.len) + (int64_t)t->insns[k].i.imm;
 }
 
-static bool jumps(const struct insn *i)
+bool xl_jumps(const struct insn *i)
 {
-	return jumps_if(i) || (i->map == INSN_MAP_1 && (i->opcode == 0xe9 || i->opcode == 0xeb));
+	return xl_jumps_if(i) || (i->map == INSN_MAP_1 && (i->opcode == 0xe9 || i->opcode == 0xeb));
 }
 
 /* The block behind, if control comes there about as often as to the first: it is not where a loop
@@ -86,7 +85,7 @@ static const struct soft_block *behind(const struct xl_tr *t)
 	const struct soft_block *b = NULL;
 
 	if (t->alone || t->b->cross || t->compat || (gpa & (GMEM_PAGE_BYTES - 1)) < t->first_off ||
-	    (ends(t) && (!jumps_if(&last->i) || jumps_to(t, t->n - 1) <= last->off))) {
+	    (ends(t) && (!xl_jumps_if(&last->i) || xl_jumps_to(t, t->n - 1) <= last->off))) {
 		return NULL;
 	}
 	b = soft_block_at(t->c, gpa);
@@ -141,6 +140,9 @@ static void countdown(struct xl_tr *t)
 	xe_load(e, XR_CX, XG(xl_left));
 	xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)t->n));
 	xe_store(e, XR_CX, XG(xl_left));
+	if (t->again) {
+		xl_give_back(t);
+	}
 	xe_load(e, XR_11, XG(xl_page));
 	xe_lea(e, XR_11, xl_mem(XR_11, (int32_t)t->first_off));
 	xe_mov_imm32(e, XR_CX, 0);
@@ -167,17 +169,17 @@ static void entry(struct xl_tr *t)
 static int best_poll(const struct xl_tr *t)
 {
 	const struct xl_insn *last = &t->insns[t->n - 1];
-	int64_t to = jumps_to(t, t->n - 1);
+	int64_t to = xl_jumps_to(t, t->n - 1);
 
 	/* A counted block is left at its end only. */
-	if (t->c->eng->counted || !jumps_if(&last->i) || last->i.op_bytes != (t->compat ? 4 : 8) || to < 0 || to > last->off) {
+	if (t->c->eng->counted || !xl_jumps_if(&last->i) || last->i.op_bytes != (t->compat ? 4 : 8) || to < 0 || to > last->off) {
 		return -1;
 	}
 	for (int k = (int)t->n - 2; k > 0; k--) {
 		if (xf_kills(&t->insns[k].i)) {
 			return k;
 		}
-		if (jumps_if(&t->insns[k].i)) {
+		if (xl_jumps_if(&t->insns[k].i)) {
 			break;
 		}
 	}
@@ -203,6 +205,9 @@ static void poll_way(struct xl_tr *t)
 		xe_here(&t->e, t->poll);
 		xf_make(t, &t->poll_flags);
 		xl_x87_record(t, t->poll_x87);
+		if (t->loops) {
+			xl_give_back(t);
+		}
 		xl_leave_at(t, t->insns[t->poll_at].off);
 	}
 }
@@ -231,15 +236,6 @@ static void straight(struct xl_tr *t)
 	}
 }
 
-/* The block is one round of a loop: is it worth to write what the others are like? */
-static bool loops(const struct xl_tr *t)
-{
-	const struct xl_insn *last = &t->insns[t->n - 1];
-
-	return !t->alone && !t->b->cross && !t->compat && jumps(&last->i) && last->i.op_bytes == 8 &&
-	       jumps_to(t, t->n - 1) == t->first_off;
-}
-
 /*
  * A loop is written twice: its first round knows nothing, and the others what is known where one
  * ends. Where a later one ends that has to hold again.
@@ -249,19 +245,13 @@ static void line(struct xl_tr *t)
 	int poll_at = best_poll(t);
 
 	xl_known_begin(t);
-	t->polled = t->again = false;
-	t->loops = loops(t);
+	t->polled = t->rigid = false;
+	t->loops = xl_loops(t);
 	t->poll_at = t->loops ? -1 : poll_at;
 	straight(t);
 	if (t->loops && !t->full) {
-		t->again = true;
 		t->poll_at = poll_at;
-		t->head_state.f = t->f;
-		memcpy(t->head_state.known, t->known, sizeof(t->known));
-		memcpy(t->head_state.sums, t->sums, sizeof(t->sums));
-		t->head_state.vec = t->vec;
-		t->head_state.x87 = t->x87;
-		t->head = t->e.at;
+		xl_rounds_begin(t);
 		if (t->c->eng->counted) {
 			countdown(t);
 		}
@@ -325,9 +315,15 @@ static void slow_way(struct xl_tr *t, struct xl_slow *s)
 		xf_make(t, &s->before);
 	}
 	xl_x87_record(t, s->x87_last);
+	if (s->later) {
+		xl_give_back(t);
+	}
 	xe_mov_imm32(e, XR_11, index | (uint32_t)s->why << XL_WHY_SHIFT);
 	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
 	if (!last) {
+		if (s->later) {
+			xl_borrow(t);
+		}
 		if (s->vec) {
 			xv_reload(t, s->vec);
 		}
@@ -399,6 +395,8 @@ static bool translate(struct xl_tr *t)
 		shadow(t, bytes);
 	}
 	t->to->n = (uint8_t)t->n;
+	t->again = false;
+	t->n_loans = 0;
 	entry(t);
 	line(t);
 	ways(t);

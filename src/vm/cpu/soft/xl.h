@@ -11,7 +11,7 @@
  *	xl-direct.c     accesses to memory that the host translates
  *	xl-compat.c     what is different in 32-bit code
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back
- *	xl-translate.c  a block
+ *	xl-translate.c  a block; xl-loop.c: the rounds of a loop
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
  *	xl-run.c        entering it, and what it calls
  *
@@ -259,6 +259,7 @@ struct xl_slow {
 	uint8_t  k;                /* the instruction */
 	uint8_t  load;             /* enum xl_vec: only these are missing; then on at `back` */
 	uint8_t  vec;              /* enum xl_vec: what must be there when it goes on */
+	bool     later;            /* of the later rounds of a loop */
 	int      x87_last;         /* before it */
 };
 
@@ -303,6 +304,12 @@ struct xl_side {
 	int64_t  off;              /* to there, from the begin of the page */
 	uint8_t  k;                /* the instruction */
 	bool     wanted;           /* it is from a poll: out of the code */
+	bool     later;            /* from the later rounds of a loop */
+};
+
+/* A register of the guest in the one of the host that another one has elsewhere. */
+struct xl_loan {
+	uint8_t to, from;
 };
 
 /* A block that is being written. */
@@ -347,6 +354,9 @@ struct xl_tr {
 	bool     again;            /* what is written is what follows then: `head` is where that begins */
 	uint8_t *head;
 	struct xl_state head_state;
+	bool     rigid;            /* an instruction needs all registers where they are elsewhere */
+	unsigned n_loans;          /* valid while `again` */
+	struct xl_loan loans[3];
 	unsigned n_sides;
 	struct xl_side sides[XL_SIDES];
 	/* Of direct blocks: what is known of registers, and, last, of the page that runs; masks of
@@ -409,6 +419,17 @@ static inline unsigned xl_host(unsigned guest)
 	return host[guest];
 }
 
+/* The same where instruction k is written. */
+static inline unsigned xl_now(const struct xl_tr *t, unsigned guest)
+{
+	for (unsigned n = 0; t->again && n < t->n_loans; n++) {
+		if (t->loans[n].to == guest) {
+			return xl_host(t->loans[n].from);
+		}
+	}
+	return xl_host(guest);
+}
+
 /* The host's flags to a word in the form of c->flags: AH as LAHF has it, AL as SETO. RAX goes. */
 static inline void xl_flags_to(struct xl_code *e, struct xl_rm word)
 {
@@ -469,6 +490,8 @@ void xf_set(struct xl_tr *t, const struct xl_recipe *r);   /* an instruction has
 
 /* false: not one of those; nothing was written. */
 bool xl_form(struct xl_tr *t);
+/* The number of the register that an operand of a row is. */
+unsigned xl_operand_number(const struct insn *i, const struct insn_operand_desc *d, unsigned op);
 
 /* --- xl-insn.c --- */
 
@@ -574,7 +597,9 @@ void xl_string_write_routines(struct xl_code *e, const uint8_t *begin, struct xl
 
 /* --- xl-flow.c --- */
 
-/* false: not one of those. */
+/* JMP and Jcc. false: not one of those. */
+bool xl_jump(struct xl_tr *t);
+/* Calls, returns, and jumps to what a register says. */
 bool xl_flow(struct xl_tr *t);
 /* The jumps out of the straight line, once that is written. */
 void xl_sides(struct xl_tr *t);
@@ -587,6 +612,18 @@ struct xl_rm xl_found(struct xl_code *e, bool user);   /* RCX changes */
 void xl_go_r11(struct xl_tr *t);
 /* Out of the code, on at an offset. */
 void xl_leave_at(struct xl_tr *t, int64_t off);
+
+/* --- xl-loop.c --- */
+
+/* Is the block one round of a loop, and are the others worth to be written? */
+bool xl_loops(const struct xl_tr *t);
+/* The first round is written: t->head is where the others begin. */
+void xl_rounds_begin(struct xl_tr *t);
+/* Another one: does all hold that it relies on? */
+bool xl_rounds_go_on(const struct xl_tr *t);
+/* To where the registers are in those rounds, and to where they are elsewhere. No flag changes. */
+void xl_borrow(struct xl_tr *t);
+void xl_give_back(struct xl_tr *t);
 
 /* --- xl-return.c --- */
 
@@ -621,6 +658,11 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 
 /* --- xl-translate.c --- */
 
+/* JMP or Jcc; only Jcc. */
+bool xl_jumps(const struct insn *i);
+bool xl_jumps_if(const struct insn *i);
+/* Where such an instruction k jumps to, from the begin of the page. */
+int64_t xl_jumps_to(const struct xl_tr *t, unsigned k);
 /* false: it cannot be, or there is no room (t->full). */
 bool xl_translate(struct xl_tr *t);
 
