@@ -188,8 +188,8 @@ static void test_around(void **state)
 	assert_int_equal(how(SMALL + 4 * PAGE), WRITE);
 	assert_int_equal(how(SMALL + 6 * PAGE), WRITE);
 	assert_int_equal(how(SMALL + 7 * PAGE), NO);
+	/* The second one takes along what comes behind. */
 	assert_true(shadow_fill(c, SMALL + 3 * PAGE));
-	assert_true(shadow_fill(c, SMALL + 7 * PAGE));
 	assert_int_equal(how(SMALL + 7 * PAGE), READ);
 	at(SMALL + 3 * PAGE)[0] = 0x77;
 	assert_int_equal(vm_get64(vm, 0x700000) & 0xff, 0x77);
@@ -541,6 +541,43 @@ static void test_policy(void **state)
 	vm_free(vm);
 }
 
+/* Who flushes all is let go of, and taken again if it goes on. */
+static void test_released(void **state)
+{
+	struct vm *vm = machine((struct engine_xl_conf){ .after = 0 });
+	struct soft_engine *eng = soft_engine(vm->eng);
+	struct soft_cpu *c = cpu(vm, 0);
+
+	(void)state;
+	if (!eng->shadow) {
+		vm_free(vm);
+		skip();
+	}
+	for (unsigned i = 0; i < 16 && !c->xl_direct; i++) {
+		shadow_sample(c);
+		soft_guest_leave(c);
+	}
+	assert_true(c->xl_direct);
+	shadow_flush(c, OTHER_PML4);
+	assert_int_equal(eng->shadow_root, PML4);
+	fill_one(c);
+	shadow_flush(c, PML4);
+	assert_int_equal(how(SMALL), NO);
+	soft_mode_update(c);
+	assert_false(c->xl_direct);
+	shadow_sample(c);
+	soft_guest_leave(c);
+	assert_true(c->xl_direct);
+	fill_one(c);
+	/* Another one has to be there as often as any. */
+	shadow_flush(c, PML4);
+	set_cr3(vm, 0, OTHER_PML4, 0);
+	shadow_sample(c);
+	soft_guest_leave(c);
+	assert_false(c->xl_direct);
+	vm_free(vm);
+}
+
 static void test_watched(void **state)
 {
 	struct vm *vm = mapped_machine();
@@ -601,7 +638,7 @@ int main(void)
 		cmocka_unit_test(test_flush_address), cmocka_unit_test(test_large),
 		cmocka_unit_test(test_huge), cmocka_unit_test(test_cr3), cmocka_unit_test(test_pcid),
 		cmocka_unit_test(test_dirty_log), cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_many), cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_many), cmocka_unit_test(test_policy), cmocka_unit_test(test_released),
 		cmocka_unit_test(test_watched), cmocka_unit_test(test_no_place),
 	};
 

@@ -34,6 +34,7 @@ enum {
 	CALLS_MAX = 12000,
 	GROUP = 64,                /* pages that are dropped together */
 	WINDOW_BYTES = 64 << 10,   /* that the host maps in one fault */
+	AROUND_MAX = 32,           /* calls for what lies behind a page that was wanted */
 	EDGE = 64 << 10,           /* an access may be so long */
 	PTE_P = 1 << 0, PTE_W = 1 << 1, PTE_U = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
 	PTE_PS = 1 << 7, PTE_G = 1 << 8,
@@ -50,7 +51,7 @@ enum {
 #define NOBODY   UINT64_C(1)
 
 /* What it may cost: at first, in all, and of the time between two samples. */
-#define CREDIT_FIRST_NS INT64_C(2500000)
+#define CREDIT_FIRST_NS INT64_C(1500000)
 #define CREDIT_MAX_NS   INT64_C(40000000)
 #define CREDIT_SHARE    8
 #define SAMPLE_MAX_NS   UINT64_C(20000000)
@@ -69,6 +70,7 @@ struct chunk {
 	struct chunk *next;
 	uint64_t first;
 	uint64_t mapped[CHUNK_WORDS], writable[CHUNK_WORDS];
+	unsigned fills;            /* that wanted a page of it */
 	bool     large;            /* by one entry of the tables: it goes as a whole */
 };
 
@@ -88,6 +90,7 @@ struct shadow {
 	struct chunk *hash[1 << HASH_BITS];
 	struct chunk *chunks;      /* CHUNKS of them */
 
+	uint64_t last;             /* the owner that the credit is of */
 	uint64_t candidate;        /* of the samples */
 	unsigned samples, score;
 	int64_t  credit_ns;
@@ -238,6 +241,7 @@ static void unmap(struct shadow *s, struct chunk *k, unsigned first, unsigned n)
 	uint64_t end = place_of(k->first + ((uint64_t)(first + n - 1) << GMEM_PAGE_SHIFT)) + GMEM_PAGE_BYTES;
 
 	s->calls++;
+	k->fills = 0;
 	/* The first pages of all are below what is reserved. */
 	if (cover(MAX(at, SHADOW_LOW_FIRST), end) < 0) {
 		drop_all(s);
@@ -536,6 +540,26 @@ static bool map_run(struct fill *f)
 	return true;
 }
 
+/* Where one page was wanted, those behind it will be: the more, the more there were. */
+static void map_around(struct fill *f)
+{
+	unsigned calls = MIN(f->k->fills++, (unsigned)AROUND_MAX);
+
+	for (unsigned i = f->last + 1; i < CHUNK_PAGES && calls > 0; i = f->last + 1) {
+		f->index = f->first = f->last = i;
+		if (bit(f->k->mapped, i) || !place_of(f->k->first + ((uint64_t)i << GMEM_PAGE_SHIFT)) ||
+		    !leaf_at(f->c, &f->leaves, i, &f->at)) {
+			continue;
+		}
+		f->slot = gmem_slot(f->c->eng->eng.conf.mem, GPA(f->at.gpa));
+		find_run(f);
+		if (!map_run(f)) {
+			return;
+		}
+		calls--;
+	}
+}
+
 /* While writes are logged: has this vCPU written to the page since they were asked for last? */
 static bool wrote(const struct soft_cpu *c, uint64_t va)
 {
@@ -565,7 +589,13 @@ static bool fill(struct soft_cpu *c, struct shadow *s, uint64_t va)
 		return bit(f.k->writable, f.index);   /* by another vCPU, meanwhile */
 	}
 	find_run(&f);
-	return map_run(&f);
+	if (!map_run(&f)) {
+		return false;
+	}
+	if (!f.logged) {
+		map_around(&f);
+	}
+	return true;
 }
 
 /* --- Whose they are --- */
@@ -598,8 +628,24 @@ static void give_up(struct soft_cpu *c, struct shadow *s)
 	b->until_ns = clock_now_ns() + (BAN_NS << MIN(b->times, (unsigned)BAN_DOUBLINGS));
 	b->times++;
 	atomic_store(&c->eng->shadow_root, NOBODY);
+	s->last = NOBODY;
 	drop_all(s);
 	xl_add(&c->counts->n[XC_SHADOW_GIVEN_UP], 1);
+}
+
+/* The owner has flushed all, as it does at a fork, and at its end: it is the owner again if it is
+ * still there at the next sample. */
+static void release(struct soft_cpu *c, struct shadow *s)
+{
+	uint64_t root = atomic_load(&c->eng->shadow_root);
+
+	if (root == NOBODY || c->eng->eng.conf.xl.direct_now) {
+		return;
+	}
+	s->candidate = root;
+	s->samples = SAMPLES - 1;
+	s->score = 0;
+	atomic_store(&c->eng->shadow_root, NOBODY);
 }
 
 /* With the lock held. */
@@ -649,7 +695,10 @@ static void take(struct soft_cpu *c)
 	pthread_mutex_lock(&s->lock);
 	drop_all(s);
 	b = ban_of(s, root_of(c));
-	s->credit_ns = CREDIT_FIRST_NS << (b ? MIN(b->times, (unsigned)BAN_DOUBLINGS) : 0);
+	if (s->last != root_of(c)) {
+		s->credit_ns = CREDIT_FIRST_NS << (b ? MIN(b->times, (unsigned)BAN_DOUBLINGS) : 0);
+		s->last = root_of(c);
+	}
 	s->sampled_ns = clock_now_ns();
 	s->score = SCORE_MAX / 2;
 	s->samples = 0;
@@ -772,6 +821,9 @@ void shadow_flush(struct soft_cpu *c, uint64_t cr3)
 	drop_all(s);
 	xl_add(&c->counts->n[XC_SHADOW_FLUSHES], 1);
 	charge(c, s, since, 0);
+	if (cr3 != UINT64_MAX) {
+		release(c, s);
+	}
 	pthread_mutex_unlock(&s->lock);
 }
 
