@@ -146,7 +146,7 @@ struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index)
 		t->full = true;
 		return NULL;
 	}
-	*l = (struct xl_link){ .of_next = t->to->out };
+	*l = (struct xl_link){ .of_next = t->to->out, .of = t->to };
 	t->to->out = l;
 	return l;
 }
@@ -320,9 +320,9 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 
 /* --- Blocks by address --- */
 
-static struct xl_block **hash_slot(struct xl_cache *x, uint64_t gpa, unsigned kind)
+static struct xl_block **hash_slot(struct xl_cache *x, uint64_t gpa, unsigned kind, uint64_t page)
 {
-	uint64_t h = (gpa << 2 | kind) * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t h = ((gpa << 2 | kind) ^ page << 20) * UINT64_C(0x9e3779b97f4a7c15);
 
 	return &x->hash[h >> (64 - HASH_BITS)];
 }
@@ -340,11 +340,11 @@ static bool same_code(const struct xl_block *b, const struct soft_block *of)
 	return b->compat == (of->mode != INSN_MODE_64) && (of->cross ? b->rest && b->rest->gpa == of->gpa2 : !b->rest);
 }
 
-static struct xl_block *find(struct xl_cache *x, const struct soft_block *of, unsigned kind)
+static struct xl_block *find(struct soft_cpu *c, const struct soft_block *of)
 {
-	struct xl_block *b = *hash_slot(x, of->gpa, kind);
+	struct xl_block *b = *hash_slot(c->eng->xl, of->gpa, xl_kind(c), xl_page_of(c, c->s.rip));
 
-	while (b && (b->gpa != of->gpa || b->kind != kind || !same_code(b, of))) {
+	while (b && (b->gpa != of->gpa || !xl_fits(c, b, c->s.rip) || !same_code(b, of))) {
 		b = b->hash_next;
 	}
 	return b;
@@ -366,7 +366,7 @@ void xl_link(struct soft_cpu *c, const struct xl_block *known)
 	if (!to->dead && !to->rest && c->xl_epoch == x->epoch) {
 		struct xl_link *l = record_at(x, c->xl_site);
 
-		if (!l->to && l->gpa == to->gpa) {
+		if (!l->to && l->gpa == to->gpa && l->of->kind == to->kind && l->of->page == to->page) {
 			l->to = to;
 			l->next = to->in;
 			to->in = l;
@@ -402,7 +402,7 @@ static void link_remove(struct xl_link *l)
 
 static void hash_remove(struct xl_cache *x, struct xl_block *b)
 {
-	struct xl_block **p = hash_slot(x, b->gpa, b->kind);
+	struct xl_block **p = hash_slot(x, b->gpa, b->kind, b->page);
 
 	while (*p != b) {
 		p = &(*p)->hash_next;
@@ -558,7 +558,7 @@ static void make_room(struct soft_cpu *c, unsigned full)
 static void insert(struct soft_cpu *c, struct xl_block *b)
 {
 	struct xl_cache *x = c->eng->xl;
-	struct xl_block **slot = hash_slot(x, b->gpa, b->kind);
+	struct xl_block **slot = hash_slot(x, b->gpa, b->kind, b->page);
 
 	b->hash_next = *slot;
 	*slot = b;
@@ -611,7 +611,8 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 	if (!to) {
 		return FULL;
 	}
-	*to = (struct xl_block){ .gpa = b->gpa, .bytes = b->bytes, .kind = xl_kind(c) };
+	*to = (struct xl_block){ .gpa = b->gpa, .page = xl_page_of(c, c->s.rip),
+				.bytes = b->bytes, .kind = xl_kind(c) };
 	if (!rest_new(x, b, to)) {
 		*g = before;
 		return FULL;
@@ -688,7 +689,7 @@ struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool kno
 	unsigned full = 0;
 
 	pthread_mutex_lock(&x->lock);
-	ret = find(x, b, xl_kind(c));
+	ret = find(c, b);
 	if (!ret && !known) {
 		made = make(c, b, &ret);
 		full = x->now;

@@ -25,7 +25,6 @@ enum {
 	COND_NC = 3, COND_NZ = 5,
 	HIGH_BIT = 46, LOW_BITS = 32,
 	MOVED_MAX = 1 << 30,
-	PAGE = CPU_REG__COUNT,     /* the address of the page that runs, as if it were a register */
 };
 
 _Static_assert(SHADOW_HIGH_FIRST == UINT64_C(1) << HIGH_BIT, "a bit says what is high");
@@ -264,10 +263,10 @@ static void look_both(struct xl_tr *t)
 
 static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp, uint8_t place)
 {
-	unsigned host = guest == PAGE ? XR_NONE : xl_now(t, guest);
+	unsigned host = xl_now(t, guest);
 
 	if (host == XR_NONE) {
-		xe_load(&t->e, XR_11, guest == PAGE ? XG(xl_page) : xl_gpr_slot(guest));
+		xe_load(&t->e, XR_11, xl_gpr_slot(guest));
 	}
 	if (place == XP_EITHER) {
 		xe_lea(&t->e, XR_11, xl_mem(host == XR_NONE ? XR_11 : host, disp));
@@ -360,20 +359,32 @@ static struct xl_rm from_r11(struct xl_tr *t, const struct insn *i, uint8_t plac
 }
 
 /* The one register that an address goes out from, and how far from there. false: it has more. */
-static bool only_base(const struct xl_tr *t, const struct insn *i, unsigned *ret, int32_t *ret_disp)
+static bool only_base(const struct insn *i, unsigned *ret, int32_t *ret_disp)
 {
-	int64_t disp = i->disp;
-
-	if (i->index != INSN_NONE || i->seg >= CPU_FS || i->base == INSN_NONE || i->ad_bytes != 8) {
+	if (i->index != INSN_NONE || i->seg >= CPU_FS || i->base >= CPU_REG__COUNT || i->ad_bytes != 8) {
 		return false;
 	}
 	*ret = i->base;
-	if (i->base == INSN_BASE_RIP) {
-		*ret = PAGE;
-		disp += xl_next_off(t);
+	*ret_disp = i->disp;
+	return true;
+}
+
+/* An address that is known, as the code's own is: so is where it is, and nothing is looked at. */
+static bool constant(const struct xl_tr *t, const struct insn *i, uint64_t *ret)
+{
+	*ret = t->to->page + xl_next_off(t) + (uint64_t)(int64_t)i->disp;
+	return i->base == INSN_BASE_RIP && i->seg < CPU_FS && i->ad_bytes == 8;
+}
+
+static struct xl_rm at_constant(struct xl_tr *t, uint64_t va)
+{
+	uint64_t host = place_of(va) == XP_HIGH ? va + SHADOW_DISTANCE : va;
+
+	if (host <= INT32_MAX) {
+		return xl_mem(XR_NONE, (int32_t)host);
 	}
-	*ret_disp = (int32_t)disp;
-	return disp == (int32_t)disp;
+	xe_mov_imm(&t->e, XR_11, host);
+	return xl_mem(XR_11, 0);
 }
 
 struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
@@ -382,9 +393,15 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 	uint8_t place = XP_TLB;
 	unsigned base = 0;
 	int32_t disp = 0;
+	uint64_t va = 0;
+	bool known = false;
 
 	if (t->to->kind == XK_DIRECT) {
-		place = place_for(t, guess(t, i));
+		known = constant(t, i, &va) && place_of(va) != XP_UNKNOWN;
+		place = place_for(t, known ? place_of(va) : guess(t, i));
+	}
+	if (known && place != XP_TLB) {
+		place = place_of(va);
 	}
 	t->insns[t->k].place = place;
 	t->direct = place != XP_TLB;
@@ -393,10 +410,13 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 		return xl_mem(XR_11, 0);
 	}
 	xl_shaken(t);
+	if (known) {
+		return at_constant(t, va);
+	}
 	if (i->index != INSN_NONE && i->seg < CPU_FS && i->ad_bytes == 8 && place != XP_EITHER) {
 		return with_index(t, i, place);
 	}
-	if (!only_base(t, i, &base, &disp)) {
+	if (!only_base(i, &base, &disp)) {
 		return from_r11(t, i, place);
 	}
 	if (t->known[base].place) {

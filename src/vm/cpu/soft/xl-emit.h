@@ -210,6 +210,19 @@ static inline void xe_mov_imm64(struct xl_code *e, unsigned reg, uint64_t v)
 	xe_n(e, v, 8);
 }
 
+/* By the shortest of them. */
+static inline void xe_mov_imm(struct xl_code *e, unsigned reg, uint64_t v)
+{
+	if (v <= UINT32_MAX) {
+		xe_mov_imm32(e, reg, (uint32_t)v);
+	} else if (v == (uint64_t)(int64_t)(int32_t)v) {
+		xe_op(e, XE_W, 0, 0xc7, 0, xl_reg(reg));
+		xe_n(e, (uint32_t)v, 4);
+	} else {
+		xe_mov_imm64(e, reg, v);
+	}
+}
+
 static inline void xe_lea(struct xl_code *e, unsigned reg, struct xl_rm rm)
 {
 	xe_op(e, XE_W, 0, 0x8d, reg, rm);

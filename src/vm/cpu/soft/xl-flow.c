@@ -79,15 +79,21 @@ static void leave(struct xl_tr *t)
 	xe_patch(&t->e, xe_jmp(&t->e), xl_rw(t->x, xl_routines(t->x)->leave_unlinked));
 }
 
-static void rip_to_r11(struct xl_tr *t, int64_t off)
+void xl_rip_to(struct xl_tr *t, unsigned reg, int64_t off)
 {
-	xe_load(&t->e, XR_11, XG(xl_page));
-	xe_op(&t->e, t->compat ? 0 : XE_W, 0, 0x8d, XR_11, xl_mem(XR_11, (int32_t)off));
+	uint64_t rip = 0;
+
+	if (xl_address_at(t, off, &rip)) {
+		xe_mov_imm(&t->e, reg, rip);
+		return;
+	}
+	xe_load(&t->e, reg, XG(xl_page));
+	xe_op(&t->e, t->compat ? 0 : XE_W, 0, 0x8d, reg, xl_mem(reg, (int32_t)off));
 }
 
 void xl_leave_at(struct xl_tr *t, int64_t off)
 {
-	rip_to_r11(t, off);
+	xl_rip_to(t, XR_11, off);
 	leave(t);
 }
 
@@ -116,7 +122,7 @@ void xl_go(struct xl_tr *t, int64_t off)
 	uint8_t *out = NULL;
 
 	if (!in_page(off)) {
-		rip_to_r11(t, off);
+		xl_rip_to(t, XR_11, off);
 		out = look(t, polls ? poll(t) : NULL);
 		jump_found(t);
 		xe_here(e, out);
@@ -161,7 +167,7 @@ static void go_call(struct xl_tr *t, int64_t to)
 		xe_align_patch(e, 1);
 		link_here(t, xe_call(e), to, false);
 	} else {
-		rip_to_r11(t, to);
+		xl_rip_to(t, XR_11, to);
 		miss = look(t, NULL);
 		call_found(t);
 	}
@@ -336,17 +342,32 @@ static void target_to_r11(struct xl_tr *t)
 	}
 }
 
+/* Where a call returns to, on both stacks. */
+static void push_next(struct xl_tr *t, unsigned scratch, struct xl_rm place)
+{
+	struct xl_code *e = &t->e;
+	uint64_t rip = 0;
+
+	if (xl_address_at(t, xl_next_off(t), &rip) && rip == (uint64_t)(int64_t)(int32_t)rip) {
+		xl_access(t);
+		xe_op(e, XE_W, 0, 0xc7, 0, place);
+		xe_n(e, (uint32_t)rip, 4);
+		xl_return_push_imm(t, rip);
+		return;
+	}
+	xl_rip_to(t, scratch, xl_next_off(t));
+	xl_access(t);
+	xe_store(e, scratch, place);
+	xl_return_push(t, scratch);
+}
+
 static void call(struct xl_tr *t)
 {
 	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
 
 	struct xl_rm place = xl_stack_operand(t, CPU_RSP, -8, true);
 
-	xe_load(&t->e, XR_CX, XG(xl_page));
-	xe_lea(&t->e, XR_CX, xl_mem(XR_CX, (int32_t)xl_next_off(t)));
-	xl_access(t);
-	xe_store(&t->e, XR_CX, place);
-	xl_return_push(t, XR_CX);
+	push_next(t, XR_CX, place);
 	xf_moved(t, CPU_RSP, -8);
 	xe_lea(&t->e, XR_9, xl_mem(XR_9, -8));
 	xf_need_host(t);
@@ -366,12 +387,9 @@ static void call_indirect(struct xl_tr *t)
 	xe_load(e, XR_11, XG(xl_tmp));
 	xf_need_host(t);
 	look_or_interpret(t);
-	rip_to_r11(t, xl_next_off(t));
 	xe_load(e, XR_CX, XG(xl_tmp2));
-	xl_access(t);
-	xe_store(e, XR_11, xl_mem(XR_CX, 0));
+	push_next(t, XR_11, xl_mem(XR_CX, 0));
 	xe_lea(e, XR_9, xl_mem(XR_9, -8));
-	xl_return_push(t, XR_11);
 	xe_load(e, XR_11, XG(xl_tmp));
 	call_found(t);
 	land(t, xl_next_off(t));

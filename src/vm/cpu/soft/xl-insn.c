@@ -97,6 +97,13 @@ void xl_effective(struct xl_tr *t, unsigned to)
 	struct xl_rm rm = xl_mem(XR_NONE, i->disp);
 	unsigned how = i->ad_bytes == 8 ? XE_W : 0;   /* else the host cuts it, too */
 
+	uint64_t rip = 0;
+
+	if (i->base == INSN_BASE_RIP && xl_address_at(t, xl_next_off(t), &rip)) {
+		rip += (uint64_t)(int64_t)i->disp;
+		xe_mov_imm(&t->e, to, how ? rip : (uint32_t)rip);
+		return;
+	}
 	if (i->base == INSN_BASE_RIP) {
 		xe_load(&t->e, to, XG(xl_page));
 		xe_op(&t->e, how, 0, 0x8d, to, xl_mem(to, i->disp + (int32_t)xl_next_off(t)));

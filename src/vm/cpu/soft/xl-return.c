@@ -104,6 +104,12 @@ void xl_return_push(struct xl_tr *t, unsigned reg)
 	xe_8(e, 0x50 | (reg & 7));
 }
 
+void xl_return_push_imm(struct xl_tr *t, uint64_t rip)
+{
+	xe_8(&t->e, 0x68);
+	xe_n(&t->e, (uint32_t)~rip, 4);
+}
+
 /* RCX: 0, if the guest's address in R11 is that of an entry so far from RSP. */
 static void compare(struct xl_code *e, int32_t at)
 {

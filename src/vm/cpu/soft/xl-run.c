@@ -432,7 +432,7 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
-	if (b->xl && b->xl_epoch == epoch && !b->xl->dead && b->xl->kind == xl_kind(c)) {
+	if (b->xl && b->xl_epoch == epoch && xl_fits(c, b->xl, c->s.rip)) {
 		return b->xl;
 	}
 	bool lost = b->xl && b->xl_epoch != epoch;   /* perhaps: it went for room */
@@ -550,7 +550,7 @@ static unsigned elsewhere(struct soft_cpu *c)
 	}
 	if (c->xl_neg[user][slot] != -rip) {
 		b = soft_block_known(c, rip);
-		if (!b || !b->xl || b->xl_epoch != c->xl_epoch || b->xl->dead || b->xl->kind != xl_kind(c)) {
+		if (!b || !b->xl || b->xl_epoch != c->xl_epoch || !xl_fits(c, b->xl, rip)) {
 			return XL_LEAVE;
 		}
 		xl_remember(c, rip, b->xl);
@@ -616,7 +616,7 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 
 	c->xl_fault_va = NO_FAULT;
 	c->xl_pin = out & XL_WHY_INDEX;   /* the instruction may let go of the guest */
-	c->running_rip = c->xl_page + o->off;
+	c->running_rip = (o->block->page != XL_ANYWHERE ? o->block->page : c->xl_page) + o->off;
 	c->budget = 0;           /* no block of the interpreter behind it */
 	count_call(c, o, why_of(out));
 	run_out(c, o);

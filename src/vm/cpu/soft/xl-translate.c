@@ -143,8 +143,7 @@ static void countdown(struct xl_tr *t)
 	if (t->again) {
 		xl_give_back(t);
 	}
-	xe_load(e, XR_11, XG(xl_page));
-	xe_lea(e, XR_11, xl_mem(XR_11, (int32_t)t->first_off));
+	xl_rip_to(t, XR_11, t->first_off);
 	xe_mov_imm32(e, XR_CX, 0);
 	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
 	xe_here_8(e, on);
@@ -154,8 +153,10 @@ static void countdown(struct xl_tr *t)
 static void entry(struct xl_tr *t)
 {
 	t->to->indirect = xl_off(t->x, t->e.at);
-	xe_lea(&t->e, XR_11, xl_mem(XR_11, -(int32_t)t->first_off));
-	xe_store(&t->e, XR_11, XG(xl_page));
+	if (t->to->page == XL_ANYWHERE) {
+		xe_lea(&t->e, XR_11, xl_mem(XR_11, -(int32_t)t->first_off));
+		xe_store(&t->e, XR_11, XG(xl_page));
+	}
 	t->to->code = xl_off(t->x, t->e.at);
 	if (t->c->eng->counted) {
 		countdown(t);
@@ -350,8 +351,7 @@ static void unknown(struct xl_tr *t, unsigned l)
 	link->indirect = t->links[l].indirect;
 	xe_here(e, t->links[l].jump);
 	if (!link->indirect) {
-		xe_load(e, XR_11, XG(xl_page));
-		xe_lea(e, XR_11, xl_mem(XR_11, (int32_t)t->links[l].off));
+		xl_rip_to(t, XR_11, t->links[l].off);
 	}
 	xe_mov_imm32(e, XR_CX, index);
 	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));

@@ -123,8 +123,7 @@ void xl_x87_record(struct xl_tr *t, int k)
 	}
 	const struct xl_insn *x = &t->insns[k];
 
-	xe_load(e, XR_CX, XG(xl_page));
-	xe_lea(e, XR_CX, xl_mem(XR_CX, x->off));
+	xl_rip_to(t, XR_CX, x->off);
 	xe_store(e, XR_CX, XG(fpu_ip));
 	xe_op(e, XE_66, 0, 0xc7, 0, XG(fpu_op));
 	xe_n(e, (x->i.opcode & 7u) << 8 | x->i.modrm, 2);

@@ -27,8 +27,10 @@
  * Vector registers and MXCSR are the guest's or the host's: c->xl_vec_off says which. What is
  * written in C may use them, so whoever leaves the code for a while calls xv_spill() first.
  *
- * Code is kept by guest physical address and knows no virtual one: c->xl_page is that of the page
- * that runs. Links lead only inside a page.
+ * Code is kept by guest physical address. That of CPL 3 knows no virtual one, for many processes
+ * have the same at different ones: c->xl_page is that of the page that runs. The kernel's, and that
+ * of the one process whose code is direct, is bound to the virtual address that it was made for.
+ * Links lead only inside a page.
  */
 #ifndef VM_CPU_SOFT_XL_H
 #define VM_CPU_SOFT_XL_H
@@ -46,6 +48,7 @@ struct xl_link {
 	uint32_t place;            /* of its distance, from the begin of the cache */
 	uint32_t stub;             /* where it goes while the other one is not known */
 	uint64_t gpa;              /* of the other one */
+	const struct xl_block *of; /* its own */
 	bool     indirect;         /* it goes there with RIP in R11 */
 };
 
@@ -75,6 +78,7 @@ struct xl_block {
 	struct xl_link  *in;       /* jumps that lead here */
 	struct xl_link  *out;      /* its own */
 	uint64_t gpa;
+	uint64_t page;             /* the virtual one that it is bound to; XL_ANYWHERE */
 	uint32_t code;             /* from the begin of the cache; RIP's page is known */
 	uint32_t indirect;         /* the same with RIP in R11 */
 	/* Of one on two pages: what it has in the second, which is only in the list of that page; and
@@ -89,10 +93,26 @@ struct xl_block {
 	bool     dead;
 };
 
+/* No page begins there. */
+enum { XL_ANYWHERE = 1 };
+
 /* Of what the vCPU runs now. */
 static inline uint8_t xl_kind(const struct soft_cpu *c)
 {
 	return c->cpl != 3 ? XK_KERNEL : c->xl_direct && c->mode == INSN_MODE_64 ? XK_DIRECT : XK_USER;
+}
+
+/* And what its code at an address is bound to. */
+static inline uint64_t xl_page_of(const struct soft_cpu *c, uint64_t rip)
+{
+	return c->mode != INSN_MODE_64 || xl_kind(c) == XK_USER ? XL_ANYWHERE :
+	       rip & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
+}
+
+/* May the vCPU run it there? */
+static inline bool xl_fits(const struct soft_cpu *c, const struct xl_block *b, uint64_t rip)
+{
+	return !b->dead && b->kind == xl_kind(c) && b->page == xl_page_of(c, rip);
 }
 
 /* Why an instruction goes there: above its index in R11. */
@@ -292,7 +312,7 @@ enum { XL_SUMS = 8 };
 /* What is known at a place of a block. */
 struct xl_state {
 	struct xl_flags f;
-	struct xl_known known[CPU_REG__COUNT + 1];
+	struct xl_known known[CPU_REG__COUNT];
 	struct xl_sum   sums[XL_SUMS];
 	uint8_t vec;               /* enum xl_vec */
 	bool    x87;
@@ -359,10 +379,9 @@ struct xl_tr {
 	struct xl_loan loans[3];
 	unsigned n_sides;
 	struct xl_side sides[XL_SIDES];
-	/* Of direct blocks: what is known of registers, and, last, of the page that runs; masks of
-	 * those that have changed, and that instruction k changes; and whether one of these is
-	 * another one's value and a little more. */
-	struct xl_known known[CPU_REG__COUNT + 1];
+	/* Of direct blocks: what is known of registers; masks of those that have changed, and that
+	 * instruction k changes; and whether one of these is another one's value and a little more. */
+	struct xl_known known[CPU_REG__COUNT];
 	struct xl_sum   sums[XL_SUMS];
 	unsigned next_sum;         /* goes for another one */
 	unsigned written, wrote;
@@ -401,6 +420,13 @@ static inline uint64_t xl_gpa_of(const struct xl_tr *t)
 static inline const struct insn *xl_decoded(const struct xl_tr *t)
 {
 	return &t->insns[t->k].run;
+}
+
+/* The virtual address at an offset from the begin of the page that runs; false: it is not known. */
+static inline bool xl_address_at(const struct xl_tr *t, int64_t off, uint64_t *ret)
+{
+	*ret = t->to->page + (uint64_t)off;
+	return t->to->page != XL_ANYWHERE;
 }
 
 #define XG(field) xl_gs(offsetof(struct soft_cpu, field))
@@ -597,6 +623,8 @@ void xl_string_write_routines(struct xl_code *e, const uint8_t *begin, struct xl
 
 /* --- xl-flow.c --- */
 
+/* A register: the address at an offset from the begin of the page. */
+void xl_rip_to(struct xl_tr *t, unsigned reg, int64_t off);
 /* JMP and Jcc. false: not one of those. */
 bool xl_jump(struct xl_tr *t);
 /* Calls, returns, and jumps to what a register says. */
@@ -629,6 +657,7 @@ void xl_give_back(struct xl_tr *t);
 
 /* Before the host's call: the register holds where the guest's will return to, and changes. */
 void xl_return_push(struct xl_tr *t, unsigned reg);
+void xl_return_push_imm(struct xl_tr *t, uint64_t rip);   /* of 32 bits with their sign */
 /* To the address in R11, popping so many bytes of the guest's stack. */
 void xl_return(struct xl_tr *t, int32_t by);
 void xl_return_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
