@@ -25,7 +25,7 @@ static void futex_wake(atomic_uint *word)
 void soft_want(struct soft_cpu *c, unsigned what)
 {
 	atomic_fetch_or(&c->wants, what);
-	atomic_store(&c->xl_poll, 0);
+	soft_xl_stop(c);
 	if (atomic_load(&c->parked)) {
 		atomic_store(&c->parked, 0);
 		futex_wake(&c->parked);

@@ -55,6 +55,7 @@ enum {
 	SOFT_JUMP_ENTRIES = 8192,
 	SOFT_FETCHED_BITS = 4096,
 	XL_TABLE          = 32768,
+	XL_ACROSS         = 8192,       /* addresses that jumps to other pages lead to */
 	XL_USED           = 4096,
 	XL_RETURNS        = 16 << 10,   /* bytes of the calls that are remembered */
 	XL_RETURNS_ROOM   = 6 * XL_RETURNS,
@@ -192,7 +193,9 @@ struct soft_cpu {
 	uint32_t         xl_host_mxcsr;
 	uint32_t         xl_x87_cw, xl_x87_masks;
 	uint8_t          xl_x87_off;      /* 0: x87 instructions may run: xl-x87.c */
-	uint64_t         xl_mask;         /* bits of an address that are its slot in the tables */
+	/* Bits of an address that are its slot in the tables. None: the code is to be left, and nothing
+	 * is found in slot 0. */
+	atomic_ullong    xl_mask;
 	const uint8_t   *xl_next;         /* where it goes on behind a call */
 	/* The stack of translated code, which holds where calls return to (xl-return.c): its
 	 * pointer while C runs, that of both sides (at CPL 3, and not), and which one it is. */
@@ -289,9 +292,20 @@ struct soft_cpu {
 	/* Which slots are in use; more than XL_USED: it is not known. */
 	unsigned               xl_n_used[2];
 	uint16_t               xl_used[2][XL_USED];
+	/* The same by the number of an address: xl-across.c. */
+	const uint8_t         *xl_across[2][XL_ACROSS];
+	unsigned               xl_n_across_used[2];
+	uint16_t               xl_across_used[2][XL_USED];
 	_Alignas(64) uint8_t   xl_nobody[GMEM_PAGE_BYTES];
 	uint8_t                xl_returns[2][XL_RETURNS_ROOM];
 };
+
+/* Translated code is to be left. Any thread, and signals. */
+static inline void soft_xl_stop(struct soft_cpu *c)
+{
+	atomic_store(&c->xl_poll, 0);
+	atomic_store(&c->xl_mask, 0);
+}
 
 /* Translations have changed, or who looks. */
 static inline void soft_stack_forget(struct soft_cpu *c)

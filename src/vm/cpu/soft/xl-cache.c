@@ -63,6 +63,7 @@ struct xl_cache {
 	struct xl_block *hash[1 << HASH_BITS];
 	struct xl_block *pages[1 << PAGE_HASH_BITS];   /* that are not stale */
 	struct hint hints[1 << HINT_BITS];
+	struct xl_across across[2][XL_ACROSS];
 	/* The last block that begins in each piece of code; more than it are found by segment_next. */
 	struct xl_block **chunks;
 };
@@ -149,6 +150,35 @@ struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index)
 	*l = (struct xl_link){ .of_next = t->to->out, .of = t->to };
 	t->to->out = l;
 	return l;
+}
+
+struct xl_across *xl_across_of(struct xl_cache *x, bool user)
+{
+	return x->across[user];
+}
+
+bool xl_across_new(struct xl_tr *t, uint64_t rip, unsigned *ret)
+{
+	uint32_t index = 0;
+	struct xl_hold *h = record_new(t->x, sizeof(*h), &index);
+
+	if (!h) {
+		t->full = true;
+		return false;
+	}
+	if (!xl_across_hold(xl_across_of(t->x, t->to->kind != XK_KERNEL), rip, t->x->epoch, ret)) {
+		return false;
+	}
+	*h = (struct xl_hold){ .next = t->to->holds, .number = *ret };
+	t->to->holds = h;
+	return true;
+}
+
+static void holds_drop(struct xl_cache *x, const struct xl_block *b)
+{
+	for (const struct xl_hold *h = b->holds; h; h = h->next) {
+		xl_across_drop(xl_across_of(x, b->kind != XK_KERNEL), h->number, x->epoch);
+	}
 }
 
 void xl_sites_new(struct xl_tr *t)
@@ -508,6 +538,7 @@ static void empty(struct soft_engine *eng, unsigned segment)
 			link_remove(l);
 			x->usage.links--;
 		}
+		holds_drop(x, b);
 		x->usage.blocks--;
 	}
 	for (uint32_t at = g->first; at < g->first + g->code; at += 1 << CHUNK_SHIFT) {
@@ -636,6 +667,7 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 		/* What does not fit into an empty one fits nowhere. */
 		bool full = before.blocks && (t.full || t.e.at > t.e.end);
 
+		holds_drop(x, to);
 		*g = before;
 		return full ? FULL : NEVER;
 	}

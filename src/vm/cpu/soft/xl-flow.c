@@ -2,41 +2,68 @@
 /*
  * How a block goes on. Inside its page it jumps, once the other block is known. Elsewhere the
  * vCPU's own table says where a virtual address has been translated to; it knows only what the
- * page tables said since the last flush.
+ * page tables said since the last flush. Whoever wants something of the vCPU takes away the mask
+ * that slots of the table are found by, so what looks there need not poll: slot 0 is nobody's.
  *
  * All of this is done without a change of flags: they are the guest's.
  */
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/xl.h"
 
-/* RCX: the slot of R11 in the table. */
-static void slot(struct xl_code *e)
+/* A register: the slot of what another one holds, in the table. */
+static void slot(struct xl_code *e, unsigned to, unsigned from)
 {
-	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_mask));   /* pext */
+	xe_vex(e, XE_W, 2, 2, 0xf5, to, from, XG(xl_mask));   /* pext */
 }
 
-static struct xl_rm in_table(size_t at)
+static struct xl_rm in_table(size_t at, unsigned index)
 {
 	struct xl_rm rm = xl_gs(at);
 
-	rm.index = XR_CX;
+	rm.index = (uint8_t)index;
 	rm.scale = 3;
 	return rm;
 }
 
+/* The slot in one register, the address in another. */
+static void compare(struct xl_code *e, bool user, unsigned index, unsigned address)
+{
+	xe_load(e, XR_CX, in_table(offsetof(struct soft_cpu, xl_neg) +
+				   user * sizeof(((struct soft_cpu *)NULL)->xl_neg[0]), index));
+	xe_lea(e, XR_CX, xl_mem_index(XR_CX, address, 0, 0));
+}
+
+static struct xl_rm code_at(bool user, unsigned index)
+{
+	return in_table(offsetof(struct soft_cpu, xl_to) +
+			user * sizeof(((struct soft_cpu *)NULL)->xl_to[0]), index);
+}
+
 void xl_look(struct xl_code *e, bool user)
 {
-	slot(e);
-	xe_load(e, XR_CX, in_table(offsetof(struct soft_cpu, xl_neg) +
-				   user * sizeof(((struct soft_cpu *)NULL)->xl_neg[0])));
-	xe_lea(e, XR_CX, xl_mem_index(XR_CX, XR_11, 0, 0));
+	slot(e, XR_CX, XR_11);
+	compare(e, user, XR_CX, XR_11);
 }
 
 struct xl_rm xl_found(struct xl_code *e, bool user)
 {
-	slot(e);
-	return in_table(offsetof(struct soft_cpu, xl_to) +
-			user * sizeof(((struct soft_cpu *)NULL)->xl_to[0]));
+	slot(e, XR_CX, XR_11);
+	return code_at(user, XR_CX);
+}
+
+/* What slot 0 leads to, where it is found by a mask that was taken away: out, on at R11. Or R11 is
+ * the slot, and then it is the only address that fits what is in it. */
+void xl_flow_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret)
+{
+	uint8_t *slot_0 = NULL;
+
+	ret->leave_slot_0 = (uint32_t)(e->at - begin);
+	xe_mov(e, XR_CX, XR_11);
+	slot_0 = xe_jrcxz(e);
+	xe_patch(e, xe_jmp(e), begin + ret->leave_unlinked);
+	xe_here_8(e, slot_0);
+	xe_mov_imm32(e, XR_11, 1 << XL_SLOT_SHIFT);
+	xe_patch(e, xe_jmp(e), begin + ret->leave_unlinked);
 }
 
 /* Somebody wants something of the vCPU, or the stack of calls is full: the jump is taken. */
@@ -46,21 +73,25 @@ static uint8_t *poll(struct xl_tr *t)
 	return xe_jrcxz(&t->e);
 }
 
-/* To an address in R11 that the table holds. The jump is taken where it does not, or from a
- * poll. */
-static uint8_t *look(struct xl_tr *t, uint8_t *polled)
+/* RCX 0: on. The jump is taken where it is not, or from a poll. */
+static uint8_t *unless_zero(struct xl_code *e, uint8_t *polled)
 {
-	struct xl_code *e = &t->e;
-	uint8_t *hit = NULL, *ret = NULL;
+	uint8_t *hit = xe_jrcxz(e), *ret = NULL;
 
-	xl_look(e, t->to->kind != XK_KERNEL);
-	hit = xe_jrcxz(e);
 	if (polled) {
 		xe_here_8(e, polled);
 	}
 	ret = xe_jmp(e);
 	xe_here_8(e, hit);
 	return ret;
+}
+
+/* To an address in R11 that the table holds. The jump is taken where it does not, or from a
+ * poll. */
+static uint8_t *look(struct xl_tr *t, uint8_t *polled)
+{
+	xl_look(&t->e, t->to->kind != XK_KERNEL);
+	return unless_zero(&t->e, polled);
 }
 
 static void jump_found(struct xl_tr *t)
@@ -114,6 +145,28 @@ static bool in_page(int64_t off)
 	return off >= 0 && off <= GMEM_PAGE_BYTES - INSN_BYTES_MAX;
 }
 
+/* To another page, whose address is in R11. */
+static void go_across(struct xl_tr *t, int64_t off, bool polls)
+{
+	struct xl_code *e = &t->e;
+	struct xl_rm word = { 0 };
+	uint8_t *out = NULL;
+
+	if (!xl_across(t, off, &word)) {
+		out = look(t, NULL);
+		jump_found(t);
+		xe_here(e, out);
+		leave(t);
+		return;
+	}
+	out = polls ? poll(t) : NULL;
+	xe_op(e, 0, 0, 0xff, 4, word);
+	if (out) {
+		xe_here_8(e, out);
+		leave(t);
+	}
+}
+
 void xl_go(struct xl_tr *t, int64_t off)
 {
 	struct xl_code *e = &t->e;
@@ -123,10 +176,7 @@ void xl_go(struct xl_tr *t, int64_t off)
 
 	if (!in_page(off)) {
 		xl_rip_to(t, XR_11, off);
-		out = look(t, polls ? poll(t) : NULL);
-		jump_found(t);
-		xe_here(e, out);
-		leave(t);
+		go_across(t, off, polls);
 		return;
 	}
 	out = polls ? poll(t) : NULL;
@@ -142,7 +192,6 @@ void xl_go(struct xl_tr *t, int64_t off)
 static void land(struct xl_tr *t, int64_t off)
 {
 	struct xl_code *e = &t->e;
-	uint8_t *miss = NULL;
 
 	xe_lea(e, XR_SP, xl_mem(XR_SP, 8));
 	if (in_page(off)) {
@@ -150,10 +199,7 @@ static void land(struct xl_tr *t, int64_t off)
 		link_here(t, xe_jmp(e), off, true);
 		return;
 	}
-	miss = look(t, NULL);
-	jump_found(t);
-	xe_here(e, miss);
-	leave(t);
+	go_across(t, off, false);
 }
 
 /* The guest's address to return to is pushed. */
@@ -162,10 +208,14 @@ static void go_call(struct xl_tr *t, int64_t to)
 	struct xl_code *e = &t->e;
 	uint8_t *out = poll(t), *miss = NULL;
 	const uint8_t *landing = NULL;
+	struct xl_rm word = { 0 };
 
 	if (in_page(to)) {
 		xe_align_patch(e, 1);
 		link_here(t, xe_call(e), to, false);
+	} else if (xl_across(t, to, &word)) {
+		xl_rip_to(t, XR_11, to);
+		xe_op(e, 0, 0, 0xff, 2, word);
 	} else {
 		xl_rip_to(t, XR_11, to);
 		miss = look(t, NULL);
@@ -185,7 +235,7 @@ static void go_call(struct xl_tr *t, int64_t to)
 
 void xl_go_r11(struct xl_tr *t)
 {
-	uint8_t *out = look(t, poll(t));
+	uint8_t *out = look(t, NULL);
 
 	jump_found(t);
 	xe_here(&t->e, out);
@@ -310,9 +360,9 @@ static void jmp(struct xl_tr *t)
 }
 
 /* The interpreter does all of the instruction where the table does not know the target in R11. */
-static void look_or_interpret(struct xl_tr *t)
+static void look_or_interpret(struct xl_tr *t, uint8_t *polled)
 {
-	xl_slow_from(t, look(t, poll(t)), XL_WHY_TARGET);
+	xl_slow_from(t, look(t, polled), XL_WHY_TARGET);
 }
 
 static void ret(struct xl_tr *t, int32_t by)
@@ -386,7 +436,7 @@ static void call_indirect(struct xl_tr *t)
 	xe_store(e, XR_11, XG(xl_tmp2));
 	xe_load(e, XR_11, XG(xl_tmp));
 	xf_need_host(t);
-	look_or_interpret(t);
+	look_or_interpret(t, poll(t));
 	xe_load(e, XR_CX, XG(xl_tmp2));
 	push_next(t, XR_11, xl_mem(XR_CX, 0));
 	xe_lea(e, XR_9, xl_mem(XR_9, -8));
@@ -395,11 +445,30 @@ static void call_indirect(struct xl_tr *t)
 	land(t, xl_next_off(t));
 }
 
+/* Where R11 need not say where it goes to. */
+static void jump_to_register(struct xl_tr *t, unsigned host)
+{
+	struct xl_code *e = &t->e;
+	bool user = t->to->kind != XK_KERNEL;
+
+	slot(e, XR_11, host);
+	compare(e, user, XR_11, host);
+	xl_slow_from(t, unless_zero(e, NULL), XL_WHY_TARGET);
+	xe_op(e, 0, 0, 0xff, 4, code_at(user, XR_11));
+}
+
 static void jump_indirect(struct xl_tr *t)
 {
+	const struct insn *i = &t->insns[t->k].i;
+
+	if (t->to->page != XL_ANYWHERE && i->rm != INSN_NONE && xl_host(i->rm) != XR_NONE) {
+		xf_need_host(t);
+		jump_to_register(t, xl_host(i->rm));
+		return;
+	}
 	target_to_r11(t);
 	xf_need_host(t);
-	look_or_interpret(t);
+	look_or_interpret(t, NULL);
 	jump_found(t);
 }
 

@@ -15,7 +15,7 @@
  *
  * At its bottom are entries that nothing fits. A call looks at a bit of the stack's pointer, which
  * is clear when the stack is full, then the code is left, and half of it thrown away. Whoever
- * wants something of the vCPU has no bit looked at, so it is left for that as well. Without a call
+ * wants something of the vCPU has no bit looked at (xl_poll), so it is left for that as well. Without a call
  * a program cannot return for ever. Below there is room for a signal's frame.
  */
 #include <sys/random.h>
@@ -57,7 +57,7 @@ void xl_returns_begin(struct soft_cpu *c)
 		}
 		xl_returns_forget(c, user);
 	}
-	atomic_store(&c->xl_poll, 0);
+	soft_xl_stop(c);
 }
 
 void xl_returns_forget(struct soft_cpu *c, bool user)
@@ -82,11 +82,13 @@ void xl_returns_ready(struct soft_cpu *c, bool user)
 		memmove((void *)(uintptr_t)kept, (const void *)(uintptr_t)c->xl_rsp, XL_RETURNS / 2);
 		c->xl_rsp = kept;
 	}
-	if (atomic_load_explicit(&c->xl_poll, memory_order_relaxed) == 0) {
-		/* Whoever wants something says so before he clears it: one of both sees the other. */
+	if (atomic_load_explicit(&c->xl_poll, memory_order_relaxed) == 0 ||
+	    atomic_load_explicit(&c->xl_mask, memory_order_relaxed) == 0) {
+		/* Whoever wants something says so before he clears them: one of both sees the other. */
 		atomic_store(&c->xl_poll, XL_POLL);
+		atomic_store(&c->xl_mask, XL_SLOTS);
 		if (atomic_load(&c->wants) != 0) {
-			atomic_store(&c->xl_poll, 0);
+			soft_xl_stop(c);
 		}
 	}
 }

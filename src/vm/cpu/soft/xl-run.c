@@ -199,6 +199,7 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 	xv_write_routines(e, begin, ret);
 	xl_string_write_routines(e, begin, ret);
 	xl_return_write_routines(e, begin, ret);
+	xl_flow_write_routines(e, begin, ret);
 }
 
 /* --- The vCPU's side --- */
@@ -215,6 +216,7 @@ void xl_forget(struct soft_cpu *c, bool user)
 
 	xl_returns_forget(c, user);
 	if (c->eng->xl) {
+		xl_across_forget(c, user);
 		xl_add(&c->counts->n[user ? XC_FORGET_USER : XC_FORGET_KERNEL], 1);
 	}
 	for (unsigned i = 0; n <= XL_USED && i < n; i++) {
@@ -232,6 +234,7 @@ void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
 	bool user = b->kind != XK_KERNEL;
 	size_t slot = b->gpa % GMEM_PAGE_BYTES >> XL_SLOT_SHIFT;
 
+	xl_across_forget_block(c, b);
 	/* Wherever it is mapped, its offset in the page is the same. */
 	for (; slot < XL_TABLE; slot += GMEM_PAGE_BYTES >> XL_SLOT_SHIFT) {
 		if (c->xl_to[user][slot] == code) {
@@ -243,6 +246,7 @@ void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
 void xl_forget_offsets(struct soft_cpu *c, unsigned first, unsigned last)
 {
 	for (unsigned user = 0; user < 2; user++) {
+		xl_across_forget(c, user);
 		for (size_t at = 0; at < XL_TABLE; at += GMEM_PAGE_BYTES >> XL_SLOT_SHIFT) {
 			for (size_t slot = at + (first >> XL_SLOT_SHIFT); slot <= at + (last >> XL_SLOT_SHIFT); slot++) {
 				c->xl_neg[user][slot] = never(slot);
@@ -256,6 +260,10 @@ void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b)
 	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
 	bool user = b->kind != XK_KERNEL;
 
+	xl_across_remember(c, rip, b);
+	if (slot == 0) {
+		return;   /* nothing is found there: xl_mask */
+	}
 	if (c->xl_neg[user][slot] == never(slot) && c->xl_n_used[user] <= XL_USED) {
 		if (c->xl_n_used[user] < XL_USED) {
 			c->xl_used[user][c->xl_n_used[user]] = (uint16_t)slot;
@@ -272,7 +280,7 @@ static void on_timer(unused_arg int sig, siginfo_t *info, unused_arg void *ucont
 
 	atomic_store(&c->xl_tick, true);
 	atomic_fetch_or(&c->wants, SOFT_WANT_EVENT);
-	atomic_store(&c->xl_poll, 0);
+	soft_xl_stop(c);
 }
 
 static int timer_signal(void)
@@ -369,7 +377,6 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_self = c;
 		memset(c->xl_vec_off, 1, sizeof(c->xl_vec_off));
 		c->xl_x87_off = 1;
-		c->xl_mask = (uint64_t)(XL_TABLE - 1) << XL_SLOT_SHIFT;
 		c->xl_deadline_ns = UINT64_MAX;
 		c->xl_sign = BIT(63);
 		c->xl_x87_masks = XL_X87_MASKS;
@@ -380,9 +387,11 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_mode[false] = c->xl_mode[true] = INSN_MODE_64;
 		no_stack(c);
 		xl_returns_begin(c);
+		c->xl_to[false][0] = c->xl_to[true][0] = xl_code_at(c->eng, xl_routines(c->eng->xl)->leave_slot_0);
 		/* Counted time needs no clock. */
 		c->xl_on = faults_come() && (c->eng->counted || timer_make(c));
 		c->xl_n_used[false] = c->xl_n_used[true] = XL_USED + 1;
+		c->xl_n_across_used[false] = c->xl_n_across_used[true] = XL_USED + 1;
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
@@ -548,15 +557,16 @@ static unsigned elsewhere(struct soft_cpu *c)
 	    c->xl_deadline_ns != c->deadline_ns) {
 		return XL_LEAVE;
 	}
+	c->xl_next = c->xl_to[user][slot];
 	if (c->xl_neg[user][slot] != -rip) {
 		b = soft_block_known(c, rip);
 		if (!b || !b->xl || b->xl_epoch != c->xl_epoch || !xl_fits(c, b->xl, rip)) {
 			return XL_LEAVE;
 		}
 		xl_remember(c, rip, b->xl);
+		c->xl_next = xl_code_at(c->eng, b->xl->indirect);
 	}
 	xl_returns_ready(c, user);
-	c->xl_next = c->xl_to[user][slot];
 	return XL_ELSEWHERE;
 }
 

@@ -10,7 +10,8 @@
  *	xl-string.c     string instructions
  *	xl-direct.c     accesses to memory that the host translates
  *	xl-compat.c     what is different in 32-bit code
- *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back
+ *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back; xl-across.c: to
+ *	                other pages
  *	xl-translate.c  a block; xl-loop.c: the rounds of a loop
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
  *	xl-run.c        entering it, and what it calls
@@ -52,6 +53,18 @@ struct xl_link {
 	bool     indirect;         /* it goes there with RIP in R11 */
 };
 
+/* An address that jumps from other pages lead to: how many blocks hold its number. */
+struct xl_across {
+	uint64_t rip;
+	uint32_t holders, dropped;  /* when the last one was: the cache's epoch then */
+};
+
+/* One of these that a block holds. */
+struct xl_hold {
+	struct xl_hold *next;
+	unsigned number;
+};
+
 /* What code a block is of, and how it reaches memory. */
 enum xl_kind {
 	XK_KERNEL,     /* CPL 0 to 2 */
@@ -77,6 +90,7 @@ struct xl_block {
 	struct xl_block *segment_next;
 	struct xl_link  *in;       /* jumps that lead here */
 	struct xl_link  *out;      /* its own */
+	struct xl_hold  *holds;    /* what it holds: xl-across.c */
 	uint64_t gpa;
 	uint64_t page;             /* the virtual one that it is bound to; XL_ANYWHERE */
 	uint32_t code;             /* from the begin of the cache; RIP's page is known */
@@ -135,7 +149,8 @@ struct xl_out {
 	uint8_t     rest;          /* instructions of the block behind it */
 };
 
-enum { XL_SLOT_SHIFT = 2 };   /* of an address, in the tables */
+/* Of an address, in the tables. */
+enum { XL_SLOT_SHIFT = 2, XL_SLOTS = (XL_TABLE - 1) << XL_SLOT_SHIFT };
 
 struct xl_cache;
 
@@ -635,6 +650,7 @@ void xl_sides(struct xl_tr *t);
 void xl_go(struct xl_tr *t, int64_t off);
 /* RCX: 0, if the table of a side knows the address in R11; then R11's code by xl_found(). */
 void xl_look(struct xl_code *e, bool user);
+void xl_flow_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 struct xl_rm xl_found(struct xl_code *e, bool user);   /* RCX changes */
 /* On to the address in R11. */
 void xl_go_r11(struct xl_tr *t);
@@ -662,8 +678,27 @@ void xl_return_push_imm(struct xl_tr *t, uint64_t rip);   /* of 32 bits with the
 void xl_return(struct xl_tr *t, int32_t by);
 void xl_return_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
+/* --- xl-across.c --- */
+
+/* A number of an address, known or new; with the cache's lock held. false: all are in use. */
+bool xl_across_hold(struct xl_across *all, uint64_t rip, uint32_t epoch, unsigned *ret);
+void xl_across_drop(struct xl_across *all, unsigned number, uint32_t epoch);
+/* That of an address; false: it has none. */
+bool xl_across_find(const struct xl_across *all, uint64_t rip, unsigned *ret);
+/* As xl_forget() and the others. */
+void xl_across_forget(struct soft_cpu *c, bool user);
+void xl_across_forget_block(struct soft_cpu *c, const struct xl_block *b);
+void xl_across_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b);
+/* The vCPU's word for an address in another page; R11 has to hold the address when it is followed.
+ * false: it has none. */
+bool xl_across(struct xl_tr *t, int64_t off, struct xl_rm *ret);
+
 /* --- xl-cache.c --- */
 
+/* All numbers of a side. */
+struct xl_across *xl_across_of(struct xl_cache *x, bool user);
+/* A number for a block that is written. */
+bool xl_across_new(struct xl_tr *t, uint64_t rip, unsigned *ret);
 const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);
 uint32_t xl_off(const struct xl_cache *x, const uint8_t *rw);
 /* What the instruction at an address was found to reach; XP_UNKNOWN: nothing was. */
@@ -676,7 +711,7 @@ struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
 
 /* Routines at the begin of the cache. */
 struct xl_routines {
-	uint32_t enter, leave, leave_unlinked, out_host, out_saved;
+	uint32_t enter, leave, leave_unlinked, leave_slot_0, out_host, out_saved;
 	uint32_t fill[2], stack[2];           /* to read, to write */
 	uint32_t find[2];          /* of CPL 3 or not: xl-return.c */
 	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
