@@ -191,7 +191,7 @@ struct soft_cpu {
 	uint8_t          xl_vec_off[2];   /* 0: vector registers are the host's: xl-vec.c */
 	uint16_t         xl_vec_flags;
 	uint32_t         xl_host_mxcsr;
-	uint32_t         xl_x87_cw, xl_x87_masks;
+	uint32_t         xl_x87_cw, xl_x87_masks, xl_mxcsr_fixed;
 	uint8_t          xl_x87_off;      /* 0: x87 instructions may run: xl-x87.c */
 	/* Bits of an address that are its slot in the tables. None: the code is to be left, and nothing
 	 * is found in slot 0. */

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/test.h"
 #include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/int.h"
 #include "vm/cpu/soft/native.h"
 #include "vm/cpu/soft/oracle-compare.h"
 #include "vm/cpu/soft/oracle-random.h"
@@ -149,6 +150,21 @@ static bool put_control(void)
 	return put(b, sizeof(b));
 }
 
+/* The same for LDMXCSR, and STMXCSR. */
+static bool put_mxcsr(void)
+{
+	uint8_t b[19] = { 0xc7, 0x04, 0x25, [11] = 0x0f, 0xae, 0x14, 0x25 };
+	uint32_t word = COUNTER + 16, v = 0x1f80;
+
+	v |= rnd(4) << 13 | rnd(2) << 15 | rnd(8);
+	v = rnd(4) ? v : rnd(2) ? v & ~rnd(0x2000) : v | 1u << rnd(32);
+	b[13] = rnd(3) ? 0x14 : 0x1c;
+	memcpy(b + 3, &word, 4);
+	memcpy(b + 7, &v, 4);
+	memcpy(b + 15, &word, 4);
+	return put(b, sizeof(b));
+}
+
 static bool put_random(void)
 {
 	const struct insn_row *row = &insn_table[rnd((uint32_t)insn_table_len)];
@@ -162,6 +178,9 @@ static bool put_random(void)
 	}
 	if (row->attr & INSN_A_X87CTL && rnd(4)) {
 		return put_control();
+	}
+	if ((row->fn == op_ldmxcsr || row->fn == op_stmxcsr) && rnd(4)) {
+		return put_mxcsr();
 	}
 	random_insn(row, mode, b);
 	if (insn_decode(b, 15, mode, &i) <= 0 || (soft_block_ends(&i) && rnd(8))) {

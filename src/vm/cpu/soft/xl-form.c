@@ -578,6 +578,9 @@ bool xl_form(struct xl_tr *t)
 		xl_wrote(t, 0);
 		return true;
 	}
+	if (xv_mxcsr(t)) {
+		return true;
+	}
 
 	if (!parse(t, &f)) {
 		return false;

@@ -380,6 +380,7 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_deadline_ns = UINT64_MAX;
 		c->xl_sign = BIT(63);
 		c->xl_x87_masks = XL_X87_MASKS;
+		c->xl_mxcsr_fixed = (uint32_t)XL_MXCSR_FIXED;
 		c->xl_high_bit = SHADOW_HIGH_FIRST;
 		c->xl_not_low = ~(SHADOW_LOW_END - 1);
 		c->xl_distance = SHADOW_DISTANCE;

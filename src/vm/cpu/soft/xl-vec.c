@@ -6,11 +6,13 @@
  * SIMD arithmetic. Else the interpreter runs the instruction and the block is left behind it.
  *
  * What may run changes only by instructions of the interpreter's; each call of it lets go of the
- * registers.
+ * registers. LDMXCSR is native where it changes nothing of that.
  *
  * Where all upper halves are zero they are loaded so that the host knows it: instructions of SSE
  * are slower otherwise on some.
  */
+#include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/int.h"
 #include "vm/cpu/soft/xl.h"
 
 enum {
@@ -266,4 +268,44 @@ void xv_load_or(struct xl_tr *t, const struct xl_slow *s)
 void xv_reload(struct xl_tr *t, unsigned vec)
 {
 	call(t, xl_routines(t->x)->vec_load[vec]);
+}
+
+/* To MXCSR, here only if it masks all exceptions and sets no reserved bit: then what is fixed of it
+ * is no more than the masks. After another one the block is left. */
+static void load_mxcsr(struct xl_tr *t, struct xl_rm at)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *masked = NULL;
+
+	xe_load32(e, XR_CX, at);
+	xe_op(e, 0, 0, 0x89, XR_CX, XG(xl_tmp));
+	xe_op(e, 0, 0, 0x8d, XR_CX, xl_mem(XR_CX, -MXCSR_MASKS));   /* lea */
+	xe_vex(e, 0, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_mxcsr_fixed)); /* pext */
+	masked = xe_jrcxz(e);
+	xl_slow_from(t, xe_jmp(e), XL_WHY_INSN);
+	xe_here_8(e, masked);
+	mxcsr(e, true, XG(xl_tmp));
+	t->looked = t->n_slow;
+}
+
+bool xv_mxcsr(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+	insn_fn *fn = insn_table[i->row].fn;
+	bool load = fn == op_ldmxcsr;
+	struct xl_rm at = { 0 };
+
+	if ((!load && fn != op_stmxcsr) || xl_decoded(t)->fn == insn_ud || i->prefix & INSN_LOCK) {
+		return false;
+	}
+	xl_wrote(t, 0);
+	at = xl_operand(t, 4, !load, false);
+	xv_need(t, i->prefix & INSN_VEX ? XV_AVX : XV_SSE);
+	xl_access(t);
+	if (load) {
+		load_mxcsr(t, at);
+	} else {
+		mxcsr(&t->e, false, at);
+	}
+	return true;
 }

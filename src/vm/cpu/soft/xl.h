@@ -622,6 +622,9 @@ void xv_need_x87(struct xl_tr *t);
 void xv_load_or(struct xl_tr *t, const struct xl_slow *s);
 /* Load them again after a call. The host's flags are lost. */
 void xv_reload(struct xl_tr *t, unsigned vec);
+/* LDMXCSR, STMXCSR; false: neither. */
+bool xv_mxcsr(struct xl_tr *t);
+enum { XL_MXCSR_FIXED = (int)0xffff1f80 };   /* of what is loaded: only the masks are set */
 /* In a routine: they are the host's from here on. Its flags are lost. */
 void xv_spill(struct xl_code *e);
 
