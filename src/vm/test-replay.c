@@ -308,7 +308,7 @@ static void test_compare(void **state unused_arg)
 	assert_int_equal(compare(cut, fd, &d), 0);
 	assert_non_null(strstr(d.text, "the first has the end, the second a read"));
 	assert_int_equal(compare(fd, pages, &d), 0);
-	assert_non_null(strstr(d.text, "after 700 instructions and 0 events memory is not"));
+	assert_non_null(strstr(d.text, "after 700 instructions and 1 events memory is not"));
 }
 
 static void test_access_differs(void **state unused_arg)

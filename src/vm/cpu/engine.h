@@ -73,7 +73,8 @@ struct engine_conf {
 struct engine_pos {
 	uint64_t insns;     /* instructions that are done, of all vCPUs; a REP one counts again
 			     * for each 4096 elements */
-	uint64_t events;    /* exceptions and interrupts delivered, sleeps begun, turns passed on */
+	uint64_t events;    /* exceptions and interrupts delivered, sleeps begun, turns at their end,
+			     * turns passed on */
 };
 
 static inline int engine_pos_cmp(const struct engine_pos *a, const struct engine_pos *b)

@@ -9,7 +9,9 @@
  * Several vCPUs run in turns of TURN instructions, each on its own thread; one that sleeps is left
  * out until it has a reason to run, and when all sleep the last one sleeps for all.
  * What other threads do they do while they hold the vCPUs (soft_hold()), and such a moment has a
- * place: the numbers of struct engine_pos, which nothing passes without changing one of them.
+ * place: the numbers of struct engine_pos, which nothing passes without changing one of them. Nor
+ * is anything decided at such a place that depends on what comes in there: a decision changes the
+ * numbers, too, for a replay has what came in before it decides (decision 139).
  */
 #include <errno.h>
 
@@ -147,10 +149,11 @@ static bool pass_to(struct soft_cpu *c, struct soft_cpu *to)
 	native_fpu_save(c);
 	pthread_mutex_lock(&eng->turn_lock);
 	atomic_store(&eng->turn, to);
+	/* Whoever holds the vCPUs now sees the point where the other one begins; and that one never
+	 * has to wait for this one to leave, as it might do so between two of its own points. */
+	soft_guest_leave(c);
 	pthread_cond_broadcast(&eng->turn_changed);
 	pthread_mutex_unlock(&eng->turn_lock);
-	/* Whoever holds the vCPUs now sees the point where the other one begins. */
-	soft_guest_leave(c);
 	if (!soft_counted_turn(c)) {
 		return false;
 	}
@@ -166,6 +169,8 @@ bool soft_counted_pass(struct soft_cpu *c)
 	if (c->eng->n_cpus == 1 || c->count < c->eng->turn_end) {
 		return true;
 	}
+	/* What comes from outside from here on comes behind this look at the others. */
+	c->events++;
 	c->eng->turn_end = c->count + TURN;
 	to = next_cpu(c);
 	return !to || pass_to(c, to);
