@@ -48,11 +48,8 @@ def record(folder, cpus, *args):
     """(log, what the guest printed) of a boot with a disk, entropy, the time, and sleep."""
     disk = folder / "disk"
     disk.write_bytes(random.Random(1).randbytes(1 << 20))
-    # By the interpreter: what the translator records with two vCPUs is, once in ten on a busy host,
-    # not the same in some pages of memory when it is replayed.
-    machine = Machine(folder, SCRIPT, "--engine", "interp", "--record", folder / "log",
-                      "--disk", f"path={disk}", "--cpus", cpus, *args,
-                      files=[module(m) for m in MODULES], cmdline="quiet")
+    machine = Machine(folder, SCRIPT, "--record", folder / "log", "--disk", f"path={disk}",
+                      "--cpus", cpus, *args, files=[module(m) for m in MODULES], cmdline="quiet")
     try:
         assert machine.wait() == 0, machine.output()[-3000:]
     finally:
