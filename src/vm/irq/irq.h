@@ -167,7 +167,8 @@ int lapic_set_pv_eoi(struct lapic *l, uint64_t v) must_check;
 
 /*
  * When to call lapic_timer_run() at the latest, in nanoseconds of the VM's time; UINT64_MAX:
- * no timer runs. It changes when the vCPU writes to its APIC.
+ * no timer runs. It changes when the vCPU writes to its APIC, and not by when it is asked for, as
+ * long as the TSC is a count of these nanoseconds.
  */
 uint64_t lapic_deadline_ns(const struct lapic *l, struct irq_now now);
 

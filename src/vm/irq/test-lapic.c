@@ -548,6 +548,18 @@ static void test_tsc_deadline(void **state)
 	assert_int_equal(lapic_deadline_ns(l, T0), 1000);
 	assert_int_equal(lapic_msr_write(l, LAPIC_MSR_TSC_DEADLINE, UINT64_MAX, T0), 0);
 	assert_true(lapic_deadline_ns(l, T0) > BIT(62));
+	/* Whenever it is asked for, also where a tick is no whole number of nanoseconds. */
+	t.chip->conf.tsc_hz = 2100000007;
+	assert_int_equal(lapic_msr_write(l, LAPIC_MSR_TSC_DEADLINE, 30000, T0), 0);
+	for (uint64_t ns = 1000; ns < 14285; ns++) {
+		struct irq_now now = { .ns = ns, .tsc = ns * 2100000007 / 1000000000 };
+
+		assert_int_equal(lapic_deadline_ns(l, now), 14286);
+	}
+	lapic_timer_run(l, (struct irq_now){ .ns = 14285, .tsc = UINT64_C(14285) * 2100000007 / 1000000000 });
+	assert_int_equal(lapic_next(l), -1);
+	lapic_timer_run(l, (struct irq_now){ .ns = 14286, .tsc = UINT64_C(14286) * 2100000007 / 1000000000 });
+	assert_int_equal(test_take(l), 0x31);
 	/* Leaving the mode disarms. */
 	test_write(l, LAPIC_LVT_TIMER, 0x31);
 	assert_int_equal(lapic_deadline_ns(l, T0), UINT64_MAX);

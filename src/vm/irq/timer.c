@@ -78,12 +78,16 @@ void lapic__timer_write(struct lapic *l, uint32_t off, uint32_t v, struct irq_no
 	}
 }
 
-/* a * b / c with a 128-bit product, rounded up, at most UINT64_MAX. */
-static uint64_t scale_up(uint64_t a, uint64_t b, uint64_t c)
+/*
+ * When so many ticks of the TSC will have passed. It is counted from 0 ns on, where a tick began:
+ * from now on it would be a nanosecond more or less, by when it is asked.
+ */
+static uint64_t tick_ns(const struct lapic *l, uint64_t ticks, uint64_t now_ns)
 {
-	unsigned __int128 v = ((unsigned __int128)a * b + c - 1) / c;
+	const unsigned __int128 hz = l->chip->conf.tsc_hz, second = 1000000000;
+	unsigned __int128 ns = ((now_ns * hz / second + ticks) * second + hz - 1) / hz;
 
-	return v > UINT64_MAX ? UINT64_MAX : (uint64_t)v;
+	return ns > UINT64_MAX - 1 ? UINT64_MAX - 1 : (uint64_t)ns;
 }
 
 uint64_t lapic_deadline_ns(const struct lapic *l, struct irq_now now)
@@ -97,9 +101,7 @@ uint64_t lapic_deadline_ns(const struct lapic *l, struct irq_now now)
 	if (l->tsc_deadline <= now.tsc) {
 		return now.ns;
 	}
-	uint64_t wait = scale_up(l->tsc_deadline - now.tsc, 1000000000, l->chip->conf.tsc_hz);
-
-	return wait > UINT64_MAX - 1 - now.ns ? UINT64_MAX - 1 : now.ns + wait;
+	return tick_ns(l, l->tsc_deadline - now.tsc, now.ns);
 }
 
 void lapic_timer_run(struct lapic *l, struct irq_now now)
