@@ -357,6 +357,16 @@ static bool put_op(const char *opcode, unsigned n, unsigned reg, unsigned rm, bo
 	return put(b, at_b);
 }
 
+/* The same with the pointer and a small index. */
+static bool put_indexed(uint8_t opcode, unsigned reg, unsigned index)
+{
+	uint8_t b[5] = { (uint8_t)(0x48 | (reg >= 8 ? 4 : 0) | (index >= 8 ? 2 : 0) | (pointer >= 8)), opcode,
+			 (uint8_t)(0x44 | (reg & 7) << 3), (uint8_t)(rnd(4) << 6 | (index & 7) << 3 | (pointer & 7)),
+			 (uint8_t)rnd(256) };
+
+	return put(b + (mode == INSN_MODE_32), mode == INSN_MODE_32 ? 4 : 5);
+}
+
 static bool put_step(void)
 {
 	static const char *const ops[] = { "\x8b", "\x8b", "\x03", "\x13", "\x2b", "\x33", "\x3b", "\x39",
@@ -365,7 +375,9 @@ static bool put_step(void)
 	const char *op = ops[rnd(ARRAY_LEN(ops))];
 	int32_t by = strides[rnd(rnd(4) ? 6 : ARRAY_LEN(strides))];
 
-	switch (rnd(8)) {
+	switch (rnd(9)) {
+	case 8:
+		return put_indexed(rnd(2) ? 0x8b : 0x01, other_register(), rounds);
 	case 0:
 		return put_op("\x81", 1, 0, pointer, false) && put(&by, 4);   /* add */
 	case 1:

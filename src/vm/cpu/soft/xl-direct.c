@@ -294,7 +294,7 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 static struct xl_rm from_sum(struct xl_tr *t, const struct insn *i, uint8_t place)
 {
 	struct xl_code *e = &t->e;
-	unsigned base = i->base == INSN_NONE ? XR_NONE : xl_host(i->base), index = xl_host(i->index);
+	unsigned base = i->base == INSN_NONE ? XR_NONE : xl_now(t, i->base), index = xl_now(t, i->index);
 
 	if (index == XR_NONE || (base == XR_NONE && i->base != INSN_NONE)) {
 		xl_effective(t, XR_11);
@@ -438,7 +438,7 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 	t->insns[t->k].place = place;
 	t->direct = place != XP_TLB;
 	if (!t->direct) {
-		xl_stack_to_r11(t, xl_host(guest), disp, 8, write);
+		xl_stack_to_r11(t, xl_now(t, guest), disp, 8, write);
 		return xl_mem(XR_11, 0);
 	}
 	xl_shaken(t);
