@@ -445,15 +445,26 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 	return from_register(t, guest, disp, place);
 }
 
+void xl_access_first(struct xl_tr *t)
+{
+	if (t->direct) {
+		t->access_way = (int)xl_slow_fault(t);
+	}
+}
+
 void xl_access(struct xl_tr *t)
 {
+	unsigned way = 0;
+
 	if (!t->direct) {
 		return;
 	}
+	way = t->access_way < 0 ? xl_slow_fault(t) : (unsigned)t->access_way;
+	t->access_way = -1;
 	if (t->n_accesses == XL_ACCESSES) {
 		t->full = true;
 		return;
 	}
 	t->accesses[t->n_accesses].at = t->e.at;
-	t->accesses[t->n_accesses++].slow = (uint8_t)xl_slow_fault(t);
+	t->accesses[t->n_accesses++].slow = (uint8_t)way;
 }

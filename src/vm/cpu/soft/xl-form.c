@@ -601,6 +601,9 @@ bool xl_form(struct xl_tr *t)
 	if (reads && seen) {
 		xf_need_host(t);
 	}
+	if (f.mem) {
+		xl_access_first(t);
+	}
 	if (seen && (!xl_sets_all(f.row) || reads)) {
 		xf_written(t, f.guest_written);   /* else nobody sees the old flags any more */
 	}

@@ -303,6 +303,7 @@ static void pop_reg(struct xl_tr *t, unsigned guest)
 	struct xl_rm from = xl_stack_operand(t, CPU_RSP, 0, false);
 	unsigned host = xl_host(guest);
 
+	xl_access_first(t);
 	xf_written(t, (unsigned)BIT(guest));
 	xl_access(t);
 	xe_load(&t->e, host == XR_NONE ? XR_CX : host, from);
@@ -319,6 +320,7 @@ static void leave(struct xl_tr *t)
 {
 	struct xl_rm from = xl_stack_operand(t, CPU_RBP, 0, false);
 
+	xl_access_first(t);
 	xf_written(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
 	xl_access(t);
 	xe_load(&t->e, XR_CX, from);

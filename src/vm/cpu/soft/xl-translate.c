@@ -219,6 +219,7 @@ static void straight(struct xl_tr *t)
 		unsigned first = t->n_slow;
 
 		t->kept = t->direct = t->moved = false;
+		t->access_way = -1;
 		t->looked = 0;
 		t->wrote = UINT_MAX;
 		if (soft_block_ends(&t->insns[t->k].i)) {

@@ -404,6 +404,7 @@ struct xl_tr {
 	uint8_t  move_to, move_from;
 	int32_t  move_by;
 	bool     direct;           /* the operand that was asked for last is */
+	int      access_way;       /* where its access leads to when it faults; -1: not known yet */
 	unsigned n_accesses;
 	struct {
 		uint8_t *at;
@@ -571,6 +572,8 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 /* The same for eight bytes on the stack. */
 struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, bool write);
 void xl_access(struct xl_tr *t);
+/* Before xf_written() for what the access is for: should it fault, flags are what they are now. */
+void xl_access_first(struct xl_tr *t);
 /* A block begins; an instruction of it was written. */
 void xl_known_begin(struct xl_tr *t);
 void xl_known_after(struct xl_tr *t);
