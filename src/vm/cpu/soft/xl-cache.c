@@ -134,7 +134,7 @@ struct xl_out *xl_out_new(struct xl_tr *t, uint32_t *ret_index)
 	}
 	*ret_index = k->out;
 	*o = (struct xl_out){ .insn = k->run, .end = out_end, .block = t->to,
-			      .off = (uint16_t)t->first_off, .place = k->place,
+			      .off = k->off, .place = k->place,
 			      .rest = (uint8_t)(t->n - 1 - t->k) };
 	return o;
 }
@@ -179,6 +179,24 @@ static void holds_drop(struct xl_cache *x, const struct xl_block *b)
 	for (const struct xl_hold *h = b->holds; h; h = h->next) {
 		xl_across_drop(xl_across_of(x, b->kind != XK_KERNEL), h->number, x->epoch);
 	}
+}
+
+void xl_piece_new(struct xl_tr *t, uint64_t gpa, unsigned bytes)
+{
+	uint32_t index = 0;
+	struct xl_block *p = NULL;
+
+	if (gpa == t->to->gpa + t->to->bytes) {
+		t->to->bytes = (uint16_t)(t->to->bytes + bytes);
+		return;
+	}
+	p = record_new(t->x, sizeof(*p), &index);
+	if (!p) {
+		t->full = true;
+		return;
+	}
+	*p = (struct xl_block){ .gpa = gpa, .bytes = (uint16_t)bytes, .whole = t->to, .pieces = t->to->pieces };
+	t->to->pieces = p;
 }
 
 void xl_sites_new(struct xl_tr *t)
@@ -476,6 +494,9 @@ static void kill(struct soft_engine *eng, struct xl_block *b)
 	page_remove(eng->xl, b);
 	unlink_all(eng->xl, b);
 	count(eng, b->gpa, false);
+	for (struct xl_block *p = b->pieces; p; p = p->pieces) {
+		page_remove(eng->xl, p);
+	}
 	if (b->rest) {
 		page_remove(eng->xl, b->rest);
 		count(eng, b->rest->gpa, false);
@@ -596,6 +617,11 @@ static void insert(struct soft_cpu *c, struct xl_block *b)
 	slot = page_slot(x, b->gpa);
 	b->page_next = *slot;
 	*slot = b;
+	for (struct xl_block *p = b->pieces; p; p = p->pieces) {
+		slot = page_slot(x, p->gpa);
+		p->page_next = *slot;
+		*slot = p;
+	}
 	if (b->rest) {
 		slot = page_slot(x, b->rest->gpa);
 		b->rest->page_next = *slot;
@@ -642,8 +668,7 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 	if (!to) {
 		return FULL;
 	}
-	*to = (struct xl_block){ .gpa = b->gpa, .page = xl_page_of(c, c->s.rip),
-				.bytes = b->bytes, .kind = xl_kind(c) };
+	*to = (struct xl_block){ .gpa = b->gpa, .page = xl_page_of(c, c->s.rip), .kind = xl_kind(c) };
 	if (!rest_new(x, b, to)) {
 		*g = before;
 		return FULL;
@@ -753,7 +778,7 @@ void xl_misplaced(struct soft_cpu *c, const struct xl_out *known, bool filled)
 {
 	struct xl_out *o = (struct xl_out *)known;   /* it is the cache's */
 	struct xl_cache *x = c->eng->xl;
-	uint64_t gpa = o->block->gpa + o->insn.end - o->insn.len;
+	uint64_t gpa = (o->block->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | o->off;
 	struct hint *h = &x->hints[hint_slot(gpa)];
 
 	if (__atomic_add_fetch(&o->misses, 1, __ATOMIC_RELAXED) < MISSES_MAX) {

@@ -348,15 +348,39 @@ static void jcc(struct xl_tr *t, unsigned cond)
 	xl_go(t, xl_next_off(t));
 }
 
+/* To what is written next. Of jumps backward the first one in a block asks for wants: who leaves
+ * the block before that was not led backward by it. */
+static void jmp_on(struct xl_tr *t, int64_t to)
+{
+	uint8_t *calm = NULL, *wanted = NULL;
+
+	if (to > t->insns[t->k].off || t->asked) {
+		return;
+	}
+	xf_need_host(t);
+	wanted = poll(t);
+	calm = xe_jmp(&t->e);
+	xe_here_8(&t->e, wanted);
+	side(t, xe_jmp(&t->e), to, true);
+	xe_here(&t->e, calm);
+	t->asked = true;
+}
+
 static void jmp(struct xl_tr *t)
 {
+	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
+
 	xl_wrote(t, 0);
+	if (t->k < t->n - 1) {
+		jmp_on(t, to);
+		return;
+	}
+	xf_need_host(t);
 	if (t->loops) {
 		round_ends(t, true, 0);
 		return;
 	}
-	xf_need_host(t);
-	xl_go(t, (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm);
+	xl_go(t, to);
 }
 
 /* The interpreter does all of the instruction where the table does not know the target in R11. */

@@ -14,15 +14,15 @@
  * that it was made from, and then this is of no use. */
 static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *bytes)
 {
-	unsigned at = t->to->bytes, end = at + b->bytes;
+	unsigned at = 0;
 
 	for (unsigned k = 0; k < b->n; k++) {
 		struct xl_insn *x = &t->insns[t->n + k];
 		const struct insn *known = &b->insns[k];
 
-		x->off = (uint16_t)(t->first_off + at);
+		x->off = (uint16_t)((b->gpa & (GMEM_PAGE_BYTES - 1)) + at);
 		x->out = 0;
-		if (insn_parse(bytes + at, end - at, (enum insn_mode)b->mode, &x->i) != known->len ||
+		if (insn_parse(bytes + at, b->bytes - at, (enum insn_mode)b->mode, &x->i) != known->len ||
 		    x->i.row != known->row) {
 			return false;
 		}
@@ -33,22 +33,50 @@ static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *b
 		}
 		soft_block_last(&x->run);
 		at += x->i.len;
-		x->run.end = (uint16_t)at;
+		x->run.end = x->i.len;
 	}
-	if (at != end) {
+	if (at != b->bytes) {
 		return false;
 	}
 	t->n += b->n;
-	t->to->bytes = (uint16_t)at;
 	return true;
 }
 
-/* The same of the whole. */
-static bool decode_all(struct xl_tr *t, const uint8_t *bytes)
+/* Bytes of the first block's page. */
+static const uint8_t *host_at(const struct xl_tr *t, unsigned off)
 {
+	struct soft_page *page = NULL;
+
+	return soft_ram(t->c->eng, (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | off, &page);
+}
+
+/* The block itself. */
+static bool decode_first(struct xl_tr *t)
+{
+	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
+	struct soft_page *page = NULL;
+	size_t first = MIN(t->b->bytes, GMEM_PAGE_BYTES - (size_t)t->first_off);
+
 	t->n = 0;
-	t->to->bytes = 0;
+	t->to->bytes = t->b->bytes;
+	soft_copy_whole(bytes, host_at(t, t->first_off), first);
+	if (t->b->cross) {
+		soft_copy_whole(bytes + first, soft_ram(t->c->eng, t->b->gpa2, &page), t->b->bytes - first);
+	}
 	return decode(t, t->b, bytes);
+}
+
+/* One that control comes to from there. */
+static bool decode_more(struct xl_tr *t, const struct soft_block *b)
+{
+	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
+
+	soft_copy_whole(bytes, host_at(t, (unsigned)(b->gpa & (GMEM_PAGE_BYTES - 1))), b->bytes);
+	if (!decode(t, b, bytes)) {
+		return false;
+	}
+	xl_piece_new(t, b->gpa, b->bytes);
+	return true;
 }
 
 /* Does a block end with this one whatever is behind it? */
@@ -76,53 +104,84 @@ bool xl_jumps(const struct insn *i)
 	return xl_jumps_if(i) || (i->map == INSN_MAP_1 && (i->opcode == 0xe9 || i->opcode == 0xeb));
 }
 
-/* The block behind, if control comes there about as often as to the first: it is not where a loop
- * ends, and has been interpreted half as often at least. */
-static const struct soft_block *behind(const struct xl_tr *t)
+static bool is_there(const struct xl_tr *t, int64_t off)
+{
+	for (unsigned k = 0; k < t->n; k++) {
+		if (t->insns[k].off == off) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Where control goes on behind what is there, mostly; -1: that is not known, or it is elsewhere. */
+static int64_t goes_on(const struct xl_tr *t)
 {
 	const struct xl_insn *last = &t->insns[t->n - 1];
-	uint64_t gpa = t->b->gpa + t->to->bytes;
+	int64_t next = last->off + last->i.len;
+
+	if (!ends(t)) {
+		return next;
+	}
+	if (!xl_jumps(&last->i)) {
+		return -1;
+	}
+	if (xl_jumps_if(&last->i)) {
+		/* Not where a loop ends. */
+		return xl_jumps_to(t, t->n - 1) > last->off ? next : -1;
+	}
+	next = xl_jumps_to(t, t->n - 1);
+	return last->i.op_bytes == 8 && !is_there(t, next) ? next : -1;
+}
+
+/* The block there, if control comes to it about as often as to the first: it has been interpreted
+ * half as often at least. */
+static const struct soft_block *behind(const struct xl_tr *t)
+{
+	int64_t off = goes_on(t);
 	const struct soft_block *b = NULL;
 
-	if (t->alone || t->b->cross || t->compat || (gpa & (GMEM_PAGE_BYTES - 1)) < t->first_off ||
-	    (ends(t) && (!xl_jumps_if(&last->i) || xl_jumps_to(t, t->n - 1) <= last->off))) {
+	if (t->alone || t->b->cross || t->compat || off < 0 || off >= GMEM_PAGE_BYTES) {
 		return NULL;
 	}
-	b = soft_block_at(t->c, gpa);
+	b = soft_block_at(t->c, (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | (uint64_t)off);
 	return b && !b->cross && b->heat <= soft_heat(t->c) / 2 && t->n + b->n <= XL_INSNS ? b : NULL;
 }
 
-static void extend(struct xl_tr *t, const uint8_t *bytes)
+static void extend(struct xl_tr *t)
 {
 	const struct soft_block *b = behind(t);
 
-	while (b && decode(t, b, bytes)) {
+	while (b && decode_more(t, b)) {
 		b = behind(t);
 	}
 }
 
 /* What stands behind STI runs before anything else does: it belongs to the same block. */
-static void shadow(struct xl_tr *t, const uint8_t *bytes)
+static void shadow(struct xl_tr *t)
 {
-	size_t room = MIN(GMEM_PAGE_BYTES - t->first_off - t->to->bytes, (size_t)INSN_BYTES_MAX);
-	const struct insn *last = &t->insns[t->n - 1].i;
+	const struct xl_insn *last = &t->insns[t->n - 1];
+	unsigned off = last->off + last->i.len;
 	struct xl_insn *x = &t->insns[t->n];
-	struct insn *i = &x->run;
+	size_t room = GMEM_PAGE_BYTES - MIN(off, (unsigned)GMEM_PAGE_BYTES);
+	uint8_t bytes[INSN_BYTES_MAX];
 
-	if (last->map != INSN_MAP_1 || last->opcode != 0xfb || t->n == XL_INSNS ||
+	if (last->i.map != INSN_MAP_1 || last->i.opcode != 0xfb || t->n == XL_INSNS || room == 0 ||
 	    t->c->eng->counted) {
 		return;
 	}
-	if (insn_parse(bytes + t->to->bytes, room, (enum insn_mode)t->b->mode, &x->i) <= 0) {
+	room = MIN(room, sizeof(bytes));
+	soft_copy_whole(bytes, host_at(t, off), room);
+	if (insn_parse(bytes, room, (enum insn_mode)t->b->mode, &x->i) <= 0) {
 		return;
 	}
-	*i = x->i;
-	insn_bind(i, (enum insn_mode)t->b->mode);
-	x->off = (uint16_t)(t->first_off + t->to->bytes);
-	i->end = (uint16_t)(t->to->bytes + i->len);
+	x->run = x->i;
+	insn_bind(&x->run, (enum insn_mode)t->b->mode);
+	x->off = (uint16_t)off;
+	x->run.end = x->i.len;
 	x->out = 0;
-	soft_block_last(i);
-	t->to->bytes = i->end;
+	soft_block_last(&x->run);
+	xl_piece_new(t, (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | off, x->i.len);
 	t->n++;
 }
 
@@ -247,7 +306,7 @@ static void line(struct xl_tr *t)
 	int poll_at = best_poll(t);
 
 	xl_known_begin(t);
-	t->polled = t->rigid = false;
+	t->polled = t->asked = t->rigid = false;
 	t->loops = xl_loops(t);
 	t->poll_at = t->loops ? -1 : poll_at;
 	straight(t);
@@ -377,23 +436,13 @@ static void ways(struct xl_tr *t)
 
 static bool translate(struct xl_tr *t)
 {
-	uint8_t bytes[XL_INSNS * INSN_BYTES_MAX];
-	struct soft_page *page = NULL;
-	const uint8_t *host = soft_ram(t->c->eng, t->b->gpa, &page);
-
 	t->first_off = (unsigned)(t->b->gpa & (GMEM_PAGE_BYTES - 1));
-	size_t first = MIN(sizeof(bytes), GMEM_PAGE_BYTES - (size_t)t->first_off);
-
-	soft_copy_whole(bytes, host, first);
-	if (t->b->cross) {
-		soft_copy_whole(bytes + first, soft_ram(t->c->eng, t->b->gpa2, &page), t->b->bytes - first);
-	}
-	if (!decode_all(t, bytes)) {
+	if (!decode_first(t)) {
 		return false;
 	}
 	if (!t->b->cross) {
-		extend(t, bytes);
-		shadow(t, bytes);
+		extend(t);
+		shadow(t);
 	}
 	t->to->n = (uint8_t)t->n;
 	t->again = false;

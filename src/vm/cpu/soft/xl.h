@@ -98,6 +98,9 @@ struct xl_block {
 	/* Of one on two pages: what it has in the second, which is only in the list of that page; and
 	 * from there back. It has no links, for those know nothing of the second page. */
 	struct xl_block *rest, *whole;
+	/* More pieces of the page that it was made of, and of each the next one; they are in the list of
+	 * the page only. */
+	struct xl_block *pieces;
 	const struct xl_site *sites;   /* by address */
 	uint16_t n_sites;
 	uint16_t bytes;
@@ -142,7 +145,7 @@ struct xl_out {
 	struct insn insn;
 	insn_fn    *end;           /* behind it, as in a block */
 	struct xl_block *block;
-	uint16_t    off;           /* of the block's begin in its page */
+	uint16_t    off;           /* in its page */
 	bool        last;          /* it says where to go on */
 	uint8_t     place;         /* where it reaches memory: enum xl_place */
 	uint8_t     misses;        /* how often that was not so */
@@ -375,6 +378,7 @@ struct xl_tr {
 	} stacks[XL_STACKS];       /* accesses to the stack, where its page is not the known one */
 	int      poll_at;          /* before this instruction wants are looked at; -1: behind all */
 	bool     polled;
+	bool     asked;            /* in the line, behind a jump backward that it follows */
 	uint8_t *poll;             /* the jump where there are any, the state of flags then */
 	struct xl_flags poll_flags;
 	unsigned n_links;
@@ -709,6 +713,8 @@ const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);
 uint32_t xl_off(const struct xl_cache *x, const uint8_t *rw);
 /* What the instruction at an address was found to reach; XP_UNKNOWN: nothing was. */
 uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa);
+/* The block is made of these bytes of its page, too; from now on it goes when they are written. */
+void    xl_piece_new(struct xl_tr *t, uint64_t gpa, unsigned bytes);
 void    xl_sites_new(struct xl_tr *t);     /* t->accesses, once all slow ways are written */
 /* For instruction t->k, which has only one; NULL: there is no room. */
 struct xl_out  *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
