@@ -532,7 +532,8 @@ static int compare_results(const char *name, const struct result *a, const struc
 GUESTS(X)
 #undef X
 extern const uint8_t guest_steps_1[], guest_steps_2[];
-extern const uint8_t guest_woken[], guest_end_woken[], guest_wakes[];
+extern const uint8_t guest_woken[], guest_end_woken[], guest_slept[], guest_wakes[];
+extern const uint8_t guest_ioevent[], guest_end_ioevent[];
 
 struct guest {
 	const char    *name;
@@ -886,13 +887,16 @@ static void woken(const struct engine_ops *ops, bool before)
 		s.msr.pv_system_time = PV_CLOCK | 1;
 		assert_int_equal(ops->vcpu_set(b->cpus[0], &s, &e), 0);
 		must_run(b);
+		assert_int_equal(b->stopped_at, PORT_HALF);
+		must_run(b);
+		assert_int_equal(b->stopped_at, PORT_DONE);
 		box_close(b);
 		return;
 	}
 	struct cpu_state sleeper = s;
 
 	sleeper.mp_state = CPU_MP_HALTED;
-	sleeper.rip += 2;
+	sleeper.rip += (uint64_t)(guest_slept - guest_woken);
 	sleeper.rflags &= ~(uint64_t)CPU_FLAG_IF;
 	s.rip += (uint64_t)(guest_wakes - guest_woken);
 	assert_int_equal(ops->vcpu_set(b->cpus[1], &sleeper, &e), 0);
@@ -907,14 +911,113 @@ static void woken(const struct engine_ops *ops, bool before)
 	box_close(b);
 }
 
+/* What KVM makes of that hypercall is a message of delivery mode 3, which anybody can send. */
+static void wake(struct box *b)
+{
+	assert_int_equal(b->ops->msi(b->eng, LAPIC_BASE, 3 << 8), 0);
+}
+
+static void *wake_later(void *p)
+{
+	const struct timespec some = { .tv_nsec = 20000000 };
+
+	(void)nanosleep(&some, NULL);
+	wake(p);
+	return NULL;
+}
+
+/* It sleeps while it runs, where it is woken before or then; or it was saved asleep. */
+static void woken_by_message(const struct engine_ops *ops, bool runs)
+{
+	const struct guest g = { "woken", guest_woken, guest_end_woken, LONG, 1, 0 };
+	struct box *b = box_with(ops, &g, false);
+	struct cpu_state s;
+	struct err e = ERR_INIT;
+	pthread_t thread;
+
+	must_run(b);
+	assert_int_equal(b->stopped_at, PORT_HALF); /* its local APIC is on */
+	if (runs) {
+		assert_int_equal(pthread_create(&thread, NULL, wake_later, b), 0);
+	} else {
+		assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+		s.mp_state = CPU_MP_HALTED;
+		s.rip = CODE + (uint64_t)(guest_slept - guest_woken);
+		assert_int_equal(ops->vcpu_set(b->cpus[0], &s, &e), 0);
+		assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+		assert_int_equal(s.mp_state, CPU_MP_HALTED);
+		wake(b);
+		assert_int_equal(ops->vcpu_get(b->cpus[0], &s, &e), 0);
+		assert_int_equal(s.mp_state, CPU_MP_RUNNABLE);
+	}
+	must_run(b);
+	assert_int_equal(b->stopped_at, PORT_DONE);
+	if (runs) {
+		(void)pthread_join(thread, NULL);
+	}
+	box_close(b);
+}
+
 static void test_woken(void **state)
 {
 	(void)state;
-	/* Not KVM: one that emulates the guest's kernel never comes back from a hypercall, and none lets
-	 * anybody say that a vCPU which runs was woken before. */
 	for (unsigned before = 0; before < 2; before++) {
 		woken(&engine_soft, before);
 	}
+	if (!kvm_opens()) {
+		skip();
+	}
+	woken_by_message(&engine_kvm, false);
+	woken_by_message(&engine_kvm, true);
+	/* One that emulates the guest's kernel never comes back from a hypercall; and none lets anybody
+	 * say that a vCPU which runs was woken before. */
+	if (emulates(&engine_kvm)) {
+		print_message("%s\n", "KVM's hypercall is left out: this one emulates the kernel");
+		return;
+	}
+	woken(&engine_kvm, false);
+}
+
+/* Writes that an eventfd takes reach nobody else; all others do. An engine may take none. */
+static void ioevent_on(const struct engine_ops *ops)
+{
+	const struct guest g = { "ioevent", guest_ioevent, guest_end_ioevent, LONG, 1, 0 };
+	struct box *b = box_with(ops, &g, false);
+	uint64_t n = 0;
+	uint16_t v[2];
+
+	b->events[0] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_true(b->events[0] >= 0);
+	int r = ops->ioevent(b->eng, GPA(DEVICE + 0x20), 2, b->events[0], true);
+
+	assert_int_equal(r, ops == &engine_soft ? -EOPNOTSUPP : 0);
+	must_run(b);
+	assert_int_equal(b->stopped_at, PORT_HALF);
+	memcpy(v, b->device + 0x20, sizeof(v));
+	assert_int_equal(v[0], r < 0 ? 0x6666 : 0x4444);
+	assert_int_equal(v[1], 0x5555);
+	if (r == 0) {
+		assert_int_equal(read(b->events[0], &n, sizeof(n)), sizeof(n));
+		assert_int_equal(n, 3);
+		r = ops->ioevent(b->eng, GPA(DEVICE + 0x20), 2, b->events[0], false);
+		assert_int_equal(r, 0);
+	}
+	must_run(b);
+	assert_int_equal(b->stopped_at, PORT_DONE);
+	assert_int_equal(read(b->events[0], &n, sizeof(n)), -1);
+	memcpy(v, b->device + 0x20, sizeof(v));
+	assert_int_equal(v[0], 0x7777);
+	box_close(b);
+}
+
+static void test_ioevent(void **state)
+{
+	(void)state;
+	ioevent_on(&engine_soft);
+	if (!kvm_opens()) {
+		skip();
+	}
+	ioevent_on(&engine_kvm);
 }
 
 static void test_held(void **state)
@@ -1072,6 +1175,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_saved_and_restored),
 		cmocka_unit_test(test_left_out),
 		cmocka_unit_test(test_held), cmocka_unit_test(test_woken),
+		cmocka_unit_test(test_ioevent),
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_debug),
 		cmocka_unit_test(test_kick_before_run),

@@ -595,10 +595,14 @@ END held
 	.code64
 GUEST woken
 	cli
+	mov $0xfee00000, %ebx
+	movl $0x1ff, 0xf0(%rbx)
+	outl %eax, $0xf5
 	hlt
+	.globl guest_slept, guest_wakes
+guest_slept:
 	xor %eax, %eax
 	FINISH
-	.globl guest_wakes
 guest_wakes:
 	xor %eax, %eax
 	cpuid
@@ -612,6 +616,20 @@ guest_wakes:
 1:	vmmcall
 	FINISH
 END woken
+
+/* --- Writes to one place of a device, some of which an eventfd takes --- */
+	.code64
+GUEST ioevent
+	mov $DEVICE + 0x20, %ebx
+	movw $0x1111, (%rbx)
+	movw $0x2222, (%rbx)
+	movw $0x3333, 2(%rbx)         /* beside it */
+	movl $0x55554444, (%rbx)      /* another width */
+	movw $0x6666, (%rbx)
+	outl %eax, $0xf5
+	movw $0x7777, (%rbx)          /* it is taken away again */
+	FINISH
+END ioevent
 
 /* --- A message and a pin with an edge, both raised by eventfds --- */
 	.code64
