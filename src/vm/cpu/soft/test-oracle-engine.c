@@ -444,7 +444,8 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 	uint32_t mask = 0;
 
 	if (named(row, " fxsave xsave xsavec ") && (target & 15) == 0 && target - STEP_DATA < GUEST_DATA_BYTES - 4096 &&
-	    step_data_pages[(target - STEP_DATA) >> 12] == STEP_WRITE) {
+	    step_data_pages[(target - STEP_DATA) >> 12] == STEP_WRITE &&
+	    step_data_pages[(target + 31 - STEP_DATA) >> 12] == STEP_WRITE) {
 		/* AMD has one more bit in MXCSR, of which the mask tells. */
 		memcpy(&mask, (void *)(target + 28), 4);
 		if (mask == 0x2ffff) {
@@ -468,6 +469,12 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 	    end_host.vector == CPU_PF) {
 		end_ours.cr2 = end_host.cr2;
 		end_ours.error = end_host.error;
+	}
+	/* Now and then AMD has those that it popped before the fault; it pops them again. */
+	if (named(row, " popa ") && end_ours.vector == CPU_PF && end_host.vector == CPU_PF) {
+		for (unsigned k = 0; k < 8; k++) {
+			end_ours.gpr[k] = k == CPU_RSP ? end_ours.gpr[k] : end_host.gpr[k];
+		}
 	}
 	if (named(row, " fnsave fnstenv frstor fldenv fxsave fxrstor xsave xrstor xsavec ") && end_ours.vector == CPU_PF &&
 	    end_host.vector == CPU_PF) {
