@@ -16,6 +16,7 @@
 #include "base/le.h"
 #include "base/str.h"
 #include "sys/file.h"
+#include "sys/map.h"
 #include "vm/mem/gmem.h"
 
 /* Looked at together, by one writer. What is written is whole pages. */
@@ -30,6 +31,9 @@ enum { PIECE = 1 << 20 };
 
 /* Looking at pages misses the caches once for each: so many are asked for ahead. */
 enum { AHEAD = 16 * GMEM_PAGE_BYTES };
+
+/* Restored memory that is left out of the map of its file; and how often that is asked. */
+enum { EMPTY_MIN = 1 << 20, LOOKS_MAX = 1000 };
 
 /* The last page begins with it. */
 struct trailer {
@@ -102,6 +106,22 @@ static void touched_in_file(const struct window *w, uint8_t *ret)
 	}
 }
 
+/* All that a snapshot's file held; and what was touched of the rest. */
+static void touched_restored(const struct window *w, bool no_swap, uint8_t *ret)
+{
+	const struct gmem_slot *s = w->slot;
+
+	memset(ret, 1, w->n / GMEM_PAGE_BYTES);
+	for (unsigned i = 0; no_swap && i < s->n_empty; i++) {
+		uint64_t from = MAX(s->empty[i].first, w->first), to = MIN(s->empty[i].end, w->first + w->n);
+		uint8_t *part = ret + (from - w->first) / GMEM_PAGE_BYTES;
+
+		if (from < to && mincore(s->host + from, to - from, part) < 0) {
+			memset(part, 1, (to - from) / GMEM_PAGE_BYTES);
+		}
+	}
+}
+
 /*
  * Which pages were ever touched: those that were not are zero, and reading one of a file in memory
  * would take memory for it. mincore() counts a page that is swapped out as untouched, so it is
@@ -110,9 +130,13 @@ static void touched_in_file(const struct window *w, uint8_t *ret)
 static void touched(const struct window *w, bool no_swap, uint8_t *ret)
 {
 	const struct gmem_slot *s = w->slot;
-	bool ours = s->fd < 0 && !s->restored;
+	bool ours = s->fd < 0;
 	bool in_file = ours && s->again_fd >= 0;
 
+	if (s->restored) {
+		touched_restored(w, no_swap, ret);
+		return;
+	}
 	if (in_file) { /* most windows of most guests hold nothing: that is known at once */
 		uint64_t first = s->again_offset + w->first;
 		off_t data = lseek(s->again_fd, (off_t)first, SEEK_DATA);
@@ -356,14 +380,93 @@ static int check(const struct gmem *g, const int fds[GMEM_PARTS], const uint8_t 
 	return 0;
 }
 
-/* Engines know memory by its place: it stays. */
-static int map_part(uint8_t *host, uint64_t bytes, int fd, uint64_t at, struct err *e)
+/* Part of a slot and of a file, as it is gone through. */
+struct part {
+	struct gmem_slot *slot;
+	uint64_t          first, end;   /* in the slot */
+	int               fd;
+	uint64_t          at;           /* in the file: the slot's begin */
+	unsigned          looks;
+};
+
+/* Where the file has something, or nothing, next; in the slot, in whole pages. */
+static uint64_t next_data(const struct part *p, uint64_t from)
 {
-	if (bytes > 0 && mmap(host, bytes, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)at) == MAP_FAILED) {
-		return err_set(e, errno, ERR_HOST, "cannot map the memory file");
+	off_t r = lseek(p->fd, (off_t)(p->at + from), SEEK_DATA);
+
+	if (r < 0) {
+		return errno == ENXIO ? p->end : from;
+	}
+	return MIN(MAX(((uint64_t)r - p->at) & ~(uint64_t)(GMEM_PAGE_BYTES - 1), from), p->end);
+}
+
+static uint64_t next_hole(const struct part *p, uint64_t from)
+{
+	off_t r = lseek(p->fd, (off_t)(p->at + from), SEEK_HOLE);
+
+	return r < 0 ? p->end : MIN(((uint64_t)r - p->at + GMEM_PAGE_BYTES - 1) &
+				    ~(uint64_t)(GMEM_PAGE_BYTES - 1), p->end);
+}
+
+/* What is mapped from the file ends before the next hole that is worth a map of its own. */
+static uint64_t mapped_end(struct part *p)
+{
+	uint64_t at = p->first;
+
+	while (at < p->end && p->slot->n_empty < GMEM_EMPTY_MAX && p->looks++ < LOOKS_MAX) {
+		uint64_t hole = next_hole(p, at), data = next_data(p, hole);
+
+		if (data - hole >= EMPTY_MIN && hole > p->first) {
+			return hole;
+		}
+		at = data;
+	}
+	return p->end;
+}
+
+/* Of a hole the file's page cache would hold pages of zeroes as soon as somebody looked. */
+static int map_part(struct part *p, struct err *e)
+{
+	struct gmem_slot *s = p->slot;
+
+	while (p->first < p->end) {
+		uint64_t data = s->n_empty < GMEM_EMPTY_MAX ? next_data(p, p->first) : p->first;
+
+		if (data - p->first >= EMPTY_MIN) {
+			s->empty[s->n_empty++] = (struct gmem_range){ p->first, data };
+			p->first = data;
+			continue;
+		}
+		uint64_t end = mapped_end(p);
+		int r = sys_mmap_over(s->host + p->first, end - p->first, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_NORESERVE, p->fd, p->at + p->first);
+
+		if (r < 0) {
+			return err_set(e, -r, ERR_HOST, "cannot map the memory file");
+		}
+		p->first = end;
 	}
 	return 0;
+}
+
+/* Engines know memory by its place: it stays. */
+static int map_slot(struct gmem_slot *s, const int fds[GMEM_PARTS], uint64_t at, uint64_t low,
+		    struct err *e)
+{
+	struct part parts[GMEM_PARTS] = {
+		[GMEM_LOW] = { .slot = s, .end = low, .fd = fds[GMEM_LOW], .at = at },
+		[GMEM_HIGH] = { .slot = s, .first = low, .end = s->bytes, .fd = fds[GMEM_HIGH], .at = at },
+	};
+	int r = sys_mmap_over(s->host, s->bytes, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (r < 0) {
+		return err_set(e, -r, ERR_HOST, "cannot map guest memory");
+	}
+	s->restored = true;
+	s->n_empty = 0;
+	r = map_part(&parts[GMEM_LOW], e);
+	return r < 0 ? r : map_part(&parts[GMEM_HIGH], e);
 }
 
 int gmem_restore(struct gmem *g, const int fds[GMEM_PARTS], const uint8_t id[GMEM_ID_BYTES],
@@ -374,11 +477,8 @@ int gmem_restore(struct gmem *g, const int fds[GMEM_PARTS], const uint8_t id[GME
 
 	for (unsigned i = 0; i < g->n_slots && r == 0; i++) {
 		struct gmem_slot *s = &g->slots[i];
-		uint64_t low = split <= at ? 0 : MIN(split - at, s->bytes);
 
-		r = map_part(s->host, low, fds[GMEM_LOW], at, e);
-		r = r < 0 ? r : map_part(s->host + low, s->bytes - low, fds[GMEM_HIGH], at + low, e);
-		s->restored = r == 0;
+		r = map_slot(s, fds, at, split <= at ? 0 : MIN(split - at, s->bytes), e);
 		at += s->bytes;
 	}
 	return r;

@@ -34,6 +34,12 @@ enum {
 	GMEM_PAGE_SHIFT = 12,
 	GMEM_PAGE_BYTES = 1 << GMEM_PAGE_SHIFT,
 	GMEM_SLOTS_MAX  = 8,
+	GMEM_EMPTY_MAX  = 32,
+};
+
+/* Of a slot, from its begin. */
+struct gmem_range {
+	uint64_t first, end;
 };
 
 /* Contiguous RAM. */
@@ -46,6 +52,8 @@ struct gmem_slot {
 	int      again_fd;     /* anonymous memory that can be mapped again: its own; else -1 */
 	uint64_t again_offset;
 	bool     restored;     /* a snapshot's file is mapped there, privately */
+	struct gmem_range empty[GMEM_EMPTY_MAX];   /* of which it had nothing: anonymous memory */
+	unsigned n_empty;
 	_Atomic uint64_t *dirty;   /* a bit a page; all zero while the log is off */
 };
 
@@ -159,7 +167,8 @@ int gmem_save_end(struct gmem_save *s, const uint8_t id[GMEM_ID_BYTES],
 		  struct err *e) must_check;
 
 /*
- * Map such files, privately, in the place of memory that nobody used yet. Refused by name: a
+ * Map such files, privately, in the place of memory that nobody used yet, where they hold
+ * something; what they hold nothing of is anonymous memory. Refused by name: a
  * file that is not whole, of another amount of memory, with another id, or not the partner of
  * the other. The files stay the caller's, and must not be changed as long as the map lives.
  * Context: before any vCPU runs.

@@ -240,6 +240,95 @@ static void untouched(void **state)
 	}
 }
 
+static uint64_t file_bytes(const struct files *f)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < GMEM_PARTS; i++) {
+		struct stat st;
+
+		assert_int_equal(sys_fstat(f->fds[i], &st), 0);
+		bytes += (uint64_t)st.st_blocks * 512;
+	}
+	return bytes;
+}
+
+/*
+ * Restored memory is saved without looking at what the files have nothing of, which would take
+ * pages for it; what was written there since is saved, with swap on the host and without.
+ */
+static void restored_and_saved(void **state)
+{
+	const gpa_t late = { WINDOW + WINDOW / 2 };
+	struct gmem g = marked();
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * (WINDOWS + 1); i++) {
+		struct files f = saved(&g, i / 2), again = files_new();
+		struct gmem h = memory(HIGH_BYTES), k = memory(HIGH_BYTES);
+		uint64_t before = file_bytes(&f);
+		struct gmem_save s;
+		struct err e = ERR_INIT;
+		char c = 0;
+
+		assert_int_equal(restored(&h, &f), 0);
+		assert_true(h.slots[0].n_empty > 0 && h.slots[1].n_empty > 0);
+		assert_int_equal(gmem_write(&h, late, "l", 1), 0);
+		assert_int_equal(gmem_save_begin(&s, &h, again.fds, &e), 0);
+		s.no_swap = i & 1;
+		while (gmem_save_step(&s, GMEM_LOW)) {
+		}
+		assert_int_equal(gmem_save_end(&s, id, &e), 0);
+		assert_int_equal(file_bytes(&f), before);
+		assert_int_equal(restored(&k, &again), 0);
+		check_marks(&k);
+		assert_int_equal(gmem_read(&k, late, &c, 1), 0);
+		assert_int_equal(c, 'l');
+		gmem_fini(&h);
+		gmem_fini(&k);
+		files_close(&f);
+		files_close(&again);
+	}
+	gmem_fini(&g);
+}
+
+/* So many holes that they are not all left out: nothing is missing. */
+static void many_holes(void **state)
+{
+	enum { STEP = 4 << 20, BYTES = STEP * 3 * GMEM_EMPTY_MAX };
+	struct gmem g, h;
+	struct files f = files_new();
+	struct gmem_save s;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	gmem_init(&g);
+	gmem_init(&h);
+	assert_int_equal(gmem_add(&g, GPA(0), BYTES, -1, 0, false, &e), 0);
+	assert_int_equal(gmem_add(&h, GPA(0), BYTES, -1, 0, false, &e), 0);
+	for (uint32_t at = 0; at < BYTES; at += STEP) {
+		assert_int_equal(gmem_write(&g, GPA(at), &at, sizeof(at)), 0);
+		assert_int_equal(gmem_write(&g, GPA(at + STEP / 2), &at, sizeof(at)), 0);
+	}
+	assert_int_equal(gmem_save_begin(&s, &g, f.fds, &e), 0);
+	while (gmem_save_step(&s, GMEM_HIGH)) {
+	}
+	assert_int_equal(gmem_save_end(&s, id, &e), 0);
+	assert_int_equal(restored(&h, &f), 0);
+	assert_int_equal(h.slots[0].n_empty, GMEM_EMPTY_MAX);
+	for (uint32_t at = 0; at < BYTES; at += STEP) {
+		uint32_t v[3] = { 1, 1, 1 };
+
+		assert_int_equal(gmem_read(&h, GPA(at), &v[0], sizeof(v[0])), 0);
+		assert_int_equal(gmem_read(&h, GPA(at + STEP / 2), &v[1], sizeof(v[1])), 0);
+		assert_int_equal(gmem_read(&h, GPA(at + STEP / 4), &v[2], sizeof(v[2])), 0);
+		assert_true(v[0] == at && v[1] == at && v[2] == 0);
+	}
+	gmem_fini(&g);
+	gmem_fini(&h);
+	files_close(&f);
+}
+
 /* --- What is refused --- */
 
 enum { TRAILER_BYTES = 56 };
@@ -396,6 +485,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(goes_round), cmocka_unit_test(two_threads),
 		cmocka_unit_test(untouched),
+		cmocka_unit_test(restored_and_saved), cmocka_unit_test(many_holes),
 		cmocka_unit_test(last_pages), cmocka_unit_test(other_files),
 		cmocka_unit_test(full),       cmocka_unit_test(one_fails),
 	};
