@@ -250,9 +250,10 @@ static int boot(void *ud)
 /*
  * Guest memory that can be mapped twice and has huge pages: the only file of a file system that is
  * nowhere mounted. Memory files have them only where the host's administrator says so. -1: who may
- * not mount does without.
+ * not mount does without. It is the monitor's: the kernel tells nobody else which of its pages were
+ * touched, and a snapshot would take memory for all of them.
  */
-static int memory_file(void)
+static int memory_file(const struct vmm_opts *o)
 {
 	auto_close int fs = sys_fsopen("tmpfs");
 	auto_close int mount = -1;
@@ -262,7 +263,13 @@ static int memory_file(void)
 	r = r < 0 ? r : sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "0", 0);
 	r = r < 0 ? r : sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 	mount = r < 0 ? r : sys_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-	return mount < 0 ? -1 : sys_openat(mount, ".", O_RDWR | O_TMPFILE, 0600);
+	auto_close int file = mount < 0 ? -1 : sys_openat(mount, ".", O_RDWR | O_TMPFILE, 0600);
+
+	if (file >= 0 && !o->unconfined && geteuid() == 0) {
+		ignore_result(sys_fchownat(file, "", (uid_t)o->uid, (gid_t)o->gid, AT_EMPTY_PATH));
+		/* it works without */
+	}
+	return take_fd(&file);
 }
 
 static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch *w,
@@ -300,7 +307,7 @@ static int run_once(const struct vmm_opts *o, struct vmm_files *f, struct watch 
 					.gid = (gid_t)o->gid };
 	struct boot b = { o, f };
 
-	f->memory_file_fd = f->engine->memory_again && vmm_shadows(o) ? memory_file() : -1;
+	f->memory_file_fd = f->engine->memory_again && vmm_shadows(o) ? memory_file(o) : -1;
 	r = jail_run(&jail, boot, &b, e);
 	if (r < 0) {
 		log_err(LOG_LEVEL_ERROR, e);
