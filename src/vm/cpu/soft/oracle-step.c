@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/ucontext.h>
 #include <unistd.h>
 
@@ -30,6 +31,10 @@ struct step_block {
 #define A_BLOCK "0x10000000"
 static struct step_block *const block = (struct step_block *)BLOCK_AT;
 static struct step_end *result;
+
+/* A case that takes so long of the CPU comes to no end: some faults the kernel repeats for ever. */
+enum { STUCK_SECONDS = 5 };
+static uint64_t cases;
 
 _Static_assert(offsetof(struct step_block, host_rsp) == 144, "the assembler's offsets");
 _Static_assert(offsetof(struct step_block, frame) == 256, "the assembler's offsets");
@@ -65,6 +70,16 @@ void step_home(void);
 void step_signal(int sig, siginfo_t *info, void *ucontext);
 void step_on_signal(int sig, siginfo_t *info, void *ucontext);
 
+/* Whether the case that was under way when this was asked last still is. */
+static bool is_stuck(void)
+{
+	static uint64_t before;
+	bool same = before == cases;
+
+	before = cases;
+	return result && same;
+}
+
 static uint16_t segment_now(bool es)
 {
 	uint16_t v = 0;
@@ -87,7 +102,7 @@ void step_on_signal(int sig, siginfo_t *info, void *ucontext)
 	struct step_end *r = result;
 
 	(void)info;
-	if (native_signal(sig, ucontext)) {
+	if (sig == SIGPROF ? !is_stuck() : native_signal(sig, ucontext)) {
 		return;
 	}
 	if (!r) {
@@ -102,7 +117,7 @@ void step_on_signal(int sig, siginfo_t *info, void *ucontext)
 	r->rflags = (uint64_t)g[REG_EFL];
 	r->cr2 = (uint64_t)g[REG_CR2];
 	r->error = (uint32_t)g[REG_ERR];
-	r->vector = (int)g[REG_TRAPNO];
+	r->vector = sig == SIGPROF ? STEP_STUCK : (int)g[REG_TRAPNO];
 	r->cs = (uint16_t)g[REG_CSGSFS];
 	r->ss = (uint16_t)((uint64_t)g[REG_CSGSFS] >> 48);
 	r->ds = segment_now(false);
@@ -124,13 +139,16 @@ void step_native(const struct cpu_state *s, struct step_end *ret)
 	block->frame.rflags = s->rflags | CPU_FLAG_TF | CPU_FLAG_IF;
 	block->frame.rsp = s->gpr[CPU_RSP];
 	block->frame.ss = s->seg[CPU_SS].selector;
+	cases++;
 	result = ret;
 	step_enter();
 }
 
 void step_signals(void)
 {
-	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF };
+	const struct itimerval often = { .it_interval = { STUCK_SECONDS, 0 },
+					 .it_value = { STUCK_SECONDS, 0 } };
 	static uint8_t stack[1 << 16];
 	struct sigaction sa = { .sa_sigaction = step_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
@@ -139,6 +157,7 @@ void step_signals(void)
 	for (unsigned k = 0; k < ARRAY_LEN(signals); k++) {
 		sigaction(signals[k], &sa, NULL);
 	}
+	setitimer(ITIMER_PROF, &often, NULL);
 }
 
 static void make_memory(uint64_t at, size_t bytes, int prot)

@@ -16,6 +16,7 @@ enum {
 	STEP_CS_32 = 0x23, STEP_DS = 0x2b, STEP_CS_64 = 0x33, STEP_CS_16 = 0x07, STEP_DS_16 = 0x0f,
 	STEP_DS_16_LIMIT = 0x6fff,
 	STEP_RSP_HIGH = 0x10000000,    /* what a 16-bit stack's pointer has above */
+	STEP_STUCK = -1,
 };
 
 enum step_page { STEP_ABSENT, STEP_READ, STEP_WRITE };
@@ -24,7 +25,7 @@ extern const enum step_page step_data_pages[STEP_DATA_PAGES];
 struct step_end {
 	uint64_t gpr[CPU_REG__COUNT], rip, rflags, cr2;
 	uint32_t error;
-	int      vector;
+	int      vector;    /* STEP_STUCK: it comes to no end */
 	uint16_t cs, ss, ds, es;
 	uint8_t  xsave[CPU_XSAVE_BYTES];
 };

@@ -421,6 +421,10 @@ static bool prepare(uint8_t *b, struct insn *i, uint64_t at, uint64_t *ret_targe
 	uint64_t stack = cpu->s.seg[CPU_SS].selector == STEP_DS_16 ? STEP_DATA + (cpu->s.gpr[CPU_RSP] & 0xffff)
 								     : cpu->s.gpr[CPU_RSP];
 
+	/* Into 64-bit code its frame would lie at the end of all addresses: that fault Linux repeats for ever. */
+	if (named(row, " callf ") && cpu->mode != INSN_MODE_64 && cpu->s.gpr[CPU_RSP] < 8) {
+		return false;
+	}
 	if (row->attr & INSN_A_STACK) {
 		random_window(stack, 64);
 		fill_stack(row, i, stack);
