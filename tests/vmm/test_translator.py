@@ -57,10 +57,10 @@ def check_names(names, end):
     lines = [re.fullmatch(r"([0-9a-f]+) ([0-9a-f]+) (\S+)", line)
              for line in names.read_text().splitlines()]
     assert all(lines) and lines[0][3] == "translator:routines"
-    assert all(re.fullmatch(r"guest-(user|kernel|direct):[0-9a-f]+@[0-9a-f]+", line[3])
+    assert all(re.fullmatch(r"guest-(user|kernel|direct)(-ways)?:[0-9a-f]+@[0-9a-f]+", line[3])
                for line in lines[1:])
     assert any(line[3].startswith("guest-user:") for line in lines[1:])
-    assert len(lines) - 1 == end["translated"]["blocks"]
+    assert len(lines) - 1 == 2 * end["translated"]["blocks"]
     assert sum(int(line[2], 16) for line in lines[1:]) == end["translated"]["host bytes"]
 
 

@@ -52,9 +52,9 @@ struct soft_code_entry {
 enum {
 	SOFT_TLB_ENTRIES  = 4096,
 	SOFT_CODE_ENTRIES = 256,
-	SOFT_JUMP_ENTRIES = 8192,
+	SOFT_JUMP_ENTRIES = 32768,
 	SOFT_FETCHED_BITS = 4096,
-	XL_TABLE          = 32768,
+	XL_TABLE          = 131072,
 	XL_ACROSS         = 8192,       /* addresses that jumps to other pages lead to */
 	XL_USED           = 4096,
 	XL_RETURNS        = 16 << 10,   /* bytes of the calls that are remembered */
@@ -291,7 +291,7 @@ struct soft_cpu {
 	const uint8_t         *xl_to[2][XL_TABLE];
 	/* Which slots are in use; more than XL_USED: it is not known. */
 	unsigned               xl_n_used[2];
-	uint16_t               xl_used[2][XL_USED];
+	uint32_t               xl_used[2][XL_USED];
 	/* The same by the number of an address: xl-across.c. */
 	const uint8_t         *xl_across[2][XL_ACROSS];
 	unsigned               xl_n_across_used[2];

@@ -3,10 +3,11 @@
  * The code cache of a VM: one memory that is mapped twice, once to write and once to run, and
  * records beside it. All vCPUs share them; whoever changes something holds the lock.
  *
- * Both are cut into segments, which are filled one after another. Code that has gone stale stays
- * where it is, with nothing that leads there. When all segments are full the oldest one is emptied
- * by a vCPU that runs alone, so that no other one is in the code; but one may be in a call out of
- * it that waits for that vCPU, and then its segment is passed over (soft_cpu.xl_pin).
+ * Code is the lines of blocks, and apart from them, so that what runs lies close together, their
+ * ways elsewhere. All of it is cut into segments, which are filled one after another. Code that has
+ * gone stale stays where it is, with nothing that leads there. When all segments are full the oldest
+ * one is emptied by a vCPU that runs alone, so that no other one is in the code; but one may be in a
+ * call out of it that waits for that vCPU, and then its segment is passed over (soft_cpu.xl_pin).
  *
  * Whoever writes to memory and whoever translates it each say so first and look at the other
  * afterwards: make() counts the block as translated and then reads the bytes; a store is visible
@@ -30,15 +31,15 @@ enum {
 	HASH_BITS = 16, PAGE_HASH_BITS = 14,
 	HWCAP2_FSGSBASE_BIT = 1 << 1,
 	SEGMENTS = 16,
-	/* Of the bytes of a segment, so many of 8 may be code, and as many records: what is more
-	 * depends on the program. */
-	MOST_OF_8 = 5,
+	/* Of the bytes of a segment, so many of 8 may be lines of code, their ways, and records: how
+	 * many are depends on the program. */
+	LINES_OF_8 = 5, WAYS_OF_8 = 5, RECORDS_OF_8 = 6,
 	RECORD = 8,                /* bytes that a record begins at a multiple of */
 };
 
 struct segment {
-	uint32_t first;            /* of code: where it begins */
-	uint32_t code, records;    /* bytes that are filled, from there on */
+	uint32_t first, first_way; /* of code: where it begins */
+	uint32_t code, ways, records;   /* bytes that are filled, from there on */
 	struct xl_block *blocks;   /* all of it, dead ones too */
 };
 
@@ -53,8 +54,9 @@ struct xl_cache {
 	pthread_mutex_t lock;
 	uint8_t *rw, *rx, *records;
 	size_t   code_bytes, record_bytes;           /* mapped */
-	uint32_t segment_code, segment_records;      /* of one segment, at most */
-	uint32_t segment_bytes;    /* both */
+	uint32_t segment_code, segment_ways, segment_records;   /* of one segment, at most */
+	uint32_t segment_bytes;    /* all of them */
+	uint32_t ways;             /* where those begin: behind all lines */
 	unsigned now;              /* the segment that is filled */
 	struct segment segments[SEGMENTS];
 	struct xl_routines routines;
@@ -244,7 +246,7 @@ uint64_t xl_fault_way(const struct soft_engine *eng, uint64_t pc)
 	uint64_t rx = x ? (uint64_t)(uintptr_t)x->rx : 0;
 	const struct xl_block *b = NULL;
 
-	if (!x || pc - rx >= x->code_bytes) {
+	if (!x || pc - rx >= x->ways) {
 		return 0;
 	}
 	b = block_at(x, (uint32_t)(pc - rx));
@@ -320,6 +322,7 @@ static void segments_init(struct xl_cache *x)
 
 	for (unsigned i = 0; i < SEGMENTS; i++) {
 		x->segments[i].first = i * x->segment_code;
+		x->segments[i].first_way = x->ways + i * x->segment_ways;
 	}
 	xl_write_routines(&e, x->rw, &x->routines);
 	x->segments[0].first += (uint32_t)(e.at - x->rw);
@@ -350,13 +353,16 @@ int xl_new(struct soft_engine *eng, size_t bytes)
 	pthread_mutex_init(&x->lock, NULL);
 	eng->xl = x;
 	x->segment_bytes = (uint32_t)(eighth * 8);
-	x->segment_code = x->segment_records = (uint32_t)(eighth * MOST_OF_8);
-	x->code_bytes = (size_t)x->segment_code * SEGMENTS;
+	x->segment_code = (uint32_t)(eighth * LINES_OF_8);
+	x->segment_ways = (uint32_t)(eighth * WAYS_OF_8);
+	x->segment_records = (uint32_t)(eighth * RECORDS_OF_8);
+	x->ways = x->segment_code * SEGMENTS;
+	x->code_bytes = x->ways + (size_t)x->segment_ways * SEGMENTS;
 	x->record_bytes = (size_t)x->segment_records * SEGMENTS;
 	x->usage.bytes = (size_t)x->segment_bytes * SEGMENTS;
 	r = map_code(x);
 	x->records = records(x->record_bytes);
-	x->chunks = mem_calloc((x->code_bytes >> CHUNK_SHIFT) + 1, sizeof(struct xl_block *));
+	x->chunks = mem_calloc((x->ways >> CHUNK_SHIFT) + 1, sizeof(struct xl_block *));
 	if (r < 0 || !x->records || !x->chunks) {
 		xl_free(eng);
 		return r < 0 ? r : -ENOMEM;
@@ -567,7 +573,7 @@ static void empty(struct soft_engine *eng, unsigned segment)
 	}
 	x->chunks[(g->first + g->code) >> CHUNK_SHIFT] = NULL;
 	g->blocks = NULL;
-	g->code = 0;
+	g->code = g->ways = 0;
 	g->records = segment == 0 ? RECORD : 0;
 	__atomic_store_n(&x->epoch, x->epoch + 1, __ATOMIC_RELEASE);
 }
@@ -680,6 +686,8 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 	t.to = to;
 	t.e = (struct xl_code){ .at = x->rw + g->first + g->code,
 				.end = x->rw + g->first + segment_room(x, x->now) };
+	t.ways = (struct xl_code){ .at = x->rw + g->first_way + g->ways,
+				   .end = x->rw + g->first_way + x->segment_ways };
 	t.f = (struct xl_flags){ .at = XF_HOST };
 	t.n_slow = t.n_links = t.n_stacks = t.n_accesses = 0;
 	t.vec = XV_NONE;
@@ -696,8 +704,9 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 		*g = before;
 		return full ? FULL : NEVER;
 	}
-	g->code = (uint32_t)(t.e.at - x->rw) - g->first;
-	if (g->code + g->records > x->segment_bytes) {
+	g->code = (uint32_t)(t.line_end - x->rw) - g->first;
+	g->ways = (uint32_t)(t.e.at - x->rw) - g->first_way;
+	if (g->code + g->ways + g->records > x->segment_bytes) {
 		*g = before;
 		return before.blocks ? FULL : NEVER;
 	}
@@ -807,7 +816,7 @@ void xl_usage(const struct soft_engine *eng, struct xl_usage *ret)
 	ret->emptied = x->epoch;
 	ret->used = 0;
 	for (unsigned i = 0; i < SEGMENTS; i++) {
-		ret->used += x->segments[i].code + x->segments[i].records;
+		ret->used += x->segments[i].code + x->segments[i].ways + x->segments[i].records;
 	}
 	pthread_mutex_unlock(&x->lock);
 }

@@ -62,7 +62,7 @@ void xl_flow_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_r
 	slot_0 = xe_jrcxz(e);
 	xe_patch(e, xe_jmp(e), begin + ret->leave_unlinked);
 	xe_here_8(e, slot_0);
-	xe_mov_imm32(e, XR_11, 1 << XL_SLOT_SHIFT);
+	xe_mov_imm32(e, XR_11, (uint32_t)xl_slot_address(1));
 	xe_patch(e, xe_jmp(e), begin + ret->leave_unlinked);
 }
 

@@ -12,7 +12,7 @@
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
-enum { STEAL_LOOK_NS = 5000000 };
+enum { STEAL_LOOK_NS = 5000000, PAGE_SLOTS = GMEM_PAGE_BYTES / 2 };
 
 #define NO_FAULT UINT64_MAX
 
@@ -207,7 +207,7 @@ void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 /* What no address that belongs in a slot comes to: that of one which belongs in another. */
 static uint64_t never(uint64_t slot)
 {
-	return -((slot ^ 1) << XL_SLOT_SHIFT);
+	return -xl_slot_address(slot ^ 1);
 }
 
 void xl_forget(struct soft_cpu *c, bool user)
@@ -232,11 +232,19 @@ void xl_forget_block(struct soft_cpu *c, const struct xl_block *b)
 {
 	const uint8_t *code = xl_code_at(c->eng, b->indirect);
 	bool user = b->kind != XK_KERNEL;
-	size_t slot = b->gpa % GMEM_PAGE_BYTES >> XL_SLOT_SHIFT;
+	size_t slot = xl_slot(b->gpa % GMEM_PAGE_BYTES);
+	uint64_t va = __atomic_load_n(&b->va, __ATOMIC_RELAXED);
 
 	xl_across_forget_block(c, b);
+	if (va != XL_VA_MANY) {
+		slot = xl_slot(va);
+		if (c->xl_to[user][slot] == code) {
+			c->xl_neg[user][slot] = never(slot);
+		}
+		return;
+	}
 	/* Wherever it is mapped, its offset in the page is the same. */
-	for (; slot < XL_TABLE; slot += GMEM_PAGE_BYTES >> XL_SLOT_SHIFT) {
+	for (; slot < XL_TABLE; slot += PAGE_SLOTS) {
 		if (c->xl_to[user][slot] == code) {
 			c->xl_neg[user][slot] = never(slot);
 		}
@@ -247,26 +255,40 @@ void xl_forget_offsets(struct soft_cpu *c, unsigned first, unsigned last)
 {
 	for (unsigned user = 0; user < 2; user++) {
 		xl_across_forget(c, user);
-		for (size_t at = 0; at < XL_TABLE; at += GMEM_PAGE_BYTES >> XL_SLOT_SHIFT) {
-			for (size_t slot = at + (first >> XL_SLOT_SHIFT); slot <= at + (last >> XL_SLOT_SHIFT); slot++) {
+		for (unsigned off = first; off <= last; off++) {
+			for (size_t slot = xl_slot(off); slot < XL_TABLE; slot += PAGE_SLOTS) {
 				c->xl_neg[user][slot] = never(slot);
 			}
 		}
 	}
 }
 
+/* A table is going to know it by that address. */
+static void note_va(const struct xl_block *known, uint64_t rip)
+{
+	struct xl_block *b = (struct xl_block *)known;   /* it is the cache's */
+	uint64_t va = XL_VA_NONE;
+
+	if (__atomic_load_n(&b->va, __ATOMIC_RELAXED) != rip &&
+	    (rip == XL_VA_NONE ||
+	     (!__atomic_compare_exchange_n(&b->va, &va, rip, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) && va != rip))) {
+		__atomic_store_n(&b->va, XL_VA_MANY, __ATOMIC_SEQ_CST);
+	}
+}
+
 void xl_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block *b)
 {
-	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
+	size_t slot = xl_slot(rip);
 	bool user = b->kind != XK_KERNEL;
 
+	note_va(b, rip);
 	xl_across_remember(c, rip, b);
 	if (slot == 0) {
 		return;   /* nothing is found there: xl_mask */
 	}
 	if (c->xl_neg[user][slot] == never(slot) && c->xl_n_used[user] <= XL_USED) {
 		if (c->xl_n_used[user] < XL_USED) {
-			c->xl_used[user][c->xl_n_used[user]] = (uint16_t)slot;
+			c->xl_used[user][c->xl_n_used[user]] = (uint32_t)slot;
 		}
 		c->xl_n_used[user]++;
 	}
@@ -549,7 +571,7 @@ static void run_out(struct soft_cpu *c, const struct xl_out *o)
 static unsigned elsewhere(struct soft_cpu *c)
 {
 	uint64_t rip = c->next_rip;
-	size_t slot = rip >> XL_SLOT_SHIFT & (XL_TABLE - 1);
+	size_t slot = xl_slot(rip);
 	bool user = c->cpl == 3;
 	const struct soft_block *b = NULL;
 

@@ -165,19 +165,25 @@ void xl_perf_begin(const struct soft_engine *eng, size_t routines_bytes)
 	}
 }
 
-static void perf_block(const struct xl_tr *t, const uint8_t *begin)
+static void perf_part(const struct xl_tr *t, const char *part, const uint8_t *begin, const uint8_t *end)
 {
 	static const char *const kinds[] = { "kernel", "user", "direct" };
 	char name[64];
 
+	snprintf(name, sizeof(name), "guest-%s%s:%llx@%llx", kinds[t->to->kind], part,
+		 (unsigned long long)t->c->s.rip, (unsigned long long)t->b->gpa);
+	perf_line(t->c->eng, xl_off(t->x, begin), (uint64_t)(end - begin), name);
+}
+
+static void perf_block(const struct xl_tr *t)
+{
 	if (t->c->eng->eng.conf.xl.perf_map_fd > 0) {
-		snprintf(name, sizeof(name), "guest-%s:%llx@%llx", kinds[t->to->kind],
-			 (unsigned long long)t->c->s.rip, (unsigned long long)t->b->gpa);
-		perf_line(t->c->eng, xl_off(t->x, begin), (uint64_t)(t->e.at - begin), name);
+		perf_part(t, "", t->line_begin, t->line_end);
+		perf_part(t, "-ways", t->ways_begin, t->e.at);
 	}
 }
 
-void xl_stats_translated(const struct xl_tr *t, const uint8_t *begin, uint64_t since_ns, bool done)
+void xl_stats_translated(const struct xl_tr *t, uint64_t since_ns, bool done)
 {
 	atomic_ullong *n = t->c->counts->n;
 
@@ -188,6 +194,6 @@ void xl_stats_translated(const struct xl_tr *t, const uint8_t *begin, uint64_t s
 	}
 	xl_add(&n[XC_BLOCKS], 1);
 	xl_add(&n[XC_GUEST_BYTES], t->to->bytes);
-	xl_add(&n[XC_HOST_BYTES], (uint64_t)(t->e.at - begin));
-	perf_block(t, begin);
+	xl_add(&n[XC_HOST_BYTES], (uint64_t)(t->line_end - t->line_begin + t->e.at - t->ways_begin));
+	perf_block(t);
 }

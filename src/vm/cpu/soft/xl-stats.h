@@ -83,7 +83,7 @@ enum { XL_TOP = 20 };
 size_t xl_stats(struct engine *e, struct engine_stat *ret, size_t max);
 
 /* A block was translated, or not; since a moment of clock_now_ns(). */
-void xl_stats_translated(const struct xl_tr *t, const uint8_t *begin, uint64_t since_ns, bool done);
+void xl_stats_translated(const struct xl_tr *t, uint64_t since_ns, bool done);
 
 /* Begin the file that names code for perf: with the routines at the begin of the cache. */
 void xl_perf_begin(const struct soft_engine *eng, size_t routines_bytes);

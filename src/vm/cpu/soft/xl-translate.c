@@ -417,10 +417,11 @@ static void unknown(struct xl_tr *t, unsigned l)
 	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
 }
 
-/* What is rarely reached. */
+/* What is rarely reached: elsewhere, so that what runs lies close together. */
 static void ways(struct xl_tr *t)
 {
-	xl_sides(t);
+	t->line_end = t->e.at;
+	t->e = t->ways;
 	for (unsigned n = 0; n < t->n_stacks && !t->full; n++) {
 		stack_way(t, n);
 	}
@@ -449,16 +450,22 @@ static bool translate(struct xl_tr *t)
 	t->n_loans = 0;
 	entry(t);
 	line(t);
+	xl_sides(t);
+	if (t->full || t->e.at > t->e.end) {
+		return false;
+	}
 	ways(t);
 	return !t->full && t->e.at <= t->e.end;
 }
 
 bool xl_translate(struct xl_tr *t)
 {
-	const uint8_t *begin = t->e.at;
 	uint64_t since_ns = clock_now_ns();
-	bool done = translate(t);
+	bool done = false;
 
-	xl_stats_translated(t, begin, since_ns, done);
+	t->line_begin = t->e.at;
+	t->ways_begin = t->ways.at;
+	done = translate(t);
+	xl_stats_translated(t, since_ns, done);
 	return done;
 }

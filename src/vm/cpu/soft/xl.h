@@ -93,6 +93,7 @@ struct xl_block {
 	struct xl_hold  *holds;    /* what it holds: xl-across.c */
 	uint64_t gpa;
 	uint64_t page;             /* the virtual one that it is bound to; XL_ANYWHERE */
+	uint64_t va;               /* the only one that any table knows it by; XL_VA_NONE, XL_VA_MANY */
 	uint32_t code;             /* from the begin of the cache; RIP's page is known */
 	uint32_t indirect;         /* the same with RIP in R11 */
 	/* Of one on two pages: what it has in the second, which is only in the list of that page; and
@@ -112,6 +113,10 @@ struct xl_block {
 
 /* No page begins there. */
 enum { XL_ANYWHERE = 1 };
+
+/* What no code begins at. */
+#define XL_VA_NONE UINT64_C(0)
+#define XL_VA_MANY UINT64_MAX
 
 /* Of what the vCPU runs now. */
 static inline uint8_t xl_kind(const struct soft_cpu *c)
@@ -152,8 +157,22 @@ struct xl_out {
 	uint8_t     rest;          /* instructions of the block behind it */
 };
 
-/* Of an address, in the tables. */
-enum { XL_SLOT_SHIFT = 2, XL_SLOTS = (XL_TABLE - 1) << XL_SLOT_SHIFT };
+/*
+ * Where an address is in the tables. Interpreters have entries that are a byte apart, and functions
+ * begin at multiples of 16: so its lowest bits count, and one above them does not.
+ */
+enum { XL_SLOT_LOW = 7, XL_SLOTS = (XL_TABLE - 1 - XL_SLOT_LOW) << 1 | XL_SLOT_LOW };
+
+static inline size_t xl_slot(uint64_t va)
+{
+	return ((va >> 1 & ~(uint64_t)XL_SLOT_LOW) | (va & XL_SLOT_LOW)) & (XL_TABLE - 1);
+}
+
+/* An address that belongs there. */
+static inline uint64_t xl_slot_address(size_t slot)
+{
+	return (slot & ~(uint64_t)XL_SLOT_LOW) << 1 | (slot & XL_SLOT_LOW);
+}
 
 struct xl_cache;
 
@@ -354,7 +373,9 @@ struct xl_loan {
 struct xl_tr {
 	struct soft_cpu *c;
 	struct xl_cache *x;
-	struct xl_code   e;
+	struct xl_code   e;        /* where it is written: the line, then the ways */
+	struct xl_code   ways;     /* where the ways are to be */
+	const uint8_t   *line_begin, *line_end, *ways_begin;
 	struct xl_flags  f;
 	uint8_t          vec;      /* enum xl_vec, here */
 	bool             x87;      /* those may run, here */
