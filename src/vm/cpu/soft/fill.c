@@ -124,6 +124,7 @@ enum {
 	PTE_P = 1 << 0, PTE_W = 1 << 1, PTE_U = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
 	PTE_PS = 1 << 7, PTE_G = 1 << 8,
 	LEVELS = 4, INDEX_BITS = 9,
+	PF_P = 1, PF_W = 2, PF_U = 4,
 };
 
 #define PTE_NX   (UINT64_C(1) << 63)
@@ -145,8 +146,9 @@ static uint8_t *ram(const struct soft_cpu *c, uint64_t gpa, struct soft_page **r
 	return NULL;
 }
 
-/* false: there is something about it that is not common. */
-static bool walk(const struct soft_cpu *c, uint64_t va, struct soft_walk *ret)
+enum found { FOUND, ABSENT, RARE };   /* RARE: there is something about it that is not common */
+
+static enum found walk(const struct soft_cpu *c, uint64_t va, struct soft_walk *ret)
 {
 	uint64_t never = c->phys_reserved | (c->s.efer & CPU_EFER_NXE ? 0 : PTE_NX);
 	uint64_t entry = c->s.cr3, rights = PTE_U | PTE_W;
@@ -159,17 +161,20 @@ static bool walk(const struct soft_cpu *c, uint64_t va, struct soft_walk *ret)
 		shift -= INDEX_BITS;
 		host = ram(c, (entry & PTE_ADDR) + (va >> shift & (BIT(INDEX_BITS) - 1)) * 8, &page);
 		if (!host) {
-			return false;
+			return RARE;
 		}
 		entry = __atomic_load_n((const uint64_t *)(const void *)host, __ATOMIC_ACQUIRE);
 		rights &= entry;
-		if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || (entry & never)) {
-			return false;
+		if (!(entry & PTE_P)) {
+			return ABSENT;
+		}
+		if (!(entry & PTE_A) || (entry & never)) {
+			return RARE;
 		}
 	} while (shift > GMEM_PAGE_SHIFT && !(entry & PTE_PS));
 	/* Larger ones than 2 MiB are rare; below its address a large page has reserved bits. */
 	if (shift > GMEM_PAGE_SHIFT + INDEX_BITS || (shift > GMEM_PAGE_SHIFT && (entry & 0x1fe000))) {
-		return false;
+		return RARE;
 	}
 	ret->gpa = (entry & PTE_ADDR & ~(BIT(shift) - 1)) | (va & (BIT(shift) - 1));
 	ret->shift = (uint8_t)shift;
@@ -177,7 +182,7 @@ static bool walk(const struct soft_cpu *c, uint64_t va, struct soft_walk *ret)
 	ret->writable = (rights & PTE_W) != 0;
 	ret->global = (entry & PTE_G) && (c->s.cr4 & CPU_CR4_PGE);
 	ret->dirty = (entry & PTE_D) != 0;
-	return true;
+	return FOUND;
 }
 
 static bool allowed(const struct soft_cpu *c, const struct soft_walk *w, bool write)
@@ -191,6 +196,14 @@ static bool allowed(const struct soft_cpu *c, const struct soft_walk *w, bool wr
 	return !w->user || c->tlb != c->tlb_kernel || !(c->s.cr4 & CPU_CR4_SMAP);
 }
 
+/* The access has none of the rights, or there is no page: the code of its page fault, which is the
+ * next thing to happen, is left for whoever is called now. */
+static unsigned faults(struct soft_cpu *c, bool write, bool present)
+{
+	c->xl_pf = XL_PF | (present ? PF_P : 0u) | (write ? PF_W : 0u) | (c->cpl == 3 ? PF_U : 0u);
+	return 1;
+}
+
 unsigned xl_fill(struct soft_cpu *c, uint64_t linear, unsigned write)
 {
 	const struct soft_tlb_entry *e = soft__tlb(c, linear);
@@ -198,11 +211,19 @@ unsigned xl_fill(struct soft_cpu *c, uint64_t linear, unsigned write)
 	struct soft_walk w;
 	struct soft_page *p = NULL;
 	uint8_t *host = NULL;
+	enum found found = RARE;
 
+	c->xl_pf = 0;
 	/* Where there is a tag the access was none that one page settles. */
 	if (c->check_access || !soft_canonical(linear) || (write ? e->tag_write : e->tag_read) == page ||
-	    (write && e->tag_read == page && (e->gpa & SOFT_TLB_PARTLY)) ||
-	    !walk(c, linear, &w) || !allowed(c, &w, write)) {
+	    (write && e->tag_read == page && (e->gpa & SOFT_TLB_PARTLY))) {
+		return 1;
+	}
+	found = walk(c, linear, &w);
+	if (found == ABSENT || (found == FOUND && c->cpl == 3 && (!w.user || (write && !w.writable)))) {
+		return faults(c, write, found == FOUND);
+	}
+	if (found != FOUND || !allowed(c, &w, write)) {
 		return 1;
 	}
 	host = ram(c, w.gpa, &p);

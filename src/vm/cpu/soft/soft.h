@@ -212,6 +212,8 @@ struct soft_cpu {
 	bool             xl_on;           /* this thread can run it */
 	bool             xl_direct;       /* at CPL 3 its code is of the direct kind: xl-shadow.h */
 	uint64_t         xl_high_bit, xl_not_low, xl_distance;   /* to look where an address is */
+	uint64_t         xl_miss_va;      /* which access is looked up by xl_fill() */
+	uint32_t         xl_pf;           /* a page fault that it has seen coming: its code and XL_PF; or 0 */
 	uint64_t         xl_fault_va;     /* of a direct access that failed; UINT64_MAX: none */
 	bool             xl_inside;       /* and does */
 	uint8_t          xl_exit;         /* why it was left: enum xl_count */

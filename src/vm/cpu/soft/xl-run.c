@@ -123,6 +123,7 @@ static void fill(struct xl_code *e, bool write)
 {
 	xe_alu(e, XE_W, 0, XR_11, xl_mem(XR_CX, write ? offsetof(struct soft_tlb_entry, tag_write) :
 							offsetof(struct soft_tlb_entry, tag_read)));
+	xe_store(e, XR_11, XG(xl_miss_va));
 	call_fill(e, write);
 	xe_8(e, 0xc3);
 }
@@ -137,6 +138,7 @@ static void stack_find(struct xl_code *e, bool write)
 	uint8_t *no[2] = { NULL }, *again = NULL;
 
 	xe_alu(e, XE_W, 0, XR_11, tag);
+	xe_store(e, XR_11, XG(xl_miss_va));
 	xe_alu_imm(e, XE_W, 4, xl_reg(XR_11), -GMEM_PAGE_BYTES);
 	again = e->at;
 	xl_tlb_entry(e);
@@ -631,6 +633,15 @@ static void direct_missed(struct soft_cpu *c, const struct xl_out *o, uint64_t f
 	}
 }
 
+static unsigned fault_goes_on(struct soft_cpu *c)
+{
+	if (c->xl_epoch == xl_epoch(c->eng) && elsewhere(c) == XL_ELSEWHERE) {
+		return XL_ELSEWHERE;
+	}
+	c->xl_exit = c->slow ? XC_LEFT_LOOK : XC_LEFT_TARGET;
+	return XL_LEAVE;
+}
+
 static unsigned why_of(uint32_t out)
 {
 	return out >> XL_WHY_SHIFT;
@@ -652,6 +663,12 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	c->running_rip = (o->block->page != XL_ANYWHERE ? o->block->page : c->xl_page) + o->off;
 	c->budget = 0;           /* no block of the interpreter behind it */
 	count_call(c, o, why_of(out));
+	if (c->xl_pf && !missed && why_of(out) == XL_WHY_MEMORY && xl_fault(c, o)) {
+		c->xl_pin = 0;
+		c->budget = budget;
+		return fault_goes_on(c);
+	}
+	c->xl_pf = 0;
 	run_out(c, o);
 	c->at = NULL;
 	if (missed) {

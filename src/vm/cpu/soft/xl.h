@@ -14,7 +14,7 @@
  *	                other pages
  *	xl-translate.c  a block; xl-loop.c: the rounds of a loop
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, what makes them stale
- *	xl-run.c        entering it, and what it calls
+ *	xl-run.c        entering it, and what it calls; xl-fault.c
  *
  * While translated code runs, GS is the vCPU's struct soft_cpu, the host's RSP is the stack of
  * calls that the guest is in, RCX and R11 are free for the code, and all others hold the guest's registers: each its own, but RSP
@@ -236,6 +236,16 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b);
 /* Called by translated code: run an instruction. */
 enum { XL_BACK, XL_LEAVE, XL_ELSEWHERE };   /* where to then; at c->next_rip, by c->xl_next */
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out);
+
+/* --- xl-fault.c --- */
+
+#define XL_PF BIT(31)
+
+/* Of an instruction that translated code calls out for: deliver the page fault that xl_fill() has
+ * seen coming. false: the interpreter is to find it. */
+bool xl_fault(struct soft_cpu *c, const struct xl_out *o);
+
+/* --- xl-run.c --- */
 
 /* Called by it, too, while vector registers are the guest's (fill.c): a miss of the TLB. 0: now it
  * knows the page. */
