@@ -189,7 +189,7 @@ static void quiet(struct xl_tr *t)
 static void look(struct xl_tr *t, unsigned host, uint8_t place)
 {
 	struct xl_code *e = &t->e;
-	bool lost = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE;
+	bool lost = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE || xf_worth_saving(t);
 
 	if (!lost) {
 		xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host,              /* pext */

@@ -157,6 +157,30 @@ static enum next next_in(const struct xl_tr *t, unsigned j)
 	return t->insns[j].run.fn == insn_ud ? NEXT_SEES : next_of(&t->insns[j].i);
 }
 
+/* Is it worth to save flags that nothing but an access that faults will see? One that has them in
+ * its way costs about half as much. */
+bool xf_worth_saving(const struct xl_tr *t)
+{
+	unsigned accesses = 0;
+
+	for (unsigned j = t->k; j < t->n; j++) {
+		const struct insn *i = &t->insns[j].i;
+		enum next next = next_in(t, j);
+
+		if (j + 1 < t->n && xl_jumps(i) && !xl_jumps_if(i)) {
+			continue;                  /* it is followed */
+		}
+		accesses += next == NEXT_ACCESS;
+		if (next == NEXT_KILLS || xf_kills(i)) {
+			return accesses >= 2;
+		}
+		if (next == NEXT_SEES) {
+			return false;
+		}
+	}
+	return false;
+}
+
 bool xf_seen(const struct xl_tr *t)
 {
 	for (unsigned j = t->k + 1; j < t->n; j++) {

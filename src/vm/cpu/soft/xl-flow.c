@@ -250,7 +250,7 @@ static void side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
 		return;
 	}
 	t->sides[t->n_sides++] = (struct xl_side){ .jump = jump, .off = off, .k = (uint8_t)t->k,
-						   .wanted = wanted, .later = t->again };
+						   .wanted = wanted, .later = t->again, .f = t->f };
 }
 
 static void write_side(struct xl_tr *t, const struct xl_side *s)
@@ -260,6 +260,7 @@ static void write_side(struct xl_tr *t, const struct xl_side *s)
 	t->k = s->k;
 	t->polled = false;
 	xe_here(e, s->jump);
+	xf_make(t, &s->f);
 	if (s->later) {
 		xl_give_back(t);
 	}
@@ -357,13 +358,18 @@ static void jmp_on(struct xl_tr *t, int64_t to)
 	if (to > t->insns[t->k].off || t->asked) {
 		return;
 	}
-	xf_need_host(t);
+	t->asked = true;
+	if (t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE) {
+		xf_clobber(t);
+		xe_alu_imm(&t->e, 0, 7, XG(wants), 0);
+		side(t, xe_jcc(&t->e, 5), to, true);      /* jne */
+		return;
+	}
 	wanted = poll(t);
 	calm = xe_jmp(&t->e);
 	xe_here_8(&t->e, wanted);
 	side(t, xe_jmp(&t->e), to, true);
 	xe_here(&t->e, calm);
-	t->asked = true;
 }
 
 static void jmp(struct xl_tr *t)

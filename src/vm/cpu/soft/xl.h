@@ -365,9 +365,10 @@ struct xl_state {
 	bool    x87;
 };
 
-/* A jump out of the straight line to another block. Its flags are the host's. */
+/* A jump out of the straight line to another block. */
 struct xl_side {
 	uint8_t *jump;
+	struct xl_flags f;         /* before it */
 	int64_t  off;              /* to there, from the begin of the page */
 	uint8_t  k;                /* the instruction */
 	bool     wanted;           /* it is from a poll: out of the code */
@@ -559,6 +560,7 @@ void xf_moved(struct xl_tr *t, unsigned guest, int32_t by);   /* one was added t
 /* Will the flags that instruction k sets be seen, or only replaced? Will they be in the way of an
  * access before that? */
 bool xf_seen(const struct xl_tr *t);
+bool xf_worth_saving(const struct xl_tr *t);
 bool xf_kills(const struct insn *i);
 bool xf_in_the_way(const struct xl_tr *t);
 void xf_set(struct xl_tr *t, const struct xl_recipe *r);   /* an instruction has set all flags */
