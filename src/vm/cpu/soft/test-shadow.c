@@ -513,15 +513,13 @@ static void test_many(void **state)
 	vm_free(vm);
 }
 
-/* It is interrupts at CPL 3 that decide, and it is given up when it costs more than it gives. */
-static void test_policy(void **state)
+/* A machine whose first vCPU was interrupted at CPL 3 until its memory was mapped. */
+static struct vm *sampled_machine(void)
 {
 	struct vm *vm = machine((struct engine_xl_conf){ .after = 0 });
-	struct soft_engine *eng = soft_engine(vm->eng);
 	struct soft_cpu *c = cpu(vm, 0);
 
-	(void)state;
-	if (!eng->shadow) {
+	if (!soft_engine(vm->eng)->shadow) {
 		vm_free(vm);
 		skip();
 	}
@@ -530,7 +528,17 @@ static void test_policy(void **state)
 		soft_guest_leave(c);
 	}
 	assert_true(c->xl_direct);
-	assert_int_equal(eng->shadow_root, PML4);
+	return vm;
+}
+
+/* It is interrupts at CPL 3 that decide, and it is given up when it costs more than it gives. */
+static void test_policy(void **state)
+{
+	struct vm *vm = sampled_machine();
+	struct soft_cpu *c = cpu(vm, 0);
+
+	(void)state;
+	assert_int_equal(soft_engine(vm->eng)->shadow_root, PML4);
 	access_pages(c, SMALL, 1, true);
 	while (c->xl_direct) {
 		ignore_result(shadow_fill(c, SMALL)); /* the last one does not */
@@ -544,22 +552,12 @@ static void test_policy(void **state)
 /* Who flushes all is let go of, and taken again if it goes on. */
 static void test_released(void **state)
 {
-	struct vm *vm = machine((struct engine_xl_conf){ .after = 0 });
-	struct soft_engine *eng = soft_engine(vm->eng);
+	struct vm *vm = sampled_machine();
 	struct soft_cpu *c = cpu(vm, 0);
 
 	(void)state;
-	if (!eng->shadow) {
-		vm_free(vm);
-		skip();
-	}
-	for (unsigned i = 0; i < 16 && !c->xl_direct; i++) {
-		shadow_sample(c);
-		soft_guest_leave(c);
-	}
-	assert_true(c->xl_direct);
 	shadow_flush(c, OTHER_PML4);
-	assert_int_equal(eng->shadow_root, PML4);
+	assert_int_equal(soft_engine(vm->eng)->shadow_root, PML4);
 	fill_one(c);
 	shadow_flush(c, PML4);
 	assert_int_equal(how(SMALL), NO);

@@ -707,6 +707,7 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 	g->code = (uint32_t)(t.line_end - x->rw) - g->first;
 	g->ways = (uint32_t)(t.e.at - x->rw) - g->first_way;
 	if (g->code + g->ways + g->records > x->segment_bytes) {
+		holds_drop(x, to);
 		*g = before;
 		return before.blocks ? FULL : NEVER;
 	}
@@ -803,8 +804,6 @@ void xl_misplaced(struct soft_cpu *c, const struct xl_out *known, bool filled)
 		kill(c->eng, o->block);
 	}
 	pthread_mutex_unlock(&x->lock);
-	/* The table may lead to it still; that of each vCPU that finds out. */
-	xl_forget_block(c, o->block);
 }
 
 void xl_usage(const struct soft_engine *eng, struct xl_usage *ret)

@@ -15,8 +15,8 @@
  *
  * At its bottom are entries that nothing fits. A call looks at a bit of the stack's pointer, which
  * is clear when the stack is full, then the code is left, and half of it thrown away. Whoever
- * wants something of the vCPU has no bit looked at (xl_poll), so it is left for that as well. Without a call
- * a program cannot return for ever. Below there is room for a signal's frame.
+ * wants something of the vCPU has no bit looked at (xl_poll), so it is left for that as well.
+ * Without a call a program cannot return for ever. Below there is room for a signal's frame.
  */
 #include <sys/random.h>
 

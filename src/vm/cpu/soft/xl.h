@@ -17,9 +17,10 @@
  *	xl-run.c        entering it, and what it calls; xl-fault.c
  *
  * While translated code runs, GS is the vCPU's struct soft_cpu, the host's RSP is the stack of
- * calls that the guest is in, RCX and R11 are free for the code, and all others hold the guest's registers: each its own, but RSP
- * in R9 and RCX in R10; the guest's R9, R10 and R11 stay in the state. The guest's arithmetic
- * flags are the host's wherever one block ends and another begins.
+ * calls that the guest is in, RCX and R11 are free for the code, and all others hold the guest's
+ * registers: each its own, but RSP in R9 and RCX in R10; the guest's R9, R10 and R11 stay in the
+ * state, but in the later rounds of a loop. The guest's arithmetic flags are the host's wherever one
+ * block ends and another begins.
  *
  * An instruction that is not translated, and one whose access to memory is not a hit in the
  * software TLB, is run by the interpreter from there, state in memory, and the block goes on
