@@ -5,8 +5,8 @@
  *
  * What has to be known of an address is only in which of the two ranges it begins. That is looked
  * at once in a block for each register that addresses go out from, and each sum with an index, and
- * holds as long as its registers are only moved a little. Which range it will be is guessed when the block is translated, from what the registers hold; the cache
- * remembers where that was wrong. Where it is now one and now the other, both are looked for, and
+ * holds as long as its registers are only moved a little. Which range it will be is guessed when the
+ * block is translated, from what the registers hold; the cache remembers where that was wrong. Where it is now one and now the other, both are looked for, and
  * what reaches neither, or code, looks at the TLB as in other blocks.
  *
  * What is known of a register behind an instruction holds only if the instruction has looked: a way
@@ -387,6 +387,17 @@ static struct xl_rm at_constant(struct xl_tr *t, uint64_t va)
 	return xl_mem(XR_11, 0);
 }
 
+/* To the interpreter all the same, which has not looked and does not come back. */
+static void shaken(struct xl_tr *t)
+{
+	unsigned before = t->n_slow;
+
+	xl_shaken(t);
+	if (t->n_slow != before) {
+		t->looked = t->n_slow;
+	}
+}
+
 struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligned)
 {
 	const struct insn *i = &t->insns[t->k].i;
@@ -409,7 +420,7 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 		(aligned ? xl_aligned_to_r11 : xl_operand_to_r11)(t, bytes, write);
 		return xl_mem(XR_11, 0);
 	}
-	xl_shaken(t);
+	shaken(t);
 	if (known) {
 		return at_constant(t, va);
 	}
@@ -441,7 +452,7 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 		xl_stack_to_r11(t, xl_now(t, guest), disp, 8, write);
 		return xl_mem(XR_11, 0);
 	}
-	xl_shaken(t);
+	shaken(t);
 	return from_register(t, guest, disp, place);
 }
 
