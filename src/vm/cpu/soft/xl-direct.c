@@ -177,15 +177,6 @@ static uint8_t place_for(const struct xl_tr *t, uint8_t guessed)
 
 /* --- Looking where an address is --- */
 
-/* No flag changes: that RCX is 0 is the answer. */
-static void quiet(struct xl_tr *t)
-{
-	uint8_t *on = xe_jrcxz(&t->e);
-
-	xl_slow_from(t, xe_jmp(&t->e), XL_WHY_MEMORY);
-	xe_here_8(&t->e, on);
-}
-
 static void look(struct xl_tr *t, unsigned host, uint8_t place)
 {
 	struct xl_code *e = &t->e;
@@ -197,7 +188,7 @@ static void look(struct xl_tr *t, unsigned host, uint8_t place)
 		if (place == XP_HIGH) {
 			xe_lea(e, XR_CX, xl_mem(XR_CX, -1));
 		}
-		quiet(t);
+		xl_slow_unless_zero(t, XL_WHY_MEMORY);
 		return;
 	}
 	xf_clobber(t);

@@ -36,6 +36,14 @@ void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why)
 	s->why = (uint8_t)why;
 }
 
+void xl_slow_unless_zero(struct xl_tr *t, unsigned why)
+{
+	uint8_t *on = xe_jrcxz(&t->e);
+
+	xl_slow_from(t, xe_jmp(&t->e), why);
+	xe_here_8(&t->e, on);
+}
+
 static bool same_flags(const struct xl_flags *a, const struct xl_flags *b)
 {
 	return a->at == b->at && (a->at != XF_RECIPE || xf_same(&a->recipe, &b->recipe));
@@ -97,16 +105,11 @@ void xl_effective(struct xl_tr *t, unsigned to)
 	struct xl_rm rm = xl_mem(XR_NONE, i->disp);
 	unsigned how = i->ad_bytes == 8 ? XE_W : 0;   /* else the host cuts it, too */
 
-	uint64_t rip = 0;
-
-	if (i->base == INSN_BASE_RIP && xl_address_at(t, xl_next_off(t), &rip)) {
-		rip += (uint64_t)(int64_t)i->disp;
-		xe_mov_imm(&t->e, to, how ? rip : (uint32_t)rip);
-		return;
-	}
 	if (i->base == INSN_BASE_RIP) {
-		xe_load(&t->e, to, XG(xl_page));
-		xe_op(&t->e, how, 0, 0x8d, to, xl_mem(to, i->disp + (int32_t)xl_next_off(t)));
+		xl_rip_to(t, to, (int64_t)xl_next_off(t) + i->disp);
+		if (!how) {
+			xe_op(&t->e, 0, 0, 0x8b, to, xl_reg(to));   /* mov r32, r32 */
+		}
 		return;
 	}
 	if (i->base != INSN_NONE) {

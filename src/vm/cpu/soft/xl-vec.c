@@ -218,13 +218,10 @@ static void call(struct xl_tr *t, uint32_t routine)
 static void look(struct xl_tr *t, unsigned vec)
 {
 	struct xl_code *e = &t->e;
-	uint8_t *there = NULL;
 
 	if (t->f.at == XF_HOST) {
 		xe_op(e, 0, 1, 0xb6, XR_CX, off_flag(vec));      /* movzx */
-		there = xe_jrcxz(e);
-		xl_slow_from(t, xe_jmp(e), XL_WHY_TARGET);
-		xe_here_8(e, there);
+		xl_slow_unless_zero(t, XL_WHY_INSN);
 	} else {
 		cmp_flag(e, vec);
 		xl_slow(t, COND_NZ);
@@ -275,15 +272,12 @@ void xv_reload(struct xl_tr *t, unsigned vec)
 static void load_mxcsr(struct xl_tr *t, struct xl_rm at)
 {
 	struct xl_code *e = &t->e;
-	uint8_t *masked = NULL;
 
 	xe_load32(e, XR_CX, at);
 	xe_op(e, 0, 0, 0x89, XR_CX, XG(xl_tmp));
 	xe_op(e, 0, 0, 0x8d, XR_CX, xl_mem(XR_CX, -MXCSR_MASKS));   /* lea */
 	xe_vex(e, 0, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_mxcsr_fixed)); /* pext */
-	masked = xe_jrcxz(e);
-	xl_slow_from(t, xe_jmp(e), XL_WHY_INSN);
-	xe_here_8(e, masked);
+	xl_slow_unless_zero(t, XL_WHY_INSN);
 	mxcsr(e, true, XG(xl_tmp));
 	t->looked = t->n_slow;
 }

@@ -238,16 +238,6 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b);
 enum { XL_BACK, XL_LEAVE, XL_ELSEWHERE };   /* where to then; at c->next_rip, by c->xl_next */
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out);
 
-/* --- xl-fault.c --- */
-
-#define XL_PF BIT(31)
-
-/* Of an instruction that translated code calls out for: deliver the page fault that xl_fill() has
- * seen coming. false: the interpreter is to find it. */
-bool xl_fault(struct soft_cpu *c, const struct xl_out *o);
-
-/* --- xl-run.c --- */
-
 /* Called by it, too, while vector registers are the guest's (fill.c): a miss of the TLB. 0: now it
  * knows the page. */
 unsigned xl_fill(struct soft_cpu *c, uint64_t linear, unsigned write);
@@ -266,6 +256,14 @@ static inline uint64_t xl_random(struct soft_cpu *c)
 	c->xl_shake = c->xl_shake * UINT64_C(6364136223846793005) + 1442695040888963407;
 	return c->xl_shake >> 32;
 }
+
+/* --- xl-fault.c --- */
+
+#define XL_PF BIT(31)
+
+/* Of an instruction that translated code calls out for: deliver the page fault that xl_fill() has
+ * seen coming. false: the interpreter is to find it. */
+bool xl_fault(struct soft_cpu *c, const struct xl_out *o);
 
 /* --- xl-return.c --- */
 
@@ -596,6 +594,8 @@ void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* A jump to the interpreter for instruction k in the state of flags that there is now. */
 void xl_slow(struct xl_tr *t, unsigned cond);
 void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why);   /* a jump that was written already */
+/* The same where RCX is not 0. No flag changes. */
+void xl_slow_unless_zero(struct xl_tr *t, unsigned why);
 /* The same for a fault of the instruction that comes next: its number among t->slow. */
 unsigned xl_slow_fault(struct xl_tr *t);
 void xl_call_interpreter(struct xl_tr *t, bool last);
