@@ -48,6 +48,8 @@ static const int vcpu_calls[] = {
 	SYS_ioctl, SYS_membarrier, SYS_ppoll,
 	/* the clock of translated code */
 	SYS_timer_create, SYS_timer_settime,
+	/* disks: a read of what the host has in memory, where the guest asks for it */
+	SYS_preadv2,
 };
 
 static const int worker_calls[] = {

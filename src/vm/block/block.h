@@ -119,6 +119,15 @@ void block_submit(struct block *b, struct block_req *r);
 /* Hand over to the kernel what was submitted. */
 void block_kick(struct block *b);
 
+/*
+ * Read in place what the host has in memory, without a request: bytes, which may be fewer;
+ * -EAGAIN: it would have to wait for the disk; -EOPNOTSUPP: never possible with this one. Other
+ * errors are better told by a request. `offset` is of the disk, and the range in it.
+ * Context: any thread, as nothing of the disk changes.
+ */
+int block_read_now(const struct block *b, uint64_t offset, const struct iovec *iov,
+		   unsigned n_iov) must_check;
+
 unsigned block_in_flight(const struct block *b);
 
 /*

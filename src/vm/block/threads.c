@@ -216,6 +216,7 @@ static int threads_open(struct block *b, unsigned depth unused_arg, void **ret)
 
 const struct block_way_ops block__threads = {
 	.name = "threads",
+	.now = true,
 	.open = threads_open,
 	.close = threads_close,
 	.start = threads_start,

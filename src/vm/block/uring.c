@@ -205,6 +205,7 @@ static int uring_open(struct block *b, unsigned depth, void **ret)
 
 const struct block_way_ops block__uring = {
 	.name = "io_uring",
+	.now = true,
 	.open = uring_open,
 	.close = uring_close,
 	.start = uring_start,

@@ -9,6 +9,7 @@ enum { BLOCK__BOUNCE_BYTES = 256 << 10 };
 
 struct block_way_ops {
 	const char *name;
+	bool now;        /* reads may be done in place besides, by any thread */
 	int  (*open)(struct block *b, unsigned depth, void **ret);
 	void (*close)(void *way);
 	/* Begin r->io. Never completes from here. */

@@ -18,6 +18,11 @@ enum {
 	/* Most that one discard or write-zeroes may cover: 1 GiB, so that each ends in time. */
 	RANGE_SECTORS_MAX = 1 << 21,
 	RANGES_MAX   = 16,          /* and so many may be in one request */
+	/* A read of at most so many bytes is done where it is asked for, if the host has them in
+	 * memory, and so many of them at one kick. */
+	NOW_BYTES    = 16 << 10,
+	NOW_MAX      = 16,
+	NOW_SKIP_MAX = 64,
 	BLK_PCI_CLASS = 0x010000,   /* mass storage, SCSI: what others say for it, too */
 };
 
@@ -45,6 +50,9 @@ struct blk {
 	struct blk_req          *reqs;         /* BLK_QUEUE_MAX */
 	struct list              free;
 	bool                     kick_wanted;
+	unsigned                 misses;       /* of reads at once, in a row */
+	unsigned                 skip;         /* reads before the next one that is tried */
+	bool                     never;        /* this disk has no reads at once */
 };
 
 struct blk_header {
@@ -136,6 +144,47 @@ static int range(const struct blk *s, uint64_t sector, uint64_t bytes)
 		return -ERANGE;
 	}
 	return off % info->logical || bytes % info->logical ? -EINVAL : 0;
+}
+
+/* What came of a try to read at once says when the next one pays. */
+static void learn(struct blk *s, bool hit, int result)
+{
+	if (hit) {
+		s->misses = 0;
+		return;
+	}
+	s->never = result == -EOPNOTSUPP;
+	s->skip = MIN(1u << MIN(s->misses, 30u), (unsigned)NOW_SKIP_MAX);
+	s->misses++;
+}
+
+/*
+ * Complete a small read whose bytes the host has in memory. False: it is none, or they may not be
+ * there, and the request is as it was.
+ */
+static bool read_now(struct blk *s, struct blk_req *r, const struct blk_header *h)
+{
+	struct vq_chain *c = &r->chain;
+	size_t bytes = c->in_bytes - STATUS_BYTES;
+
+	if (h->type != VIRTIO_BLK_T_IN || bytes == 0 || bytes > NOW_BYTES || s->never ||
+	    range(s, h->sector, bytes) < 0) {
+		return false;
+	}
+	if (s->skip > 0) {
+		s->skip--;
+		return false;
+	}
+	unsigned n = iov_slice(vq_in(c), c->n_in, 0, bytes, r->data, VQ_CHAIN_MAX);
+	int got = block_read_now(s->disk, h->sector * BLK_SECTOR, r->data, n);
+
+	learn(s, got == (int)bytes, got);
+	if (got != (int)bytes) {
+		return false;
+	}
+	r->written = bytes;
+	complete(s, r, VIRTIO_BLK_S_OK);
+	return true;
 }
 
 static void transfer(struct blk *s, struct blk_req *r, const struct blk_header *h)
@@ -245,18 +294,26 @@ static bool not_agreed(const struct blk *s, uint32_t type)
 	return false;
 }
 
+/* Framing is the driver's choice, but there must be a header and a place for the status. */
+static bool header(const struct blk_req *r, struct blk_header *ret)
+{
+	return r->chain.in_bytes >= STATUS_BYTES &&
+	       iov_read(r->chain.iov, r->chain.n_out, 0, ret, sizeof(*ret)) == sizeof(*ret);
+}
+
 static void begin(struct blk *s, struct blk_req *r)
 {
 	struct blk_header h;
 
 	r->written = 0;
 	r->n_ranges = r->range = 0;
-	/* Framing is the driver's choice, but there must be a header and a place for the status. */
-	if (r->chain.in_bytes < STATUS_BYTES ||
-	    iov_read(r->chain.iov, r->chain.n_out, 0, &h, sizeof(h)) != sizeof(h)) {
+	if (!header(r, &h)) {
 		vq_unpop(&s->base.queues[BLK_QUEUE], 1);
 		list_add_tail(&s->free, &r->link);
 		vdev_fault(&s->base, "a disk request without header or status");
+		return;
+	}
+	if (read_now(s, r, &h)) {
 		return;
 	}
 	if (not_agreed(s, h.type)) {
@@ -299,6 +356,31 @@ static void blk_queue_ready(struct vdev *d, unsigned queue)
 	if (s->kick_wanted) {
 		block_kick(s->disk);
 	}
+}
+
+/* Reads of what the host has in memory, until something else comes: that is the loop's. */
+static bool blk_kicked(struct vdev *d, unsigned queue)
+{
+	struct blk *s = blk_of(d);
+	struct blk_header h;
+
+	if (s->skip > 0 || s->never) {
+		return false;
+	}
+	for (unsigned n = 0; n < NOW_MAX && !list_empty(&s->free); n++) {
+		struct blk_req *r = list_entry(s->free.next, struct blk_req, link);
+
+		if (!vdev_pop(d, queue, &r->chain)) {
+			return true;
+		}
+		list_del(&r->link);
+		if (!header(r, &h) || !read_now(s, r, &h)) {
+			vq_unpop(&d->queues[queue], 1);
+			list_add_tail(&s->free, &r->link);
+			return false;
+		}
+	}
+	return false;
 }
 
 static int blk_quiesce(struct vdev *d, uint64_t timeout_ns)
@@ -445,6 +527,9 @@ static const struct state_field blk_fields[] = {
 	STATE_HOST_ONLY(struct blk, reqs, "of this process; nothing is out"),
 	STATE_HOST_ONLY(struct blk, free, "of this process"),
 	STATE_HOST_ONLY(struct blk, kick_wanted, "of a turn of the loop"),
+	STATE_HOST_ONLY(struct blk, misses, "of this host's cache"),
+	STATE_HOST_ONLY(struct blk, skip, "as above"),
+	STATE_HOST_ONLY(struct blk, never, "of this host's file"),
 };
 
 static const struct state_desc blk_state =
@@ -465,6 +550,7 @@ static const struct vdev_ops blk_ops = {
 	.unrealize = blk_unrealize,
 	.run = blk_run,
 	.queue_ready = blk_queue_ready,
+	.kicked = blk_kicked,
 	.reset = blk_reset,
 	.negotiated = blk_negotiated,
 	.config_write = blk_config_write,

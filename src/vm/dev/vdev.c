@@ -312,7 +312,17 @@ void vdev_queue_enable(struct vdev *d, unsigned queue)
 
 void vdev_kick(struct vdev *d, unsigned queue)
 {
-	if (queue < d->desc->n_queues && d->phase == VDEV_LIVE) {
+	bool all = false;
+
+	if (queue >= d->desc->n_queues || d->phase != VDEV_LIVE) {
+		return;
+	}
+	if (d->desc->ops->kicked && vdev_works(d)) {
+		d->budget = BUDGET;
+		all = d->desc->ops->kicked(d, queue);
+		vdev_flush(d);
+	}
+	if (!all) {
 		signal_fd(d->kicks[queue].fd);
 	}
 }

@@ -25,7 +25,9 @@
  *
  * Threads: registers are reached on vCPU threads, everything else runs on the machine's loop;
  * both with d->lock held. What a register write wants of the loop it asks for through
- * d->control, an eventfd. Ops say where they are called.
+ * d->control, an eventfd. Ops say where they are called. A request that can be done at once is
+ * done where the driver's kick arrives, if the device has that in it: two threads need not be
+ * woken then.
  *
  * A device reaches guest memory only through vdev_pop() and what it returns, gets files and
  * sockets as descriptors in its configuration, and takes time from the loop.
@@ -68,6 +70,12 @@ struct vdev_ops {
 	void (*run)(struct vdev *d, bool on);
 	/* Requests may be there. */
 	void (*queue_ready)(struct vdev *d, unsigned queue);
+	/*
+	 * The driver kicked a live queue, on its vCPU's thread, which waits: do those requests
+	 * that neither wait for anything nor take long. False: there may be more, for the loop.
+	 * NULL: all is left to the loop.
+	 */
+	bool (*kicked)(struct vdev *d, unsigned queue);
 	/*
 	 * Forget what the driver said. After the last request came back; on a vCPU's thread if
 	 * the device was not live since the reset before. NULL: nothing to do.
