@@ -180,11 +180,19 @@ static uint8_t place_for(const struct xl_tr *t, uint8_t guessed)
 static void look(struct xl_tr *t, unsigned host, uint8_t place)
 {
 	struct xl_code *e = &t->e;
-	bool lost = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE || xf_worth_saving(t);
+	bool near = xl_near(t) && (place == XP_HIGH || xl_by_loop(t));
+	bool lost = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE || (!near && xf_worth_saving(t));
 
 	if (!lost) {
 		xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host,              /* pext */
 		       place == XP_HIGH ? XG(xl_high_bit) : XG(xl_not_low));
+		if (near) {
+			if (place != XP_HIGH) {
+				xe_lea(e, XR_CX, xl_mem(XR_CX, 1));
+			}
+			xl_slow_near(t, place != XP_HIGH);
+			return;
+		}
 		if (place == XP_HIGH) {
 			xe_lea(e, XR_CX, xl_mem(XR_CX, -1));
 		}

@@ -292,6 +292,21 @@ static inline uint8_t *xe_jrcxz(struct xl_code *e)
 	return e->at - 1;
 }
 
+/* The same with LOOP: where RCX - 1, which it becomes, is not 0. */
+static inline uint8_t *xe_loop(struct xl_code *e)
+{
+	xe_8(e, 0xe2);
+	xe_8(e, 0);
+	return e->at - 1;
+}
+
+static inline uint8_t *xe_jmp_8(struct xl_code *e)
+{
+	xe_8(e, 0xeb);
+	xe_8(e, 0);
+	return e->at - 1;
+}
+
 static inline void xe_here_8(const struct xl_code *e, uint8_t *place)
 {
 	assert(e->at - (place + 1) <= INT8_MAX);

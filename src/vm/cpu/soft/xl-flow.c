@@ -25,12 +25,12 @@ static struct xl_rm in_table(size_t at, unsigned index)
 	return rm;
 }
 
-/* The slot in one register, the address in another. */
-static void compare(struct xl_code *e, bool user, unsigned index, unsigned address)
+/* The slot in one register, the address in another. RCX: 0 and `more`, if it is there. */
+static void compare(struct xl_code *e, bool user, unsigned index, unsigned address, unsigned more)
 {
 	xe_load(e, XR_CX, in_table(offsetof(struct soft_cpu, xl_neg) +
 				   user * sizeof(((struct soft_cpu *)NULL)->xl_neg[0]), index));
-	xe_lea(e, XR_CX, xl_mem_index(XR_CX, address, 0, 0));
+	xe_lea(e, XR_CX, xl_mem_index(XR_CX, address, 0, (int32_t)more));
 }
 
 static struct xl_rm code_at(bool user, unsigned index)
@@ -42,7 +42,7 @@ static struct xl_rm code_at(bool user, unsigned index)
 void xl_look(struct xl_code *e, bool user)
 {
 	slot(e, XR_CX, XR_11);
-	compare(e, user, XR_CX, XR_11);
+	compare(e, user, XR_CX, XR_11, 0);
 }
 
 struct xl_rm xl_found(struct xl_code *e, bool user)
@@ -94,9 +94,18 @@ static uint8_t *look(struct xl_tr *t, uint8_t *polled)
 	return unless_zero(&t->e, polled);
 }
 
-static void jump_found(struct xl_tr *t)
+/* On to the address in R11; the rel8 jump is taken where the table does not hold it. */
+static uint8_t *jump_r11(struct xl_tr *t)
 {
-	xe_op(&t->e, 0, 0, 0xff, 4, xl_found(&t->e, t->to->kind != XK_KERNEL));
+	bool user = t->to->kind != XK_KERNEL;
+	unsigned by_loop = xl_by_loop(t);
+	uint8_t *miss = NULL;
+
+	slot(&t->e, XR_CX, XR_11);
+	compare(&t->e, user, XR_CX, XR_11, by_loop);
+	miss = xl_unless(t, by_loop);
+	xe_op(&t->e, 0, 0, 0xff, 4, xl_found(&t->e, user));
+	return miss;
 }
 
 static void call_found(struct xl_tr *t)
@@ -145,6 +154,12 @@ static bool in_page(int64_t off)
 	return off >= 0 && off <= GMEM_PAGE_BYTES - INSN_BYTES_MAX;
 }
 
+void xl_go_r11(struct xl_tr *t)
+{
+	xe_here_8(&t->e, jump_r11(t));
+	leave(t);
+}
+
 /* To another page, whose address is in R11. */
 static void go_across(struct xl_tr *t, int64_t off, bool polls)
 {
@@ -153,10 +168,7 @@ static void go_across(struct xl_tr *t, int64_t off, bool polls)
 	uint8_t *out = NULL;
 
 	if (!xl_across(t, off, &word)) {
-		out = look(t, NULL);
-		jump_found(t);
-		xe_here(e, out);
-		leave(t);
+		xl_go_r11(t);
 		return;
 	}
 	out = polls ? poll(t) : NULL;
@@ -171,7 +183,7 @@ void xl_go(struct xl_tr *t, int64_t off)
 {
 	struct xl_code *e = &t->e;
 	/* What goes on and on comes back at some time. */
-	bool polls = off <= t->insns[t->k].off && !t->polled;
+	bool polls = (t->owes || off <= t->insns[t->k].off) && !t->polled;
 	uint8_t *out = NULL;
 
 	if (!in_page(off)) {
@@ -233,15 +245,6 @@ static void go_call(struct xl_tr *t, int64_t to)
 	}
 }
 
-void xl_go_r11(struct xl_tr *t)
-{
-	uint8_t *out = look(t, NULL);
-
-	jump_found(t);
-	xe_here(&t->e, out);
-	leave(t);
-}
-
 /* Out of the straight line: a jump that was written. */
 static void side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
 {
@@ -250,7 +253,7 @@ static void side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
 		return;
 	}
 	t->sides[t->n_sides++] = (struct xl_side){ .jump = jump, .off = off, .k = (uint8_t)t->k,
-						   .wanted = wanted, .later = t->again, .f = t->f };
+						   .wanted = wanted, .owes = t->owes, .later = t->again, .f = t->f };
 }
 
 static void write_side(struct xl_tr *t, const struct xl_side *s)
@@ -259,6 +262,7 @@ static void write_side(struct xl_tr *t, const struct xl_side *s)
 
 	t->k = s->k;
 	t->polled = false;
+	t->owes = s->owes;
 	xe_here(e, s->jump);
 	xf_make(t, &s->f);
 	if (s->later) {
@@ -289,7 +293,7 @@ void xl_sides(struct xl_tr *t)
 /* In the middle of a block: it is more likely that it goes on. */
 static void jcc_aside(struct xl_tr *t, unsigned cond, int64_t to)
 {
-	if (in_page(to) && to > t->insns[t->k].off && !t->c->eng->counted && !(t->again && t->n_loans)) {
+	if (in_page(to) && to > t->insns[t->k].off && !t->owes && !t->c->eng->counted && !(t->again && t->n_loans)) {
 		xe_align_patch(&t->e, 2);
 		link_here(t, xe_jcc(&t->e, cond), to, false);
 	} else {
@@ -337,7 +341,7 @@ static void jcc(struct xl_tr *t, unsigned cond)
 		jcc_aside(t, cond, to);
 		return;
 	}
-	if (in_page(to) && (to > t->insns[t->k].off || t->polled)) {
+	if (in_page(to) && ((to > t->insns[t->k].off && !t->owes) || t->polled)) {
 		xe_align_patch(&t->e, 2);
 		link_here(t, xe_jcc(&t->e, cond), to, false);
 		xl_go(t, xl_next_off(t));
@@ -349,27 +353,11 @@ static void jcc(struct xl_tr *t, unsigned cond)
 	xl_go(t, xl_next_off(t));
 }
 
-/* To what is written next. Of jumps backward the first one in a block asks for wants: who leaves
- * the block before that was not led backward by it. */
+/* To what is written next. Behind a jump backward wants are looked at where the block is left, if that
+ * is not done there in any case. */
 static void jmp_on(struct xl_tr *t, int64_t to)
 {
-	uint8_t *calm = NULL, *wanted = NULL;
-
-	if (to > t->insns[t->k].off || t->asked) {
-		return;
-	}
-	t->asked = true;
-	if (t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE) {
-		xf_clobber(t);
-		xe_alu_imm(&t->e, 0, 7, XG(wants), 0);
-		side(t, xe_jcc(&t->e, 5), to, true);      /* jne */
-		return;
-	}
-	wanted = poll(t);
-	calm = xe_jmp(&t->e);
-	xe_here_8(&t->e, wanted);
-	side(t, xe_jmp(&t->e), to, true);
-	xe_here(&t->e, calm);
+	t->owes |= to <= t->insns[t->k].off && !t->polled;
 }
 
 static void jmp(struct xl_tr *t)
@@ -480,16 +468,21 @@ static void jump_to_register(struct xl_tr *t, unsigned host)
 {
 	struct xl_code *e = &t->e;
 	bool user = t->to->kind != XK_KERNEL;
+	unsigned by_loop = xl_by_loop(t);
+	uint8_t *miss = NULL;
 
 	slot(e, XR_11, host);
-	compare(e, user, XR_11, host);
-	xl_slow_from(t, unless_zero(e, NULL), XL_WHY_TARGET);
+	compare(e, user, XR_11, host, by_loop);
+	miss = xl_unless(t, by_loop);
 	xe_op(e, 0, 0, 0xff, 4, code_at(user, XR_11));
+	xe_here_8(e, miss);
+	xl_slow_from(t, xe_jmp(e), XL_WHY_TARGET);
 }
 
 static void jump_indirect(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
+	uint8_t *miss = NULL;
 
 	if (t->to->page != XL_ANYWHERE && i->rm != INSN_NONE && xl_host(i->rm) != XR_NONE) {
 		xf_need_host(t);
@@ -498,8 +491,9 @@ static void jump_indirect(struct xl_tr *t)
 	}
 	target_to_r11(t);
 	xf_need_host(t);
-	look_or_interpret(t, NULL);
-	jump_found(t);
+	miss = jump_r11(t);
+	xe_here_8(&t->e, miss);
+	xl_slow_from(t, xe_jmp(&t->e), XL_WHY_TARGET);
 }
 
 static bool whole(const struct xl_tr *t, const struct insn *i)

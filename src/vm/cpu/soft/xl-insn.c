@@ -44,6 +44,54 @@ void xl_slow_unless_zero(struct xl_tr *t, unsigned why)
 	xe_here_8(&t->e, on);
 }
 
+unsigned xl_by_loop(const struct xl_tr *t)
+{
+	bool other = __builtin_expect(t->c->eng->eng.conf.xl.shaken, 0) && xl_random(t->c) % 2;
+
+	return !!__builtin_cpu_is("amd") != other;
+}
+
+uint8_t *xl_unless(struct xl_tr *t, unsigned by_loop)
+{
+	uint8_t *on = NULL, *ret = NULL;
+
+	if (by_loop) {
+		return xe_loop(&t->e);
+	}
+	on = xe_jrcxz(&t->e);
+	ret = xe_jmp_8(&t->e);
+	xe_here_8(&t->e, on);
+	return ret;
+}
+
+/* Between it and what jumps there: what looks. */
+enum { NEAR_BYTES = 5, NEAR_MAX = 100 };
+
+bool xl_near(const struct xl_tr *t)
+{
+	return t->n_near < XL_NEAR && t->e.at - (t->near + t->n_near * NEAR_BYTES) < NEAR_MAX;
+}
+
+void xl_near_room(struct xl_tr *t)
+{
+	t->near = t->e.at;
+	t->n_near = 0;
+	for (unsigned n = 0; n < XL_NEAR * NEAR_BYTES; n++) {
+		xe_8(&t->e, 0xcc);
+	}
+}
+
+void xl_slow_near(struct xl_tr *t, bool loop)
+{
+	struct xl_code e = { .at = t->near + t->n_near++ * NEAR_BYTES, .end = t->e.end };
+	uint8_t *jump = (loop ? xe_loop : xe_jrcxz)(&t->e);
+
+	if (jump < t->e.end) {
+		*jump = (uint8_t)(e.at - (jump + 1));
+	}
+	xl_slow_from(t, xe_jmp(&e), XL_WHY_MEMORY);
+}
+
 static bool same_flags(const struct xl_flags *a, const struct xl_flags *b)
 {
 	return a->at == b->at && (a->at != XF_RECIPE || xf_same(&a->recipe, &b->recipe));

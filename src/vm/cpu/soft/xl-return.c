@@ -112,29 +112,30 @@ void xl_return_push_imm(struct xl_tr *t, uint64_t rip)
 	xe_n(&t->e, (uint32_t)~rip, 4);
 }
 
-/* RCX: 0, if the guest's address in R11 is that of an entry so far from RSP. */
-static void compare(struct xl_code *e, int32_t at)
+/* RCX: 0, or a little more, if the guest's address in R11 is that of an entry so far from RSP. */
+static void compare(struct xl_code *e, int32_t at, unsigned more)
 {
 	xe_load(e, XR_CX, xl_mem(XR_SP, at + 8));
-	xe_lea(e, XR_CX, xl_mem_index(XR_CX, XR_11, 0, 1));
+	xe_lea(e, XR_CX, xl_mem_index(XR_CX, XR_11, 0, 1 + (int32_t)more));
 }
 
 void xl_return(struct xl_tr *t, int32_t by)
 {
 	struct xl_code *e = &t->e;
-	uint8_t *hit = NULL, *found = NULL;
+	uint8_t *miss = NULL, *found = NULL;
+	unsigned by_loop = xl_by_loop(t);
 
-	compare(e, 0);
-	hit = xe_jrcxz(e);
+	compare(e, 0, by_loop);
+	miss = xl_unless(t, by_loop);
+	xe_lea(e, XR_9, xl_mem(XR_9, by));
+	xe_8(e, 0xc3);
+	xe_here_8(e, miss);
 	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->find[t->to->kind != XK_KERNEL]));
 	found = xe_jrcxz(e);
 	xl_slow_from(t, xe_jmp(e), XL_WHY_TARGET);
 	xe_here_8(e, found);
 	xe_lea(e, XR_9, xl_mem(XR_9, by));
 	xe_op(e, 0, 0, 0xff, 4, XG(xl_next));
-	xe_here_8(e, hit);
-	xe_lea(e, XR_9, xl_mem(XR_9, by));
-	xe_8(e, 0xc3);
 }
 
 /* xl_next is known, and the place behind it on the stack: back, with that as the top. */
@@ -162,7 +163,7 @@ static void find(struct xl_code *e, bool user)
 	for (unsigned i = 0; i < SEEK; i++) {
 		int32_t place = 8 + ENTRY * (int32_t)(i + 1);   /* behind the way back */
 
-		compare(e, place);
+		compare(e, place, 0);
 		hit = xe_jrcxz(e);
 		on = xe_jmp(e);
 		xe_here_8(e, hit);

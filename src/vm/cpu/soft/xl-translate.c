@@ -211,6 +211,10 @@ static void countdown(struct xl_tr *t)
 /* Where the block may be entered with RIP in R11. */
 static void entry(struct xl_tr *t)
 {
+	t->n_near = XL_NEAR;
+	if (t->to->kind == XK_DIRECT) {
+		xl_near_room(t);
+	}
 	t->to->indirect = xl_off(t->x, t->e.at);
 	if (t->to->page == XL_ANYWHERE) {
 		xe_lea(&t->e, XR_11, xl_mem(XR_11, -(int32_t)t->first_off));
@@ -257,6 +261,7 @@ static void poll(struct xl_tr *t)
 	t->poll_flags = t->f;
 	t->poll_x87 = t->x87_last;
 	t->polled = true;
+	t->owes = false;
 }
 
 static void poll_way(struct xl_tr *t)
@@ -306,7 +311,7 @@ static void line(struct xl_tr *t)
 	int poll_at = best_poll(t);
 
 	xl_known_begin(t);
-	t->polled = t->asked = t->rigid = false;
+	t->polled = t->owes = t->rigid = false;
 	t->loops = xl_loops(t);
 	t->poll_at = t->loops ? -1 : poll_at;
 	straight(t);

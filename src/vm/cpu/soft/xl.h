@@ -308,7 +308,7 @@ struct xl_flags {
 
 enum {
 	XL_INSNS = 2 * SOFT_BLOCK_INSNS,
-	XL_SLOWS = 240, XL_LINKS = 24, XL_STACKS = 128, XL_ACCESSES = 192, XL_SIDES = 16,
+	XL_SLOWS = 240, XL_NEAR = 4, XL_LINKS = 24, XL_STACKS = 128, XL_ACCESSES = 192, XL_SIDES = 16,
 };
 
 /* A jump out of the straight line to the interpreter. */
@@ -371,6 +371,7 @@ struct xl_side {
 	int64_t  off;              /* to there, from the begin of the page */
 	uint8_t  k;                /* the instruction */
 	bool     wanted;           /* it is from a poll: out of the code */
+	bool     owes;
 	bool     later;            /* from the later rounds of a loop */
 };
 
@@ -401,6 +402,8 @@ struct xl_tr {
 	unsigned n_slow;
 	unsigned looked;           /* ways of instruction k before this one did not look at all: xl-direct.c */
 	struct xl_slow slow[XL_SLOWS];
+	unsigned n_near;           /* in use of the jumps in front of the block that are for rel8 ones */
+	uint8_t *near;
 	unsigned n_stacks;
 	struct {
 		uint8_t *jump, *again, *slow;   /* slow: a jump to be, out of line */
@@ -409,7 +412,7 @@ struct xl_tr {
 	} stacks[XL_STACKS];       /* accesses to the stack, where its page is not the known one */
 	int      poll_at;          /* before this instruction wants are looked at; -1: behind all */
 	bool     polled;
-	bool     asked;            /* in the line, behind a jump backward that it follows */
+	bool     owes;             /* a jump backward was followed, and wants not looked at since */
 	uint8_t *poll;             /* the jump where there are any, the state of flags then */
 	struct xl_flags poll_flags;
 	unsigned n_links;
@@ -596,6 +599,18 @@ void xl_slow(struct xl_tr *t, unsigned cond);
 void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why);   /* a jump that was written already */
 /* The same where RCX is not 0. No flag changes. */
 void xl_slow_unless_zero(struct xl_tr *t, unsigned why);
+/*
+ * A jump that is not taken where all is well costs least. LOOP is one that looks whether RCX is 1 and
+ * changes no flag: so what has to be 0 is made xl_by_loop(); where that is 0, LOOP is slow, as Intel's.
+ */
+unsigned xl_by_loop(const struct xl_tr *t);
+/* Unless RCX is that: to where xe_here_8() says. */
+uint8_t *xl_unless(struct xl_tr *t, unsigned by_loop);
+/* For instruction k as xl_slow(), by a jump in front of the block: LOOP where RCX is not 1, JRCXZ where
+ * it is 0. If there still is one, and not too far away. */
+void xl_near_room(struct xl_tr *t);
+bool xl_near(const struct xl_tr *t);
+void xl_slow_near(struct xl_tr *t, bool loop);
 /* The same for a fault of the instruction that comes next: its number among t->slow. */
 unsigned xl_slow_fault(struct xl_tr *t);
 void xl_call_interpreter(struct xl_tr *t, bool last);
