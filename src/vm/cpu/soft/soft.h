@@ -181,7 +181,7 @@ struct soft_cpu {
 	/* Of translated code (xl.h), which runs while GS is this struct. */
 	struct soft_cpu *xl_self;
 	uint64_t         xl_page;         /* virtual address of the page that runs, where it is not bound */
-	uint64_t         xl_tmp, xl_tmp2; /* between two instructions of one of the guest */
+	uint64_t         xl_tmp;      /* between two instructions of one of the guest */
 	uint64_t         xl_in;           /* what the instruction that set the flags worked on */
 	/* The pages of the stack, to read and to write: tag and host as in the TLB. A tag that says
 	 * that there is none is no canonical address, and leads to a page of nobody's. */

@@ -86,11 +86,12 @@ static uint8_t *unless_zero(struct xl_code *e, uint8_t *polled)
 	return ret;
 }
 
-/* To an address in R11 that the table holds. The jump is taken where it does not, or from a
+/* To an address in a register that the table holds. The jump is taken where it does not, or from a
  * poll. */
-static uint8_t *look(struct xl_tr *t, uint8_t *polled)
+static uint8_t *look(struct xl_tr *t, unsigned address, uint8_t *polled)
 {
-	xl_look(&t->e, t->to->kind != XK_KERNEL);
+	slot(&t->e, XR_CX, address);
+	compare(&t->e, t->to->kind != XK_KERNEL, XR_CX, address, 0);
 	return unless_zero(&t->e, polled);
 }
 
@@ -230,7 +231,7 @@ static void go_call(struct xl_tr *t, int64_t to)
 		xe_op(e, 0, 0, 0xff, 2, word);
 	} else {
 		xl_rip_to(t, XR_11, to);
-		miss = look(t, NULL);
+		miss = look(t, XR_11, NULL);
 		call_found(t);
 	}
 	landing = e->at;
@@ -377,12 +378,6 @@ static void jmp(struct xl_tr *t)
 	xl_go(t, to);
 }
 
-/* The interpreter does all of the instruction where the table does not know the target in R11. */
-static void look_or_interpret(struct xl_tr *t, uint8_t *polled)
-{
-	xl_slow_from(t, look(t, polled), XL_WHY_TARGET);
-}
-
 static void ret(struct xl_tr *t, int32_t by)
 {
 	struct xl_rm from = xl_stack_operand(t, CPU_RSP, 0, false);
@@ -442,24 +437,37 @@ static void call(struct xl_tr *t)
 	go_call(t, to);
 }
 
+/* The host's register that says where an indirect jump or call goes to, where R11 need not say so
+ * as well; XR_NONE: there is none. */
+static unsigned target_register(const struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	return t->to->page != XL_ANYWHERE && i->rm != INSN_NONE ? xl_host(i->rm) : XR_NONE;
+}
+
 static void call_indirect(struct xl_tr *t)
 {
 	struct xl_code *e = &t->e;
-	struct xl_rm place = { 0 };
+	unsigned host = target_register(t);
 
-	target_to_r11(t);
-	xe_store(e, XR_11, XG(xl_tmp));
-	place = xl_stack_operand(t, CPU_RSP, -8, true);
-	xe_lea(e, XR_11, place);
-	xe_store(e, XR_11, XG(xl_tmp2));
-	xe_load(e, XR_11, XG(xl_tmp));
+	if (host == XR_NONE) {
+		target_to_r11(t);
+		xe_store(e, XR_11, XG(xl_tmp));
+	}
 	xf_need_host(t);
-	look_or_interpret(t, poll(t));
-	xe_load(e, XR_CX, XG(xl_tmp2));
-	push_next(t, XR_11, xl_mem(XR_CX, 0));
+	/* Where the table does not know it the interpreter does all of the instruction. */
+	xl_slow_from(t, look(t, host == XR_NONE ? XR_11 : host, poll(t)), XL_WHY_TARGET);
+	push_next(t, XR_CX, xl_stack_operand(t, CPU_RSP, -8, true));
+	if (host == XR_NONE) {
+		xe_load(e, XR_11, XG(xl_tmp));
+	} else {
+		xe_mov(e, XR_11, host);
+	}
+	xf_moved(t, CPU_RSP, -8);
 	xe_lea(e, XR_9, xl_mem(XR_9, -8));
-	xe_load(e, XR_11, XG(xl_tmp));
-	call_found(t);
+	xf_need_host(t);
+	call_found(t);   /* by the mask as it is now: perhaps R11 is where it goes on */
 	land(t, xl_next_off(t));
 }
 
@@ -481,12 +489,12 @@ static void jump_to_register(struct xl_tr *t, unsigned host)
 
 static void jump_indirect(struct xl_tr *t)
 {
-	const struct insn *i = &t->insns[t->k].i;
+	unsigned host = target_register(t);
 	uint8_t *miss = NULL;
 
-	if (t->to->page != XL_ANYWHERE && i->rm != INSN_NONE && xl_host(i->rm) != XR_NONE) {
+	if (host != XR_NONE) {
 		xf_need_host(t);
-		jump_to_register(t, xl_host(i->rm));
+		jump_to_register(t, host);
 		return;
 	}
 	target_to_r11(t);

@@ -16,6 +16,7 @@ struct field {
 	uint8_t bytes;       /* of the register */
 	bool    high;        /* AH to BH: in a scratch register meanwhile */
 	bool    slot;        /* it stays in the state: host is a scratch register */
+	bool    in_place;    /* and the instruction reaches it there */
 	bool    written;
 };
 
@@ -54,7 +55,33 @@ static bool is_written(const struct insn_row *row, unsigned o)
 
 static bool is_scratch(const struct field *d)
 {
-	return d->slot || d->high;
+	return (d->slot || d->high) && !d->in_place;
+}
+
+/* May its register operand in ModRM.rm be memory of the same size, for little more? */
+static bool takes_memory(const struct insn *i)
+{
+	const uint32_t never = INSN_A_BITS | INSN_A_DST2 | INSN_A_MOD3;
+	unsigned op = i->opcode;
+
+	if (insn_table[i->row].attr & never || i->prefix & INSN_VEX) {
+		return false;
+	}
+	if (i->map == INSN_MAP_0F) {
+		return (op & 0xf0) == 0x40 || op == 0xaf || (op & 0xf6) == 0xb6;   /* CMOV, IMUL, MOVZX, MOVSX */
+	}
+	return i->map == INSN_MAP_1 && (op < 0x40 || op == 0x63 || op == 0x69 || op == 0x6b ||
+					(op & 0xfc) == 0x80 || op == 0x84 || op == 0x85 ||
+					(op & 0xfc) == 0x88 || (op & 0xfe) == 0xc0 || (op & 0xfc) == 0xd0 ||
+					op == 0xc7 || (op & 0xfe) == 0xf6 || op == 0xff);
+}
+
+/* What is written there is all of it: what is less has to be made wide, or would be waited for when
+ * more than that is read. */
+static bool in_place(const struct insn *i, const struct field *d)
+{
+	return d->slot && d->where == INSN_AT_RM && i->reg != i->rm && (!d->written || d->bytes == 8) &&
+	       takes_memory(i);
 }
 
 /* The scratch register that an operand before this one has for the same; XR_NONE: there is none. */
@@ -89,8 +116,9 @@ static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 		static const uint8_t order[] = { XR_CX, XR_11 };
 
 		d->slot = !d->high;
-		d->host = shared(f, d);
-		if (d->host == XR_NONE) {
+		d->in_place = in_place(i, d);
+		d->host = d->in_place ? XR_NONE : shared(f, d);
+		if (d->host == XR_NONE && !d->in_place) {
 			if (*scratches == 2) {
 				return false;
 			}
@@ -100,7 +128,7 @@ static bool gpr(struct form *f, struct field *d, unsigned *scratches)
 	if (d->written) {
 		f->guest_written |= (unsigned)BIT(d->guest);
 	}
-	f->rex |= d->bytes == 1 && d->host >= 4 && d->host < 8;
+	f->rex |= d->bytes == 1 && !d->in_place && d->host >= 4 && d->host < 8;
 	return true;
 }
 
@@ -228,6 +256,11 @@ static unsigned how_of(const struct form *f)
 	       (i->prefix & INSN_VEX_L ? (unsigned)XE_L : 0);
 }
 
+static bool is_op(const struct form *f, const char *name)
+{
+	return strcmp(f->row->name, name) == 0;
+}
+
 /* to = from, turned to the right. No flag changes. */
 static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
 {
@@ -235,11 +268,24 @@ static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
 	xe_8(&t->e, bits);
 }
 
+/* Is what an operand was of no matter? */
+static bool only_written(const struct form *f, const struct field *d)
+{
+	bool moves = is_op(f, "mov") || is_op(f, "movzx") || is_op(f, "movsx") || is_op(f, "movsxd");
+	bool zero = is_op(f, "xor") && f->n == 2 && !f->mem && f->f[1].file == INSN_FILE_GPR &&
+		    f->f[0].guest == f->f[1].guest;
+
+	return d->bytes >= 4 && (zero || (d->written && (moves || (is_op(f, "imul") && f->n == 3))));
+}
+
 static void slots(struct xl_tr *t, const struct form *f, bool load)
 {
 	for (unsigned k = 0; k < f->n; k++) {
 		const struct field *d = &f->f[k];
 
+		if (d->in_place || (load && d->slot && only_written(f, d))) {
+			continue;
+		}
 		if (d->high && load) {
 			turn(t, d->host, xl_now(t, d->guest), 8);
 		} else if (d->high && d->written) {
@@ -298,7 +344,7 @@ static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
 		} else if (d->where == INSN_AT_RM && f->mem) {
 			rm = f->kept ? xl_reg(XR_CX) : f->at;
 		} else if (d->where == INSN_AT_RM) {
-			rm = xl_reg(host);
+			rm = d->in_place ? xl_gpr_slot(d->guest) : xl_reg(host);
 		}
 	}
 	if (i->prefix & INSN_VEX) {
@@ -350,11 +396,6 @@ static bool wide(const struct insn *i)
 	return i->op_bytes >= 4 && i->op_bytes <= 8;
 }
 
-static bool is_op(const struct form *f, const char *name)
-{
-	return strcmp(f->row->name, name) == 0;
-}
-
 /* Its register operands are in registers of the host, and whole. */
 static bool in_registers(const struct form *f)
 {
@@ -364,6 +405,17 @@ static bool in_registers(const struct form *f)
 		}
 	}
 	return f->n >= 1 && f->n <= 2 && !(f->i->prefix & INSN_VEX);
+}
+
+/* They are there, or where the instruction reaches them itself. */
+static bool in_slots(const struct form *f)
+{
+	for (unsigned k = 0; k < f->n; k++) {
+		if (f->f[k].file == INSN_FILE_GPR && is_scratch(&f->f[k])) {
+			return false;
+		}
+	}
+	return f->n >= 1 && f->n <= 2 && !f->mem && !(f->i->prefix & INSN_VEX);
 }
 
 static bool has_imm(const struct form *f)
@@ -421,14 +473,17 @@ static void recipe_of(const struct form *f, const uint8_t *bytes, size_t n, stru
 
 	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host, .s = s->host,
 				   .imm = (int32_t)f->i->imm };
-	if (!in_registers(f) || (f->mem && !f->kept && !(logic && !f->mem_written))) {
+	bool compares = is_op(f, "cmp") || is_op(f, "test");
+
+	if (!(in_registers(f) || (compares && in_slots(f))) ||
+	    (f->mem && !f->kept && !(logic && !f->mem_written))) {
 		return;
 	}
 	for (unsigned k = 0; k < f->n; k++) {
 		ret->uses |= f->f[k].file == INSN_FILE_GPR && !(f->mem && f->f[k].where == INSN_AT_RM) ?
 				     (uint16_t)BIT(f->f[k].guest) : 0;
 	}
-	if (is_op(f, "cmp") || is_op(f, "test")) {
+	if (compares) {
 		replay_of(f, bytes, n, ret);
 	} else if (f->kept && !f->mem) {
 		ret->uses &= (uint16_t)~BIT(d->guest);

@@ -147,11 +147,11 @@ static unsigned address_register(struct xl_tr *t, unsigned guest, unsigned scrat
 	return scratch;
 }
 
-void xl_effective(struct xl_tr *t, unsigned to)
+/* The address of the memory operand of instruction k, of 64 bits or cut to 32. */
+static void effective(struct xl_tr *t, unsigned to, unsigned how)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	struct xl_rm rm = xl_mem(XR_NONE, i->disp);
-	unsigned how = i->ad_bytes == 8 ? XE_W : 0;   /* else the host cuts it, too */
 
 	if (i->base == INSN_BASE_RIP) {
 		xl_rip_to(t, to, (int64_t)xl_next_off(t) + i->disp);
@@ -168,6 +168,11 @@ void xl_effective(struct xl_tr *t, unsigned to)
 		rm.scale = i->scale;
 	}
 	xe_op(&t->e, how, 0, 0x8d, to, rm);
+}
+
+void xl_effective(struct xl_tr *t, unsigned to)
+{
+	effective(t, to, t->insns[t->k].i.ad_bytes == 8 ? XE_W : 0);
 }
 
 void xl_address(struct xl_tr *t)
@@ -426,11 +431,9 @@ static bool lea(struct xl_tr *t)
 	} else {
 		xf_written(t, (unsigned)BIT(i->reg));
 	}
-	xl_effective(t, to);
+	effective(t, to, i->op_bytes == 8 && i->ad_bytes == 8 ? XE_W : 0);
 	xl_wrote(t, (unsigned)BIT(i->reg));
-	if (i->op_bytes == 4) {
-		xe_op(&t->e, 0, 0, 0x8b, to, xl_reg(to));   /* mov r32, r32 */
-	} else if (i->base < CPU_REG__COUNT && i->index == INSN_NONE && i->ad_bytes == 8) {
+	if (i->op_bytes == 8 && i->base < CPU_REG__COUNT && i->index == INSN_NONE && i->ad_bytes == 8) {
 		xl_moved(t, i->reg, i->base, i->disp);
 	}
 	if (host == XR_NONE) {

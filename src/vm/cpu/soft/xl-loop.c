@@ -92,6 +92,11 @@ void xl_rounds_begin(struct xl_tr *t)
 		loans(t);
 		xl_borrow(t);
 	}
+	for (unsigned n = 0; n < t->n_loans; n++) {
+		if (t->f.recipe.uses & BIT(t->loans[n].to)) {
+			t->f.recipe = (struct xl_recipe){ .kind = XRC_NONE };   /* it is of where that was */
+		}
+	}
 	t->head_state.f = t->f;
 	memcpy(t->head_state.known, t->known, sizeof(t->known));
 	memcpy(t->head_state.sums, t->sums, sizeof(t->sums));

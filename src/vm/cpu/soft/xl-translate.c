@@ -10,6 +10,32 @@
 #include "vm/cpu/soft/xl-stats.h"
 #include "vm/cpu/soft/xl.h"
 
+/*
+ * One of two registers, whose other form has what stays in the state in ModRM.rm, where it can be
+ * reached without a scratch register: that form.
+ */
+static void turn_round(struct insn *i, const uint8_t *bytes, enum insn_mode mode)
+{
+	uint8_t turned[INSN_BYTES_MAX];
+	struct insn other = { 0 };
+	unsigned n = i->len;
+	bool sums = i->opcode < 0x40 && (i->opcode & 7) < 2, moves = (i->opcode & 0xfe) == 0x88;
+	bool tests = (i->opcode & 0xfe) == 0x84;
+
+	if (mode != INSN_MODE_64 || i->map != INSN_MAP_1 || i->prefix & INSN_LOCK || i->modrm < 0xc0 ||
+	    !(sums || moves || tests) || xl_host(i->reg) != XR_NONE || xl_host(i->rm) == XR_NONE) {
+		return;
+	}
+	/* There is a REX in front of the opcode, whose R is set. */
+	memcpy(turned, bytes, n);
+	turned[n - 3] = (uint8_t)((bytes[n - 3] & ~5u) | (bytes[n - 3] & 1u) << 2 | 1u);
+	turned[n - 2] ^= tests ? 0 : 2;
+	turned[n - 1] = (uint8_t)(0xc0 | (i->modrm & 7) << 3 | (i->modrm >> 3 & 7));
+	if (insn_parse(turned, n, mode, &other) == (int)n) {
+		*i = other;
+	}
+}
+
 /* Instructions of a block behind those that are there. Their bytes may be others by now than those
  * that it was made from, and then this is of no use. */
 static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *bytes)
@@ -32,6 +58,7 @@ static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *b
 			soft_counted_bind(&x->run);
 		}
 		soft_block_last(&x->run);
+		turn_round(&x->i, bytes + at, (enum insn_mode)b->mode);
 		at += x->i.len;
 		x->run.end = x->i.len;
 	}
