@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unpacked kernels, in the folder of --cache, named by the hash of the packed file.
+ * Unpacked kernels, in the folder of --cache, named by the hash of the packed file. To hash it takes
+ * as long as to boot a fiftieth of it, so a link beside them notes whose hash it was: its name says
+ * which file that is, and how it was when it was read, its target what the file is called.
  *
  * Who unpacks reads bytes from outside, and does it in a jail like the monitor's, in a process that
  * has no part in any machine. Who started the machine puts the result into the folder, so that it
@@ -14,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "main/vmm.h"
@@ -23,6 +26,9 @@
 #include "vm/jail.h"
 
 enum { NOT_PACKED = 77 };   /* the unpacker's exit status */
+
+/* A file that changed less long ago may change once more with the same times. */
+#define SETTLED_NS (2 * NS_PER_SEC)
 
 /* One that somebody else may have put there, or that is no file, is as good as none. */
 static int open_kept(int dir_fd, const char *name)
@@ -36,6 +42,62 @@ static int open_kept(int dir_fd, const char *name)
 	}
 	return fd;
 }
+
+/* --- Whose hash a name is --- */
+
+struct stamp {
+	char     text[160];
+	uint64_t changed_ns;
+};
+
+static struct stamp stamp_of(const struct stat *st)
+{
+	struct stamp ret = {
+		.changed_ns = (uint64_t)st->st_ctim.tv_sec * NS_PER_SEC + (uint64_t)st->st_ctim.tv_nsec,
+	};
+
+	snprintf(ret.text, sizeof(ret.text), "of-%llx-%llx-%llx-%llx.%lx-%llx", (unsigned long long)st->st_dev,
+		 (unsigned long long)st->st_ino, (unsigned long long)st->st_size,
+		 (unsigned long long)st->st_mtim.tv_sec, (unsigned long)st->st_mtim.tv_nsec,
+		 (unsigned long long)ret.changed_ns);
+	return ret;
+}
+
+/* As for what is kept: nobody else's. */
+static bool recall(int dir_fd, const struct stamp *stamp, struct kernel_name *ret)
+{
+	struct stat st = { 0 };
+	ssize_t n = sys_readlinkat(dir_fd, stamp->text, ret->text, sizeof(ret->text) - 1);
+
+	if (n <= 0 || sys_fstatat(dir_fd, stamp->text, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (st.st_uid != geteuid() && st.st_uid != 0)) {
+		return false;
+	}
+	ret->text[n] = 0;
+	return kernel_name_ok(ret);
+}
+
+static int name_of(int dir_fd, int kernel_fd, const struct stat *st, struct kernel_name *ret, struct err *e)
+{
+	struct stamp stamp = stamp_of(st), after = { 0 };
+	struct stat again = { 0 };
+
+	if (recall(dir_fd, &stamp, ret)) {
+		return 0;
+	}
+	int r = kernel_image_name(kernel_fd, ret, e);
+
+	if (r < 0 || sys_fstat(kernel_fd, &again) < 0) {
+		return r;
+	}
+	after = stamp_of(&again);
+	if (strcmp(stamp.text, after.text) == 0 && stamp.changed_ns + SETTLED_NS < clock_wall_ns()) {
+		ignore_result(sys_symlinkat(ret->text, dir_fd, stamp.text)); /* or it is hashed again */
+	}
+	return 0;
+}
+
+/* --- Unpacking --- */
 
 struct unpack_job {
 	const struct vmm_opts *o;
@@ -133,7 +195,7 @@ int vmm_unpack_kernel(const struct vmm_opts *o, struct vmm_files *f, struct err 
 	    !S_ISREG(st.st_mode)) {
 		return 0; /* a pipe is read once, by the monitor */
 	}
-	int r = kernel_image_name(f->kernel_fd, &name, e);
+	int r = name_of(dir_fd, f->kernel_fd, &st, &name, e);
 
 	if (r < 0) {
 		return r;

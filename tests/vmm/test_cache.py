@@ -3,12 +3,18 @@
 import hashlib
 import os
 import subprocess
+import time
 
 import pytest
 
 from lib.vmm import Control, Machine, stock_kernel
 
 COMPLAINT = "the unpacked kernel cannot be kept"
+
+
+def names(folder):
+    """What is in a cache, without the links that say whose hash a name is."""
+    return [n for n in os.listdir(folder) if not (folder / n).is_symlink()]
 
 
 @pytest.fixture
@@ -43,13 +49,40 @@ def test_once(loads, tmp_path):
     folder.mkdir(mode=0o700)
     assert load(folder) == ""
     kept = folder / name
-    assert os.listdir(folder) == [name] and kept.read_bytes()[:4] == b"\x7fELF"
+    assert names(folder) == [name] and kept.read_bytes()[:4] == b"\x7fELF"
     before = kept.stat()
     assert (before.st_uid, before.st_mode & 0o777) == (os.geteuid(), 0o600)
     assert load(folder) == ""
     assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     kept.write_bytes(b"not what it was")  # what is there is what is taken
     assert load(folder).startswith("failed:")
+
+
+def test_hashed_once(loads, tmp_path):
+    """Whose hash a name is, is noted; not by somebody else, nor for a file that has changed since."""
+    load, name = loads
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    kernel = next(stock_kernel().glob("boot/vmlinuz-*"))
+    while time.time() < kernel.stat().st_ctime + 3:   # what has just changed is not noted
+        time.sleep(0.1)
+    assert load(folder) == ""
+    note = next(p for p in folder.iterdir() if p.is_symlink())
+    assert os.readlink(note) == name
+    other = "0" * 64 + ".elf"
+    (folder / other).write_bytes(b"another kernel")
+    note.unlink()
+    note.symlink_to(other)      # what is noted is what is taken
+    assert load(folder).startswith("failed:")
+    os.chown(note, 4321, 4321, follow_symlinks=False)
+    assert load(folder) == ""
+    note.unlink()
+    note.symlink_to("../" + other)
+    assert load(folder) == ""
+    os.utime(kernel)            # its file is not the one of the note any more
+    note.unlink()
+    note.symlink_to(other)
+    assert load(folder) == ""
 
 
 def test_of_somebody_else(loads, tmp_path):
@@ -74,7 +107,7 @@ def test_that_cannot_be_written(loads, tmp_path):
     try:
         said = load(folder)
         assert said.count(COMPLAINT) == 1 and str(folder) in said and "No space" in said, said
-        assert os.listdir(folder) == []
+        assert names(folder) == []
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
         said = load(folder)
         assert said.count(COMPLAINT) == 1 and "Read-only" in said, said

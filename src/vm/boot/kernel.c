@@ -148,6 +148,8 @@ static int read_kernel(int fd, struct buf *ret, struct err *e)
 			       "cannot read the kernel") : 0;
 }
 
+/* For what is looked at: headers and relocations. Of segments this would make more mappings of pages
+ * than it takes to copy them. */
 static int map_image(struct kernel *k, int fd, struct err *e)
 {
 	struct stat st = { 0 };
@@ -156,8 +158,7 @@ static int map_image(struct kernel *k, int fd, struct err *e)
 	if (r == 0 && (!S_ISREG(st.st_mode) || st.st_size <= 4 || st.st_size > KERNEL_IMAGE_MAX)) {
 		r = -EINVAL;
 	}
-	void *at = r < 0 ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE,
-				      fd, 0);
+	void *at = r < 0 ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 
 	if (at == MAP_FAILED) {
 		return err_set(e, r < 0 ? -r : errno, ERR_HOST, "the unpacked kernel");
@@ -165,6 +166,7 @@ static int map_image(struct kernel *k, int fd, struct err *e)
 	k->image = at;
 	k->image_bytes = (size_t)st.st_size;
 	k->image_mapped = true;
+	k->image_fd = fd;
 	return 0;
 }
 
@@ -253,6 +255,13 @@ int kernel_image_name(int fd, struct kernel_name *ret, struct err *e)
 		snprintf(ret->text, sizeof(ret->text), "%s.elf", hex);
 	}
 	return r;
+}
+
+bool kernel_name_ok(const struct kernel_name *name)
+{
+	size_t n = strspn(name->text, "0123456789abcdef");
+
+	return n == 2 * (size_t)SHA256_DIGEST_SIZE && strcmp(name->text + n, ".elf") == 0;
 }
 
 bool kernel_cmdline_has(const char *cmdline, const char *name)

@@ -41,7 +41,8 @@ struct kernel_relocs {
 struct kernel {
 	uint8_t *image;        /* the ELF file, and behind it its relocation table */
 	size_t   image_bytes;
-	bool     image_mapped; /* it is a file, and cannot be written */
+	bool     image_mapped; /* it is a file, and cannot be written; read large parts from image_fd */
+	int      image_fd;     /* borrowed; -1: none */
 	size_t   elf_bytes;    /* of it */
 	bool     linux_boot;   /* was a bzImage: enter by the 64-bit protocol, else PVH */
 	uint8_t  header[KERNEL_HEADER_MAX];
@@ -56,12 +57,12 @@ struct kernel {
 	struct kernel_relocs add32, sub32, add64;
 };
 
-#define KERNEL_INIT { .image = NULL }
+#define KERNEL_INIT { .image_fd = -1 }
 
 /*
  * Read and check the file, from its start, and unpack it; or take for its content `image_fd` (-1:
  * none), which kernel_unpack_file() made of the same file. Both are borrowed; the image must not
- * change as long as k lives.
+ * change, and stay open, as long as k lives.
  */
 int kernel_open(struct kernel *k, int fd, int image_fd, struct err *e) must_check;
 
@@ -82,6 +83,8 @@ struct kernel_name {
 
 /* What the image of the file is called where images are kept: by the hash of the file. */
 int kernel_image_name(int fd, struct kernel_name *ret, struct err *e) must_check;
+/* Is it one of those? */
+bool kernel_name_ok(const struct kernel_name *name);
 
 /* The command line's value of `name`: it begins a word. For "nokaslr". */
 bool kernel_cmdline_has(const char *cmdline, const char *name);

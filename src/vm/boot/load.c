@@ -2,7 +2,6 @@
 #include <errno.h>
 
 #include "base/le.h"
-#include "base/mem.h"
 #include "base/str.h"
 #include "sys/file.h"
 #include "vm/boot/boot.h"
@@ -12,7 +11,6 @@
 enum {
 	PTE_PRESENT = 1, PTE_WRITE = 2, PTE_LARGE = 0x80,
 	GDT_CODE = 0x10, GDT_DATA = 0x18,
-	COPY_BYTES = 1 << 16,
 	PVH_MAGIC = 0x336ec578,
 	PVH_INFO_BYTES = 56, PVH_MODULE_BYTES = 32, PVH_RANGE_BYTES = 24,
 };
@@ -138,6 +136,31 @@ static int put(struct gmem *g, uint64_t at, const void *data, size_t n, struct e
 	return gmem_write(g, GPA(at), data, n) == 0 ? 0 : no_room(e);
 }
 
+/* Of a file to where it belongs, with no copy between. */
+static int read_to(struct gmem *g, uint64_t at, int fd, uint64_t off, size_t n, const char *what,
+		   struct err *e)
+{
+	struct iovec to = { 0 };
+	unsigned n_iov = 0;
+
+	if (n == 0) {
+		return 0;
+	}
+	if (gmem_iov(g, GPA(at), n, &to, &n_iov, 1) < 0) {
+		return no_room(e);
+	}
+	for (size_t done = 0; done < n; ) {
+		ssize_t got = sys_pread(fd, (uint8_t *)to.iov_base + done, n - done, (int64_t)(off + done));
+
+		if (got <= 0) {
+			return err_set(e, got < 0 ? (int)-got : EIO, ERR_HOST, "cannot read the %s", what);
+		}
+		done += (size_t)got;
+	}
+	gmem_wrote(g, &to, 1);
+	return 0;
+}
+
 static int load_segments(struct gmem *g, const struct kernel *k, const struct plan *p,
 			 struct err *e)
 {
@@ -145,8 +168,10 @@ static int load_segments(struct gmem *g, const struct kernel *k, const struct pl
 
 	for (unsigned i = 0; i < k->n_segments && r == 0; i++) {
 		const struct kernel_segment *s = &k->segments[i];
+		uint64_t at = s->phys + p->phys_moved;
 
-		r = put(g, s->phys + p->phys_moved, k->image + s->off, s->file_bytes, e);
+		r = k->image_fd >= 0 ? read_to(g, at, k->image_fd, s->off, s->file_bytes, "unpacked kernel", e) :
+				       put(g, at, k->image + s->off, s->file_bytes, e);
 	}
 	return r;
 }
@@ -186,31 +211,6 @@ static int relocate(struct gmem *g, const struct kernel *k, const struct plan *p
 
 	r = r < 0 ? r : relocate_list(g, k, &k->sub32, 4, 0 - d, p->phys_moved, e);
 	return r < 0 ? r : relocate_list(g, k, &k->add64, 8, d, p->phys_moved, e);
-}
-
-static int load_initrd(struct gmem *g, int fd, const struct plan *p, struct err *e)
-{
-	auto_free uint8_t *chunk = p->initrd_bytes ? mem_calloc(1, COPY_BYTES) : NULL;
-	uint64_t done = 0;
-
-	if (p->initrd_bytes && !chunk) {
-		return err_nomem(e);
-	}
-	while (done < p->initrd_bytes) {
-		size_t want = (size_t)MIN(p->initrd_bytes - done, (uint64_t)COPY_BYTES);
-		ssize_t got = sys_pread(fd, chunk, want, (int64_t)done);
-
-		if (got <= 0) {
-			return err_set(e, got < 0 ? (int)-got : EIO, ERR_HOST, "cannot read the initrd");
-		}
-		int r = put(g, p->initrd + done, chunk, (size_t)got, e);
-
-		if (r < 0) {
-			return r;
-		}
-		done += (uint64_t)got;
-	}
-	return 0;
 }
 
 /* The first 4 GiB at their own addresses, in pages of 2 MiB. */
@@ -338,7 +338,7 @@ int boot_load(struct gmem *g, const struct kernel *k, const struct boot_conf *co
 
 	r = r < 0 ? r : load_segments(g, k, &p, e);
 	r = r < 0 ? r : relocate(g, k, &p, e);
-	r = r < 0 ? r : load_initrd(g, conf->initrd_fd, &p, e);
+	r = r < 0 ? r : read_to(g, p.initrd, conf->initrd_fd, 0, p.initrd_bytes, "initrd", e);
 	r = r < 0 ? r : put(g, LAYOUT_CMDLINE, conf->cmdline, p.cmdline_bytes, e);
 	r = r < 0 ? r : put_gdt(g, k->linux_boot, e);
 	r = r < 0 ? r : put_reset_vector(g, e);

@@ -355,8 +355,27 @@ static void too_little_memory(void **state)
 	gmem_fini(&g);
 }
 
-/* The second time the packed data is not looked at. */
-/* What is kept of a kernel is what is in it, under a name that says of which. */
+/* One that is read from its file is in memory what the other one is. */
+static void same_when_loaded(const struct kernel *k, const struct kernel *from_file)
+{
+	const struct kernel *const ks[] = { k, from_file };
+	static uint8_t loaded[2][2 * TEXT_BYTES];
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct boot_conf conf = { .cmdline = "", .initrd_fd = -1, .randomize = true, .seed = 5 };
+		struct err e = ERR_INIT;
+		struct boot_entry en = { 0 };
+		struct gmem g = memory();
+
+		assert_int_equal(boot_load(&g, ks[i], &conf, &en, &e), 0);
+		check_loaded(&g, &en, true);
+		assert_int_equal(gmem_read(&g, GPA(en.phys), loaded[i], sizeof(loaded[i])), 0);
+		gmem_fini(&g);
+	}
+	assert_memory_equal(loaded[0], loaded[1], sizeof(loaded[0]));
+}
+
+/* The second time the packed data is not looked at. What is kept of a kernel is what is in it, under a name that says of which. */
 static void keeps(void **state)
 {
 	auto_(kernel_fini) struct kernel k = KERNEL_INIT, again = KERNEL_INIT;
@@ -377,8 +396,17 @@ static void keeps(void **state)
 	assert_int_equal(again.n_segments, 1);
 	assert_int_equal(again.entry, k.entry);
 
+	same_when_loaded(&k, &again);
+
 	assert_int_equal(kernel_image_name(file, &name, &e), 0);
 	assert_int_equal(strlen(name.text), 64 + strlen(".elf"));
+	assert_true(kernel_name_ok(&name));
+	other = name;
+	other.text[0] = '/';
+	assert_false(kernel_name_ok(&other));
+	other = name;
+	other.text[63] = 0;
+	assert_false(kernel_name_ok(&other));
 	assert_int_equal(sys_write_full(file, "x", 1), 0);
 	assert_int_equal(kernel_image_name(file, &other, &e), 0);
 	assert_string_not_equal(name.text, other.text);
