@@ -222,19 +222,31 @@ static void forget_translation(struct soft_cpu *c, struct soft_block *b, bool dr
 	}
 }
 
+/* May an instruction that is on this page and another one have bytes there? */
+static bool at_edge(uint64_t gpa, size_t n)
+{
+	uint64_t off = gpa & PAGE_MASK;
+
+	return off < INSN_BYTES_MAX - 1 || off + n > GMEM_PAGE_BYTES - (INSN_BYTES_MAX - 1);
+}
+
 void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 {
 	struct soft_block **p = page_slot(c, gpa);
 	const struct soft_page *rec = page_of(c, gpa);
+	bool dropped = false, left = false;
 
 	while (*p) {
 		struct soft_block *b = *p;
-		bool drop = same_page(b->gpa, gpa) && gpa < b->gpa + b->bytes && b->gpa < gpa + n;
+		bool here = same_page(b->gpa, gpa);
+		bool drop = here && gpa < b->gpa + b->bytes && b->gpa < gpa + n;
 
 		/* A translation may be longer than its block. */
-		if (same_page(b->gpa, gpa)) {
+		if (here) {
 			forget_translation(c, b, drop);
 		}
+		dropped |= drop;
+		left |= here && !drop;
 		if (drop) {
 			*p = b->page_next;
 			invalidate(c, b);
@@ -243,10 +255,12 @@ void soft_blocks_drop_range(struct soft_cpu *c, uint64_t gpa, size_t n)
 		}
 	}
 	/* What is on two pages is in no list, but it begins where a page ends. */
-	if (rec && atomic_load(&rec->crossed)) {
+	if (rec && atomic_load(&rec->crossed) && at_edge(gpa, n)) {
 		xl_forget_offsets(c, GMEM_PAGE_BYTES - INSN_BYTES_MAX + 1, GMEM_PAGE_BYTES - 1);
 	}
-	page_settle(c, gpa, n < GMEM_PAGE_BYTES);
+	if (dropped || !left) {
+		page_settle(c, gpa, n < GMEM_PAGE_BYTES);
+	}
 }
 
 void soft_blocks_drop_page(struct soft_cpu *c, uint64_t gpa_page)
