@@ -214,7 +214,9 @@ struct soft_cpu {
 	uint64_t         xl_high_bit, xl_not_low, xl_distance;   /* to look where an address is */
 	uint64_t         xl_miss_va;      /* which access is looked up by xl_fill() */
 	uint32_t         xl_pf;           /* a page fault that it has seen coming: its code and XL_PF; or 0 */
+	uint64_t         xl_sample_faults;   /* of the guest's, when shadow_sample() was called last */
 	uint64_t         xl_fault_va;     /* of a direct access that failed; UINT64_MAX: none */
+	bool             xl_part;         /* an instruction with REP is to do the page that is missing only */
 	bool             xl_inside;       /* and does */
 	uint8_t          xl_exit;         /* why it was left: enum xl_count */
 	uint64_t         xl_host_gs;      /* what GS was on it before */

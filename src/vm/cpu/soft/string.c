@@ -164,7 +164,7 @@ static void repeat(struct soft_cpu *c, const struct insn *i, one_fn *one, many_f
 
 	for (uint64_t done = 0; left > 0; ) {
 		uint64_t n = many ? many(c, i, counted ? MIN(left, PART - done) : left) : 0;
-		bool more = true;
+		bool more = true, part = n > 0 && c->xl_part;
 
 		if (n == 0) {
 			more = one(c, i);
@@ -176,7 +176,7 @@ static void repeat(struct soft_cpu *c, const struct insn *i, one_fn *one, many_f
 		if (!more) {
 			return;
 		}
-		if (left > 0 && (done >= PART || interrupted(c))) {
+		if (left > 0 && (done >= PART || part || interrupted(c))) {
 			c->next_rip = c->s.rip;
 			return;
 		}

@@ -38,6 +38,7 @@ enum {
 	END_VECTOR = 0x40, HIGH_BIT = 46,
 	PDPT_HIGH = 0xa0000, PD_HIGH = 0xa1000, PT_HIGH = 0xa2000,
 	CS_64 = 0x23, CS_32 = 0x4b,
+	STRINGS = 24,              /* one in so many instructions */
 };
 
 static uint64_t count = 2000;
@@ -165,6 +166,30 @@ static bool put_mxcsr(void)
 	return put(b, sizeof(b));
 }
 
+/* REP MOVS or STOS over the ends of pages, some of which are not there. */
+static bool put_rep(void)
+{
+	static const uint8_t opcodes[] = { 0xa4, 0xa5, 0xaa, 0xab };
+	uint8_t b[4], *before = at;
+	size_t n = 0;
+	uint32_t to = rnd(4) ? target(64) & ~4095u : target(64), page = rnd(4) * 4096;
+
+	if (rnd(4) == 0) {
+		b[n++] = 0x66;
+	}
+	b[n++] = 0xf3;
+	if (mode == INSN_MODE_64 && rnd(3) == 0) {
+		b[n++] = 0x48;
+	}
+	b[n++] = opcodes[rnd(sizeof(opcodes))];
+	if (put_pointer(CPU_RSI, target(64) - page) && put_pointer(CPU_RDI, to) &&
+	    put_number(CPU_RCX, rnd(4) ? rnd(600) : rnd(9000)) && put(b, n)) {
+		return true;
+	}
+	at = before;
+	return false;
+}
+
 static bool put_random(void)
 {
 	const struct insn_row *row = &insn_table[rnd((uint32_t)insn_table_len)];
@@ -175,6 +200,9 @@ static bool put_random(void)
 	if (!runnable(row) || (row->attr & (INSN_A_SSE | INSN_A_MMX | INSN_A_X87) && rnd(3)) ||
 	    (row->enc == INSN_IS_VEX && rnd(3))) {
 		return true;
+	}
+	if (rnd(STRINGS) == 0) {
+		return put_rep();
 	}
 	if (row->attr & INSN_A_X87CTL && rnd(4)) {
 		return put_control();

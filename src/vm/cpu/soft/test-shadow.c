@@ -576,6 +576,31 @@ static void test_released(void **state)
 	vm_free(vm);
 }
 
+/* A program that takes its memory page by page is let go of until it has it. */
+static void test_growing(void **state)
+{
+	struct vm *vm = sampled_machine();
+	struct soft_cpu *c = cpu(vm, 0);
+
+	(void)state;
+	fill_one(c);
+	xl_add(&c->counts->n[XC_WRITE_FAULT], 100);
+	shadow_sample(c);
+	assert_false(c->xl_direct);
+	assert_int_equal(how(SMALL), NO);
+	xl_add(&c->counts->n[XC_READ_FAULT], 100);
+	for (unsigned i = 0; i < 2; i++) {
+		shadow_sample(c);
+		soft_guest_leave(c);
+		assert_true(c->xl_direct == (i == 1));
+	}
+	xl_add(&c->counts->n[XC_WRITE_FAULT], 5);
+	fill_one(c);
+	shadow_sample(c);
+	assert_int_equal(how(SMALL), WRITE);
+	vm_free(vm);
+}
+
 static void test_watched(void **state)
 {
 	struct vm *vm = mapped_machine();
@@ -637,6 +662,7 @@ int main(void)
 		cmocka_unit_test(test_huge), cmocka_unit_test(test_cr3), cmocka_unit_test(test_pcid),
 		cmocka_unit_test(test_dirty_log), cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_many), cmocka_unit_test(test_policy), cmocka_unit_test(test_released),
+		cmocka_unit_test(test_growing),
 		cmocka_unit_test(test_watched), cmocka_unit_test(test_no_place),
 	};
 

@@ -240,14 +240,32 @@ static const struct xl_block *block_at(const struct xl_cache *x, uint32_t off)
 	}
 }
 
+/* In a routine; 0: nowhere. */
+static uint32_t routine_way(const struct xl_cache *x, uint64_t at)
+{
+	const struct xl_site *sites = &x->routines.rep_sites[0][0];
+
+	for (unsigned i = 0; i < sizeof(x->routines.rep_sites) / sizeof(*sites); i++) {
+		if (sites[i].at == at) {
+			return sites[i].way;
+		}
+	}
+	return 0;
+}
+
 uint64_t xl_fault_way(const struct soft_engine *eng, uint64_t pc)
 {
 	const struct xl_cache *x = eng->xl;
 	uint64_t rx = x ? (uint64_t)(uintptr_t)x->rx : 0;
 	const struct xl_block *b = NULL;
+	uint32_t way = 0;
 
 	if (!x || pc - rx >= x->ways) {
 		return 0;
+	}
+	way = routine_way(x, pc - rx);
+	if (way) {
+		return rx + way;
 	}
 	b = block_at(x, (uint32_t)(pc - rx));
 	for (unsigned i = 0; b && i < b->n_sites; i++) {

@@ -36,6 +36,14 @@ void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why)
 	s->why = (uint8_t)why;
 }
 
+void xl_slow_again(struct xl_tr *t, const uint8_t *at)
+{
+	/* Counted parts of an instruction begin in the loop. */
+	if (!t->full && !t->c->eng->counted) {
+		t->slow[t->n_slow - 1].redo = at;
+	}
+}
+
 void xl_slow_unless_zero(struct xl_tr *t, unsigned why)
 {
 	uint8_t *on = xe_jrcxz(&t->e);

@@ -608,6 +608,9 @@ static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o)
 	if (o->last) {
 		return elsewhere(c);
 	}
+	if (c->next_rip == c->running_rip && atomic_load_explicit(&c->wants, memory_order_relaxed) != 0) {
+		return XL_LEAVE;   /* it is not done, and does not look */
+	}
 	return c->slow || o->block->dead || o->block->kind != xl_kind(c) ? XL_LEAVE : XL_BACK;
 }
 
@@ -659,6 +662,7 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	uint64_t fault_va = c->xl_fault_va;
 
 	c->xl_fault_va = NO_FAULT;
+	c->xl_part = missed && fault_va != NO_FAULT && !c->eng->counted;
 	c->xl_pin = out & XL_WHY_INDEX;   /* the instruction may let go of the guest */
 	c->running_rip = (o->block->page != XL_ANYWHERE ? o->block->page : c->xl_page) + o->off;
 	c->budget = 0;           /* no block of the interpreter behind it */
@@ -670,6 +674,7 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	}
 	c->xl_pf = 0;
 	run_out(c, o);
+	c->xl_part = false;
 	c->at = NULL;
 	if (missed) {
 		direct_missed(c, o, fault_va);

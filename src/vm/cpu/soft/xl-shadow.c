@@ -43,6 +43,7 @@ enum {
 enum {
 	/* To become the one that is mapped: interrupts that no other one had. */
 	SAMPLES = 3, SCORE_MAX = 6,
+	FAULTS_MAX = 64,           /* of the guest's between two of them: it takes its memory only now */
 	BANNED = 16,
 };
 
@@ -733,12 +734,31 @@ static void earn(struct shadow *s)
 	s->sampled_ns = now;
 }
 
+/* Where the guest maps page after page each would be mapped here by itself, for more than it is
+ * worth. */
+static bool is_growing(struct soft_cpu *c)
+{
+	uint64_t faults = atomic_load_explicit(&c->counts->n[XC_READ_FAULT], memory_order_relaxed) +
+			  atomic_load_explicit(&c->counts->n[XC_WRITE_FAULT], memory_order_relaxed);
+	uint64_t more = faults - c->xl_sample_faults;
+
+	c->xl_sample_faults = faults;
+	return more > FAULTS_MAX;
+}
+
 /* With the lock held. Is it time for the vCPU's address space? */
 static bool sampled(struct soft_cpu *c, struct shadow *s)
 {
 	uint64_t root = root_of(c);
 	const struct ban *b = NULL;
+	bool growing = is_growing(c);
 
+	if (root == atomic_load(&c->eng->shadow_root) && growing) {
+		earn(s);
+		drop_all(s);
+		release(c, s);
+		return false;
+	}
 	if (root == atomic_load(&c->eng->shadow_root)) {
 		earn(s);
 		s->score = MIN(s->score + 1, (unsigned)SCORE_MAX);
@@ -750,7 +770,7 @@ static bool sampled(struct soft_cpu *c, struct shadow *s)
 	}
 	s->samples += s->candidate == root ? s->samples < 2 * SAMPLES : UINT_MAX;
 	s->score -= s->score > 0;
-	if (s->samples < SAMPLES || (s->score > 0 && atomic_load(&c->eng->shadow_root) != NOBODY)) {
+	if (growing || s->samples < SAMPLES || (s->score > 0 && atomic_load(&c->eng->shadow_root) != NOBODY)) {
 		return false;
 	}
 	b = ban_of(s, root);
@@ -770,6 +790,8 @@ void shadow_sample(struct soft_cpu *c)
 	pthread_mutex_unlock(&s->lock);
 	if (now && gmem_can_map_again(c->eng->eng.conf.mem)) {
 		take(c);
+	} else {
+		shadow_update(c);
 	}
 }
 

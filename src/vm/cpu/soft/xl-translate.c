@@ -385,7 +385,7 @@ static void slow_way(struct xl_tr *t, struct xl_slow *s)
 	const struct xl_routines *r = xl_routines(t->x);
 	struct xl_code *e = &t->e;
 	uint32_t index = 0;
-	bool last = s->leaves || s->load || (s->k == t->n - 1 && ends(t));
+	bool last = s->leaves || s->load || (!s->redo && s->k == t->n - 1 && ends(t));
 	struct xl_out *o = NULL;
 
 	t->k = s->k;
@@ -420,10 +420,10 @@ static void slow_way(struct xl_tr *t, struct xl_slow *s)
 		if (s->vec) {
 			xv_reload(t, s->vec);
 		}
-		if (s->after == XF_HOST) {
+		if (s->after == XF_HOST && !s->redo) {
 			xf_restore(t);
 		}
-		xe_patch(e, xe_jmp(e), s->back);
+		xe_patch(e, xe_jmp(e), s->redo ? s->redo : s->back);
 	}
 }
 

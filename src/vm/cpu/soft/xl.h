@@ -318,6 +318,7 @@ struct xl_slow {
 	uint8_t *again;            /* where its TLB is asked for R11; NULL: it was not for that */
 	bool     write;
 	uint8_t *back;             /* where to go on; NULL: nowhere, it is the last */
+	const uint8_t *redo;       /* there instead, with flags saved: it may not be done; or NULL */
 	struct xl_flags before;
 	uint8_t  after;            /* enum xl_flags_at */
 	bool     leaves;           /* what the flags' recipe needs is not there behind it */
@@ -597,6 +598,8 @@ void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* A jump to the interpreter for instruction k in the state of flags that there is now. */
 void xl_slow(struct xl_tr *t, unsigned cond);
 void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why);   /* a jump that was written already */
+/* The way that was asked for last goes on with the instruction itself, which may not be done yet. */
+void xl_slow_again(struct xl_tr *t, const uint8_t *at);
 /* The same where RCX is not 0. No flag changes. */
 void xl_slow_unless_zero(struct xl_tr *t, unsigned why);
 /*
@@ -776,7 +779,8 @@ struct xl_routines {
 	uint32_t fill[2], stack[2];           /* to read, to write */
 	uint32_t find[2];          /* of CPL 3 or not: xl-return.c */
 	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
-	uint32_t movs[4], stos[4];            /* with REP; by log2 of the element's bytes */
+	uint32_t rep[2][4], rep_direct[2][4]; /* STOS, MOVS; by log2 of the element's bytes */
+	struct xl_site rep_sites[2][4];       /* where those of mapped memory may fault */
 };
 const struct xl_routines *xl_routines(const struct xl_cache *x);
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
