@@ -334,6 +334,7 @@ static int vcpu_set(struct vcpu *v, const struct cpu_state *s, struct err *e)
 	c->tsc_offset = (int64_t)(s->tsc - soft_tsc(c));
 	c->dr6_pending = s->events.shadow_mov_ss ? s->events.debug_held & 15 : 0;
 	soft_tlb_flush_all(c);
+	c->xl_loose = false;
 	soft_timer_update(c);
 	c->slow |= SOFT_SLOW_EVENT;
 	return 0;

@@ -211,6 +211,7 @@ struct soft_cpu {
 	uint8_t          xl_mode[2];      /* of the code in the tables: enum insn_mode */
 	bool             xl_on;           /* this thread can run it */
 	bool             xl_direct;       /* at CPL 3 its code is of the direct kind: xl-shadow.h */
+	bool             xl_loose;        /* and relies on nothing of its stack: xl-stack.c */
 	uint64_t         xl_high_bit, xl_not_low, xl_distance;   /* to look where an address is */
 	uint64_t         xl_miss_va;      /* which access is looked up by xl_fill() */
 	uint32_t         xl_pf;           /* a page fault that it has seen coming: its code and XL_PF; or 0 */

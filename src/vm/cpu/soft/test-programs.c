@@ -472,7 +472,7 @@ static void make_program(void)
 
 	memcpy(data + (COUNTER - DATA), &often, 4);
 	random_registers(cpu);
-	stack = STACKS + 2048 + (mode == INSN_MODE_64 && rnd(3) == 0 ? BIT(HIGH_BIT) : 0);
+	stack = STACKS + 2048 + (mode == INSN_MODE_64 && rnd(4) ? BIT(HIGH_BIT) : 0);
 }
 
 /* --- Machines --- */

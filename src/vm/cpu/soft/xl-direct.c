@@ -25,12 +25,14 @@ enum {
 	COND_NC = 3, COND_NZ = 5,
 	HIGH_BIT = 46, LOW_BITS = 32,
 	MOVED_MAX = 1 << 30,
+	SMALL_MAX = 8 << 16,       /* what an index that is small can add */
 };
 
 _Static_assert(SHADOW_HIGH_FIRST == UINT64_C(1) << HIGH_BIT, "a bit says what is high");
 _Static_assert(SHADOW_LOW_END == UINT64_C(1) << LOW_BITS, "what is low has no bit above");
 /* A displacement, what the register was moved by, and the operand itself. */
-_Static_assert(MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES <= SHADOW_GUARD, "it stays inside");
+_Static_assert(MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES + XL_STACK_DRIFT + SMALL_MAX <= SHADOW_GUARD,
+	       "it stays inside");
 
 /* --- What is known of registers --- */
 
@@ -40,6 +42,8 @@ void xl_known_begin(struct xl_tr *t)
 	memset(t->sums, 0, sizeof(t->sums));
 	t->next_sum = 0;
 	t->written = 0;
+	t->small = 0;
+	xl_stack_begin(t);
 }
 
 static bool near(int64_t by)
@@ -88,6 +92,8 @@ void xl_known_after(struct xl_tr *t)
 		}
 	}
 	t->written |= t->wrote;
+	t->small = (t->small & ~t->wrote) | t->made_small;
+	xl_stack_after(t);
 	if (t->moved && from.place && near(by)) {
 		t->known[t->move_to] = (struct xl_known){ .place = from.place, .by = (int32_t)by };
 	}
@@ -212,12 +218,39 @@ static void look(struct xl_tr *t, unsigned host, uint8_t place)
 	}
 }
 
+uint8_t *xl_look_high(struct xl_tr *t, unsigned host)
+{
+	struct xl_code *e = &t->e;
+	uint8_t *on = NULL, *jump = NULL;
+
+	if (t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE) {
+		xf_clobber(t);
+		xe_op(e, XE_W, 1, 0xba, 4, xl_reg(host));             /* bt */
+		xe_8(e, HIGH_BIT);
+		return xe_jcc(e, COND_NC);
+	}
+	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host, XG(xl_high_bit));    /* pext */
+	xe_lea(e, XR_CX, xl_mem(XR_CX, -1));
+	on = xe_jrcxz(e);
+	jump = xe_jmp(e);
+	xe_here_8(e, on);
+	return jump;
+}
+
+static void seen(struct xl_tr *t, unsigned guest)
+{
+	if (guest == CPU_RSP) {
+		xl_stack_seen(t);
+	}
+}
+
 static void look_once(struct xl_tr *t, unsigned guest, unsigned host, uint8_t place)
 {
 	if (t->known[guest].place != place) {
 		look(t, host, place);
 		t->known[guest] = (struct xl_known){ .place = place };
 		t->looked = t->n_slow;
+		seen(t, guest);
 	}
 }
 
@@ -226,6 +259,7 @@ static void reached(struct xl_tr *t, unsigned guest, int32_t disp)
 {
 	if (near(disp)) {
 		t->known[guest].by = -disp;
+		seen(t, guest);
 	}
 }
 
@@ -312,11 +346,37 @@ static struct xl_rm from_sum(struct xl_tr *t, const struct insn *i, uint8_t plac
 	return xl_mem_index(base, index, i->scale, i->disp);
 }
 
+static bool is_small(const struct xl_tr *t, unsigned guest)
+{
+	return guest < CPU_REG__COUNT && t->small & BIT(guest);
+}
+
+/* A sum is where one register is, if the other one is small; that is the index then. */
+static bool small_index(const struct xl_tr *t, struct insn *i)
+{
+	uint8_t base = i->base;
+
+	if (!is_small(t, i->index) && is_small(t, base) && i->scale == 0) {
+		i->base = i->index;
+		i->index = base;
+	}
+	return i->base < CPU_REG__COUNT && is_small(t, i->index) && !is_small(t, i->base) &&
+	       xl_now(t, i->base) != XR_NONE;
+}
+
 static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t place)
 {
-	struct xl_sum *s = sum_of(t, i);
+	struct insn turned = *i;
+	struct xl_sum *s = NULL;
 	struct xl_rm ret = { 0 };
 
+	if (small_index(t, &turned)) {
+		uint8_t known = t->known[turned.base].place;
+
+		look_once(t, turned.base, xl_now(t, turned.base), known ? known : place);
+		return from_sum(t, &turned, known ? known : place);
+	}
+	s = sum_of(t, i);
 	if (s->known.place) {
 		ret = from_sum(t, i, s->known.place);
 		if (near(i->disp)) {
@@ -406,7 +466,7 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 	uint64_t va = 0;
 	bool known = false;
 
-	if (t->to->kind == XK_DIRECT) {
+	if (xl_is_direct(t->to->kind)) {
 		known = constant(t, i, &va) && place_of(va) != XP_UNKNOWN;
 		place = place_for(t, known ? place_of(va) : guess(t, i));
 	}
@@ -439,11 +499,14 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 {
 	uint8_t place = XP_TLB;
 
-	if (t->to->kind == XK_DIRECT) {
+	if (xl_is_direct(t->to->kind)) {
 		place = place_for(t, XP_HIGH);
 	}
 	if (place != XP_TLB && t->known[guest].place) {
 		place = t->known[guest].place;
+	}
+	if (place != XP_HIGH && t->k > 0) {
+		xl_stack_settle(t, t->k - 1, t->insns[t->k].off);
 	}
 	t->insns[t->k].place = place;
 	t->direct = place != XP_TLB;

@@ -257,6 +257,15 @@ static void side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
 						   .wanted = wanted, .owes = t->owes, .later = t->again, .f = t->f };
 }
 
+void xl_leave_aside(struct xl_tr *t, uint8_t *jump, unsigned k, int64_t off)
+{
+	unsigned now = t->k;
+
+	t->k = k;
+	side(t, jump, off, true);
+	t->k = now;
+}
+
 static void write_side(struct xl_tr *t, const struct xl_side *s)
 {
 	struct xl_code *e = &t->e;

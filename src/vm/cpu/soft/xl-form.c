@@ -519,7 +519,7 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 	const struct insn *i = f->i;
 	bool mov = i->map == INSN_MAP_1 && i->opcode == 0x8b && i->op_bytes >= 4;
 
-	if (t->to->kind == XK_DIRECT || !f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
+	if (xl_is_direct(t->to->kind) || !f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
 	    xl_on_stack(i)) {
 		return false;
 	}
@@ -613,6 +613,12 @@ static void registers_after(struct xl_tr *t, const struct form *f)
 	bool sums = is_op(f, "add") || is_op(f, "sub");
 
 	xl_wrote(t, f->guest_written | (f->row->imp & INSN_IMP_RCX ? (unsigned)BIT(CPU_RCX) : 0));
+	if (is_op(f, "movzx") && f->i->op_bytes >= 4) {
+		t->made_small = f->guest_written;
+	} else if (f->n == 2 && has_imm(f) && f->i->op_bytes >= 4 && !f->mem && v >= 0 && v <= UINT16_MAX &&
+		   (is_op(f, "mov") || is_op(f, "and"))) {
+		t->made_small = f->guest_written;
+	}
 	if (f->mem || f->n != 2 || f->i->op_bytes != 8 || f->f[0].file != INSN_FILE_GPR ||
 	    f->row->imp) {
 		return;

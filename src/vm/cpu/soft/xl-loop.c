@@ -88,6 +88,7 @@ static void loans(struct xl_tr *t)
 void xl_rounds_begin(struct xl_tr *t)
 {
 	t->again = true;
+	t->small = 0;
 	if (!t->rigid) {
 		loans(t);
 		xl_borrow(t);

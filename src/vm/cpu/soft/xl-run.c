@@ -466,6 +466,7 @@ const struct xl_block *xl_of(struct soft_cpu *c, struct soft_block *b)
 		xl_forget(c, true);
 		xl_forget(c, false);
 	}
+	xl_stack_look(c);
 	if (b->xl && b->xl_epoch == epoch && xl_fits(c, b->xl, c->s.rip)) {
 		return b->xl;
 	}
@@ -500,6 +501,7 @@ static void shake(struct soft_cpu *c, unsigned one_in)
 		break;
 	}
 	case 1: {
+		c->xl_loose = false;
 		xl_forget(c, true);
 		xl_forget(c, false);
 		break;
@@ -578,7 +580,7 @@ static unsigned elsewhere(struct soft_cpu *c)
 	const struct soft_block *b = NULL;
 
 	if ((c->slow | atomic_load_explicit(&c->wants, memory_order_relaxed)) != 0 ||
-	    c->mode != INSN_MODE_64 || c->xl_mode[user] != INSN_MODE_64 || c->eng->counted ||
+	    c->mode != INSN_MODE_64 || c->xl_mode[user] != INSN_MODE_64 || c->eng->counted || !xl_stack_fits(c) ||
 	    c->xl_deadline_ns != c->deadline_ns) {
 		return XL_LEAVE;
 	}
@@ -596,9 +598,9 @@ static unsigned elsewhere(struct soft_cpu *c)
 }
 
 /* Behind an instruction that the interpreter has run. */
-static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o)
+static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o, uint64_t rsp)
 {
-	if (c->xl_epoch != xl_epoch(c->eng)) {
+	if (c->xl_epoch != xl_epoch(c->eng) || (c->s.gpr[CPU_RSP] != rsp && !xl_stack_fits(c))) {
 		return XL_LEAVE;
 	}
 	if (__builtin_expect(o->block->dead, 0)) {
@@ -657,9 +659,9 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	const struct xl_out *o = xl_out_at(c->eng, out & XL_WHY_INDEX);
 	unsigned how = XL_BACK;
 	int budget = c->budget;
-	bool missed = why_of(out) == XL_WHY_MEMORY && o->block->kind == XK_DIRECT &&
+	bool missed = why_of(out) == XL_WHY_MEMORY && xl_is_direct(o->block->kind) &&
 		      o->place != XP_UNKNOWN && o->place != XP_TLB;
-	uint64_t fault_va = c->xl_fault_va;
+	uint64_t fault_va = c->xl_fault_va, rsp = c->s.gpr[CPU_RSP];
 
 	c->xl_fault_va = NO_FAULT;
 	c->xl_part = missed && fault_va != NO_FAULT && !c->eng->counted;
@@ -684,7 +686,7 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	if (__builtin_expect(c->eng->eng.conf.xl.shaken, 0)) {
 		shake(c, 256);
 	}
-	how = goes_on(c, o);
+	how = goes_on(c, o, rsp);
 	if (how == XL_BACK && missed && fault_va != NO_FAULT && !shadow_in_range(fault_va)) {
 		how = XL_LEAVE;    /* what is behind may rely on the address */
 	}

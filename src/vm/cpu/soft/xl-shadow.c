@@ -678,6 +678,7 @@ void shadow_update(struct soft_cpu *c)
 
 	if (direct != c->xl_direct) {
 		c->xl_direct = direct;
+		c->xl_loose = false;
 		xl_forget(c, true);
 		if (!direct) {
 			switched(c);

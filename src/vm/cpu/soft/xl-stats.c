@@ -167,7 +167,7 @@ void xl_perf_begin(const struct soft_engine *eng, size_t routines_bytes)
 
 static void perf_part(const struct xl_tr *t, const char *part, const uint8_t *begin, const uint8_t *end)
 {
-	static const char *const kinds[] = { "kernel", "user", "direct" };
+	static const char *const kinds[] = { "kernel", "user", "direct", "loose" };
 	char name[64];
 
 	snprintf(name, sizeof(name), "guest-%s%s:%llx@%llx", kinds[t->to->kind], part,

@@ -53,6 +53,7 @@ static void result(struct xl_tr *t, unsigned guest, bool wide)
 
 static void go_on(struct xl_tr *t)
 {
+	xl_stack_settle(t, t->k, xl_next_off(t));
 	xf_need_host(t);
 	xl_go(t, xl_next_off(t));
 }

@@ -48,6 +48,7 @@ static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *b
 
 		x->off = (uint16_t)((b->gpa & (GMEM_PAGE_BYTES - 1)) + at);
 		x->out = 0;
+		x->place = XP_UNKNOWN;
 		if (insn_parse(bytes + at, b->bytes - at, (enum insn_mode)b->mode, &x->i) != known->len ||
 		    x->i.row != known->row) {
 			return false;
@@ -239,7 +240,7 @@ static void countdown(struct xl_tr *t)
 static void entry(struct xl_tr *t)
 {
 	t->n_near = XL_NEAR;
-	if (t->to->kind == XK_DIRECT) {
+	if (xl_is_direct(t->to->kind)) {
 		xl_near_room(t);
 	}
 	t->to->indirect = xl_off(t->x, t->e.at);
@@ -304,6 +305,15 @@ static void poll_way(struct xl_tr *t)
 	}
 }
 
+/* Calls and returns show where the stack is by their access; C looks itself. */
+static bool leads_out(const struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	return xl_jumps_if(i) || (t->k == t->n - 1 && xl_jumps(i)) ||
+	       (i->map == INSN_MAP_1 && i->opcode == 0xff && (i->modrm >> 3 & 7) == 4);
+}
+
 static void straight(struct xl_tr *t)
 {
 	for (t->k = 0; t->k < t->n && !t->full; t->k++) {
@@ -313,9 +323,13 @@ static void straight(struct xl_tr *t)
 		t->access_way = -1;
 		t->looked = 0;
 		t->wrote = UINT_MAX;
+		t->made_small = 0;
 		if (soft_block_ends(&t->insns[t->k].i)) {
 			xl_x87_record(t, t->x87_last);
 			t->x87_last = -1;
+		}
+		if (t->k > 0 && leads_out(t)) {
+			xl_stack_settle(t, t->k - 1, t->insns[t->k].off);
 		}
 		poll(t);
 		xl_instruction(t);
@@ -352,8 +366,9 @@ static void line(struct xl_tr *t)
 	}
 	t->k = t->n - 1;
 	if (!ends(t)) {
-		xf_need_host(t);
 		xl_x87_record(t, t->x87_last);
+		xl_stack_settle(t, t->k, xl_next_off(t));
+		xf_need_host(t);
 		xl_go(t, xl_next_off(t));
 	}
 }

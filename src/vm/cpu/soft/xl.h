@@ -8,7 +8,7 @@
  *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
- *	xl-direct.c     accesses to memory that the host translates
+ *	xl-direct.c     accesses to memory that the host translates; xl-stack.c
  *	xl-compat.c     what is different in 32-bit code
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back; xl-across.c: to
  *	                other pages
@@ -70,8 +70,14 @@ struct xl_hold {
 enum xl_kind {
 	XK_KERNEL,     /* CPL 0 to 2 */
 	XK_USER,       /* CPL 3 */
-	XK_DIRECT,     /* CPL 3, in the address space that is mapped: xl-shadow.h */
+	XK_DIRECT,     /* CPL 3, in the address space that is mapped: xl-shadow.h; its stack is high */
+	XK_LOOSE,      /* the same, and where its stack is nobody knows: xl-stack.c */
 };
+
+static inline bool xl_is_direct(unsigned kind)
+{
+	return kind >= XK_DIRECT;
+}
 
 /* Where a direct access goes. */
 enum xl_place {
@@ -122,7 +128,8 @@ enum { XL_ANYWHERE = 1 };
 /* Of what the vCPU runs now. */
 static inline uint8_t xl_kind(const struct soft_cpu *c)
 {
-	return c->cpl != 3 ? XK_KERNEL : c->xl_direct && c->mode == INSN_MODE_64 ? XK_DIRECT : XK_USER;
+	return c->cpl != 3 ? XK_KERNEL : !c->xl_direct || c->mode != INSN_MODE_64 ? XK_USER :
+	       c->xl_loose ? XK_LOOSE : XK_DIRECT;
 }
 
 /* And what its code at an address is bound to. */
@@ -438,6 +445,9 @@ struct xl_tr {
 	struct xl_known known[CPU_REG__COUNT];
 	struct xl_sum   sums[XL_SUMS];
 	unsigned next_sum;         /* goes for another one */
+	bool     stack_seen;       /* known[CPU_RSP] is from an access or a look, not from the begin */
+	unsigned small;            /* mask of registers below 2^16; instruction k makes one of them */
+	unsigned made_small;
 	unsigned written, wrote;
 	bool     moved;
 	uint8_t  move_to, move_from;
@@ -633,8 +643,28 @@ void xl_access_first(struct xl_tr *t);
 /* A block begins; an instruction of it was written. */
 void xl_known_begin(struct xl_tr *t);
 void xl_known_after(struct xl_tr *t);
+/* A look at where a register is: a jump that is taken where it is elsewhere; all flags are kept. */
+uint8_t *xl_look_high(struct xl_tr *t, unsigned host);
 /* Does all that was known there hold here, too? */
 bool xl_known_still(const struct xl_tr *t, const struct xl_state *s);
+
+/* --- xl-stack.c --- */
+
+/* Where the stack may be behind the last access that has seen it, or the begin of a block. */
+enum { XL_STACK_DRIFT = 1 << 20 };
+
+/* May code of the direct kind run, as far as its stack is concerned? */
+bool xl_stack_fits(const struct soft_cpu *c);
+/* If not, none does until the vCPU's memory is mapped anew. */
+void xl_stack_look(struct soft_cpu *c);
+/* A block begins; an instruction is going to be written that may lead out of it, or its line ends, on
+ * at an offset: there RSP must be what blocks of its kind rely on. */
+void xl_stack_begin(struct xl_tr *t);
+void xl_stack_settle(struct xl_tr *t, unsigned k, int64_t off);
+/* RSP was seen. */
+void xl_stack_seen(struct xl_tr *t);
+/* As xl_known_after(). */
+void xl_stack_after(struct xl_tr *t);
 
 /* --- xl-compat.c: 32-bit code --- */
 
@@ -718,6 +748,8 @@ struct xl_rm xl_found(struct xl_code *e, bool user);   /* RCX changes */
 void xl_go_r11(struct xl_tr *t);
 /* Out of the code, on at an offset. */
 void xl_leave_at(struct xl_tr *t, int64_t off);
+/* The same from a jump that was written, behind instruction k. */
+void xl_leave_aside(struct xl_tr *t, uint8_t *jump, unsigned k, int64_t off);
 
 /* --- xl-loop.c --- */
 
