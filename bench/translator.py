@@ -124,7 +124,7 @@ class Medians:
     """Of one program: seconds natively, of QEMU's best, of Holm; None where it did not run."""
 
     def __init__(self, times):
-        values = {name: statistics.median(v) for name, v in times.items()}
+        self.values = values = {name: statistics.median(v) for name, v in times.items()}
         self.native, self.holm, self.also = (values.get(n) for n in ("native", "holm", "also"))
         tcg = {name: v for name, v in values.items() if name.startswith("tcg")}
         self.tcg_name = min(tcg, key=tcg.get) if tcg else None
@@ -143,6 +143,15 @@ def table(medians):
         print(f"{program:12} {cell(m.native, '.4f')} {cell(m.tcg, '.4f')} {cell(m.holm, '.4f')} "
               f"{cell(m.to_tcg, '.2f')} {cell(m.to_native, '.2f')}  {m.tcg_name or '-':14} "
               f"{cell(m.also, '.4f').strip()}")
+
+
+def tcg_table(medians):
+    """Each of QEMU's versions and models, where there are several."""
+    names = list(dict.fromkeys(n for m in medians.values() for n in m.values if n.startswith("tcg")))
+    if len(names) > 1:
+        print(f"\n{'seconds':12} {' '.join(f'{n:>13}' for n in names)}")
+        for program, m in medians.items():
+            print(f"{program:12} {' '.join(f'{m.values[n]:13.4f}' for n in names)}")
 
 
 def mean_row(what, bound, values, note):
@@ -218,6 +227,7 @@ def measure(argv=()):
             boot = [boot_row(bench, o)]
     medians = {program: Medians(t) for program, t in times.items()}
     table(medians)
+    tcg_table(medians)
     honest = Row("the guests' clocks, by the host's", "host", 0.9, "at least")
     if clocks:
         honest.set(*min((statistics.median(parts), where) for where, parts in clocks.items()))
