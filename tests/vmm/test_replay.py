@@ -7,11 +7,13 @@ import subprocess
 
 import pytest
 from lib.daemon import BIN
-from lib.vmm import PATIENCE, Control, Machine, module
+from lib.vmm import PATIENCE, Control, Machine, module, snapshot_files
 from lib.wait import wait_for
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
            "virtio_blk", "virtio-rng"]
+
+SNAPSHOTS = 6   # of one run
 
 SCRIPT = f"""
 mount -t devtmpfs dev /dev
@@ -150,6 +152,32 @@ def test_from_outside(tmp_path):
         status, printed, said = replay(tmp_path / "log")
         assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
         assert "got hello" in printed
+    finally:
+        control.close()
+        machine.close()
+
+
+def test_snapshots_change_nothing(tmp_path):
+    """Those that are taken while it is recorded; its kernel ends interrupts by a word in memory."""
+    script = "while :; do cat /proc/interrupts > /dev/null; done &\necho ready\nread line\n" \
+             "poweroff -f\n"
+    machine = Machine(tmp_path, script, "--record", tmp_path / "log", "--control",
+                      tmp_path / "ctl", "--cpus", 2, cmdline="quiet")
+    control = Control(tmp_path / "ctl")
+    try:
+        machine.wait_output("ready")
+        for _ in range(SNAPSHOTS):
+            with snapshot_files(tmp_path, "w+b") as files:
+                assert control.ask("pause")[0] == 0
+                assert control.ask("snapshot", [f.fileno() for f in files])[0] == 0
+                assert control.ask("resume")[0] == 0
+        console = control.ask("console")[2][0]
+        os.write(console, b"\n")
+        assert machine.wait() == 0, machine.output()[-3000:]
+        os.close(console)
+        told = summary(machine.output())
+        status, _, said = replay(tmp_path / "log")
+        assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
     finally:
         control.close()
         machine.close()

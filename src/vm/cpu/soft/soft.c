@@ -132,7 +132,7 @@ static int new_engine(const struct engine_conf *conf, const struct engine_ops *o
 {
 	struct soft_engine *eng = NULL;
 	struct irq_conf irq = { .n_cpus = conf->n_vcpus, .phys_bits = CPU_MODEL_PHYS_BITS,
-				.mem = conf->mem, .kick = wake_cpu };
+				.kick = wake_cpu };
 
 	if (conf->n_vcpus == 0 || conf->n_vcpus > ENGINE_VCPUS_MAX) {
 		return err_set(e, EINVAL, ERR_INVALID, "%u vCPUs: 1 to %d", conf->n_vcpus,
@@ -156,6 +156,8 @@ static int new_engine(const struct engine_conf *conf, const struct engine_ops *o
 	pthread_cond_init(&eng->turn_changed, NULL);
 	eng->turn_end = conf->n_vcpus > 1 ? 0 : UINT64_MAX;
 	irq.tsc_hz = eng->tsc_hz;
+	/* An offer in memory is taken back by whoever saves the machine, of which no log knows. */
+	irq.mem = eng->counted ? NULL : conf->mem;
 	irq.ctx = eng;
 	int r = native_init();
 
