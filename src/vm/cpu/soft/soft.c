@@ -93,6 +93,7 @@ static void cpu_free(struct soft_cpu *c)
 	xl_end(c);
 	soft_blocks_fini(c);
 	free(c->counts);
+	free(c->xl_outs);
 	free(c->cpuid);
 	pthread_mutex_destroy(&c->inbox.lock);
 	munmap(c, sizeof(*c));
@@ -243,7 +244,8 @@ static int vcpu_new(struct engine *e, unsigned id, struct vcpu **ret, struct err
 
 	if (r == 0) {
 		c->counts = xl_counts_new();
-		r = c->counts ? soft_blocks_init(c) : -ENOMEM;
+		c->xl_outs = mem_new(struct xl_outs);
+		r = c->counts && c->xl_outs ? soft_blocks_init(c) : -ENOMEM;
 	}
 	if (r < 0) {
 		cpu_free(c);

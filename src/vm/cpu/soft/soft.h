@@ -231,6 +231,7 @@ struct soft_cpu {
 	int64_t          xl_left;
 	uint64_t         xl_sign;         /* bit 63 */
 	bool             xl_out;
+	struct xl_outs  *xl_outs;         /* instructions that translated code has called for */
 	uint64_t         xl_shake;        /* a row of random numbers: engine_xl_conf.shaken */
 
 	struct insn      one[2];          /* an instruction that runs alone, and its end */

@@ -110,34 +110,70 @@ static void *record_at(const struct xl_cache *x, uint32_t index)
 	return x->records + (size_t)index * RECORD;
 }
 
-struct xl_out *xl_out_at(struct soft_engine *eng, uint32_t index)
-{
-	return record_at(eng->xl, index);
-}
-
 static void out_end(struct soft_cpu *c, const struct insn *i)
 {
 	c->next_rip = soft_rip_after(c, i - 1);
 }
 
-struct xl_out *xl_out_new(struct xl_tr *t, uint32_t *ret_index)
+void xl_bind(const struct soft_engine *eng, enum insn_mode mode, struct insn *i)
+{
+	insn_bind(i, mode);
+	if (eng->counted) {
+		soft_counted_bind(i);
+	}
+	soft_block_last(i);
+	i->end = i->len;
+}
+
+static void unpack(struct soft_cpu *c, struct xl_packed *p, struct xl_out *ret)
+{
+	struct xl_block *b = record_at(c->eng->xl, p->block);
+	enum insn_mode mode = b->compat ? INSN_MODE_32 : INSN_MODE_64;
+	int n = 0;
+
+	*ret = (struct xl_out){ .end = out_end, .block = b, .packed = p, .off = p->off, .last = p->last,
+				.place = p->place, .rest = p->rest };
+	n = insn_parse(p->bytes, p->len, mode, &ret->insn);
+	assert(n == p->len);
+	xl_bind(c->eng, mode, &ret->insn);
+}
+
+const struct xl_out *xl_out_at(struct soft_cpu *c, uint32_t index)
+{
+	struct xl_out *o = &c->xl_outs->at[index * UINT32_C(0x9e3779b1) >> (32 - XL_OUTS_BITS)];
+	uint32_t epoch = xl_epoch(c->eng);
+
+	if (o->index != index || o->epoch != epoch) {
+		unpack(c, record_at(c->eng->xl, index), o);
+		o->index = index;
+		o->epoch = epoch;
+	}
+	return o;
+}
+
+struct xl_packed *xl_out_new(struct xl_tr *t, uint32_t *ret_index)
 {
 	struct xl_insn *k = &t->insns[t->k];
-	struct xl_out *o = NULL;
+	struct xl_packed *o = NULL;
 
 	if (k->out) {
 		*ret_index = k->out;
 		return record_at(t->x, k->out);
 	}
-	o = record_new(t->x, sizeof(*o), &k->out);
+	o = record_new(t->x, offsetof(struct xl_packed, bytes) + k->i.len, &k->out);
 	if (!o) {
 		t->full = true;
 		return NULL;
 	}
 	*ret_index = k->out;
-	*o = (struct xl_out){ .insn = k->run, .end = out_end, .block = t->to,
-			      .off = k->off, .place = k->place,
-			      .rest = (uint8_t)(t->n - 1 - t->k) };
+	o->block = t->to_index;
+	o->off = k->off & (GMEM_PAGE_BYTES - 1);
+	o->len = k->i.len & INSN_BYTES_MAX;
+	o->rest = (t->n - 1 - t->k) & (2 * XL_INSNS - 1);
+	o->last = 0;
+	o->place = k->place;
+	o->misses = 0;
+	memcpy(o->bytes, k->bytes, k->i.len);
 	return o;
 }
 
@@ -702,6 +738,7 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 	t.x = x;
 	t.b = b;
 	t.to = to;
+	t.to_index = index;
 	t.e = (struct xl_code){ .at = x->rw + g->first + g->code,
 				.end = x->rw + g->first + segment_room(x, x->now) };
 	t.ways = (struct xl_code){ .at = x->rw + g->first_way + g->ways,
@@ -802,14 +839,13 @@ uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa)
 	return h->tag == (uint32_t)gpa ? h->place : (uint8_t)XP_UNKNOWN;
 }
 
-void xl_misplaced(struct soft_cpu *c, const struct xl_out *known, bool filled)
+void xl_misplaced(struct soft_cpu *c, const struct xl_out *o, bool filled)
 {
-	struct xl_out *o = (struct xl_out *)known;   /* it is the cache's */
 	struct xl_cache *x = c->eng->xl;
 	uint64_t gpa = (o->block->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | o->off;
 	struct hint *h = &x->hints[hint_slot(gpa)];
 
-	if (__atomic_add_fetch(&o->misses, 1, __ATOMIC_RELAXED) < MISSES_MAX) {
+	if (__atomic_add_fetch(&o->packed->misses, 1, __ATOMIC_RELAXED) < MISSES_MAX) {
 		return;
 	}
 	pthread_mutex_lock(&x->lock);

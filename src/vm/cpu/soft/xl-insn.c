@@ -122,7 +122,7 @@ unsigned xl_slow_fault(struct xl_tr *t)
 void xl_call_interpreter(struct xl_tr *t, bool last)
 {
 	uint32_t index = 0;
-	struct xl_out *o = xl_out_new(t, &index);
+	struct xl_packed *o = xl_out_new(t, &index);
 	const struct xl_routines *r = xl_routines(t->x);
 
 	if (!o) {

@@ -656,7 +656,7 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 {
 	static const uint8_t lasts[] = { [XL_WHY_INSN] = XC_LEFT_INSN, [XL_WHY_MEMORY] = XC_LEFT_MEMORY,
 					 [XL_WHY_TARGET] = XC_LEFT_TARGET };
-	const struct xl_out *o = xl_out_at(c->eng, out & XL_WHY_INDEX);
+	const struct xl_out *o = xl_out_at(c, out & XL_WHY_INDEX);
 	unsigned how = XL_BACK;
 	int budget = c->budget;
 	bool missed = why_of(out) == XL_WHY_MEMORY && xl_is_direct(o->block->kind) &&

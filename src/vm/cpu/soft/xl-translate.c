@@ -53,15 +53,11 @@ static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *b
 		    x->i.row != known->row) {
 			return false;
 		}
+		memcpy(x->bytes, bytes + at, x->i.len);
 		x->run = x->i;
-		insn_bind(&x->run, (enum insn_mode)b->mode);
-		if (t->c->eng->counted) {
-			soft_counted_bind(&x->run);
-		}
-		soft_block_last(&x->run);
+		xl_bind(t->c->eng, (enum insn_mode)b->mode, &x->run);
 		turn_round(&x->i, bytes + at, (enum insn_mode)b->mode);
 		at += x->i.len;
-		x->run.end = x->i.len;
 	}
 	if (at != b->bytes) {
 		return false;
@@ -203,12 +199,11 @@ static void shadow(struct xl_tr *t)
 	if (insn_parse(bytes, room, (enum insn_mode)t->b->mode, &x->i) <= 0) {
 		return;
 	}
+	memcpy(x->bytes, bytes, x->i.len);
 	x->run = x->i;
-	insn_bind(&x->run, (enum insn_mode)t->b->mode);
+	xl_bind(t->c->eng, (enum insn_mode)t->b->mode, &x->run);
 	x->off = (uint16_t)off;
-	x->run.end = x->i.len;
 	x->out = 0;
-	soft_block_last(&x->run);
 	xl_piece_new(t, (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | off, x->i.len);
 	t->n++;
 }
@@ -401,7 +396,7 @@ static void slow_way(struct xl_tr *t, struct xl_slow *s)
 	struct xl_code *e = &t->e;
 	uint32_t index = 0;
 	bool last = s->leaves || s->load || (!s->redo && s->k == t->n - 1 && ends(t));
-	struct xl_out *o = NULL;
+	struct xl_packed *o = NULL;
 
 	t->k = s->k;
 	o = xl_out_new(t, &index);

@@ -153,16 +153,33 @@ enum xl_why {
 	XL_WHY_SHIFT = 30, XL_WHY_INDEX = (1 << XL_WHY_SHIFT) - 1,
 };
 
-/* An instruction for the interpreter. */
+/* An instruction for the interpreter, as a vCPU has it while it runs. */
 struct xl_out {
 	struct insn insn;
 	insn_fn    *end;           /* behind it, as in a block */
 	struct xl_block *block;
+	struct xl_packed *packed;  /* which it was made of */
+	uint32_t    index, epoch;  /* that one's, and when */
 	uint16_t    off;           /* in its page */
 	bool        last;          /* it says where to go on */
 	uint8_t     place;         /* where it reaches memory: enum xl_place */
-	uint8_t     misses;        /* how often that was not so */
 	uint8_t     rest;          /* instructions of the block behind it */
+};
+
+/* The same in the cache, where there is one for each instruction that may go there: few ever do. */
+struct xl_packed {
+	uint32_t block;            /* its record */
+	uint16_t off : 12, len : 4;
+	uint8_t  rest : 7, last : 1;
+	uint8_t  place;
+	uint8_t  misses;           /* how often it did not reach memory there */
+	uint8_t  bytes[];
+};
+
+/* A vCPU keeps those that it has unpacked. */
+enum { XL_OUTS_BITS = 8, XL_OUTS = 1 << XL_OUTS_BITS };
+struct xl_outs {
+	struct xl_out at[XL_OUTS];
 };
 
 /*
@@ -347,6 +364,7 @@ struct xl_insn {
 	uint32_t out;              /* its record; 0: none yet */
 	uint16_t off;              /* in its page */
 	uint8_t  place;            /* where it reaches memory: enum xl_place */
+	uint8_t  bytes[INSN_BYTES_MAX];
 };
 
 /* A register whose range is known: where it was looked at, and by how much it moved since. */
@@ -402,6 +420,7 @@ struct xl_tr {
 	int              poll_x87; /* the same where it polls */
 	const struct soft_block *b;
 	struct xl_block *to;
+	uint32_t to_index;         /* its record */
 	bool     compat;           /* it is 32-bit code */
 	unsigned n, k;             /* instructions; which is written */
 	unsigned first_off;
@@ -800,10 +819,12 @@ uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa);
 /* The block is made of these bytes of its page, too; from now on it goes when they are written. */
 void    xl_piece_new(struct xl_tr *t, uint64_t gpa, unsigned bytes);
 void    xl_sites_new(struct xl_tr *t);     /* t->accesses, once all slow ways are written */
+/* What the parser leaves out of an instruction that the interpreter is to run alone. */
+void xl_bind(const struct soft_engine *eng, enum insn_mode mode, struct insn *i);
 /* For instruction t->k, which has only one; NULL: there is no room. */
-struct xl_out  *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
+struct xl_packed *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
 struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index);
-struct xl_out  *xl_out_at(struct soft_engine *eng, uint32_t index);
+const struct xl_out *xl_out_at(struct soft_cpu *c, uint32_t index);   /* until it asks for another one */
 
 /* Routines at the begin of the cache. */
 struct xl_routines {
