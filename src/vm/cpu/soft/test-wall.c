@@ -10,7 +10,8 @@
 #include "vm/cpu/soft/test-vm.h"
 #include "vm/cpu/soft/xl-shadow.h"
 
-enum { CODE = 0x400000, STACK3 = 0x480000, PAGE_A = 0x500000, PAGE_B = 0x510000, SPAN = 0x700000, RUNS = 24 };
+enum { CODE = 0x400000, STACK3 = 0x480000, PAGE_A = 0x500000, PAGE_B = 0x510000, SPAN = 0x700000, RUNS = 24,
+       STEPS = 12, STEP = 1 << 29 /* of RSP */, TIMES = 8 };
 
 /* Between the two reserved ranges: the one place near them that may be the monitor's. */
 #define BETWEEN (UINT64_C(10) << 30)
@@ -33,7 +34,7 @@ static uint8_t *put_mov(uint8_t *p, uint8_t reg, uint64_t v)
 static void run(struct vm *vm, uint64_t va, const uint8_t *body, size_t n)
 {
 	static const uint8_t end[] = { 0xe6, 0xf4 };     /* out 0xf4, al */
-	uint8_t code[64], *p = put_mov(code, 3, va);
+	uint8_t code[256], *p = put_mov(code, 3, va);
 	struct err e = ERR_INIT;
 	struct cpu_state s;
 
@@ -45,7 +46,7 @@ static void run(struct vm *vm, uint64_t va, const uint8_t *body, size_t n)
 	s.seg[CPU_SS].ar = 0xc0f3;
 	s.rip = CODE;
 	s.rflags = CPU_FLAG_1 | 3u << 12;
-	s.gpr[CPU_RSP] = STACK3;
+	s.gpr[CPU_RSP] = va >= SHADOW_HIGH_FIRST ? va : STACK3;
 	assert_int_equal(engine_soft.vcpu_set(vm->cpu[0], &s, &e), 0);
 	atomic_store(&vm->log.stopped, false);
 	vm_run(vm);
@@ -129,11 +130,56 @@ static void test_by_the_distance(unused_arg void **state)
 	munmap(ours, SPAN);
 }
 
+/* Some times round, so that blocks lead to each other; in the last of them RSP leaves the high range in
+ * steps, behind each of which a block ends without an access. */
+static size_t put_steps(uint8_t *code)
+{
+	static const uint8_t begin[] = { 0x41, 0xbc, TIMES, 0, 0, 0,             /* mov r12d */
+					 0x48, 0x89, 0xdc,                       /* mov rsp, rbx */
+					 0x31, 0xd2, 0xb8, 0, 0, 0, STEP >> 24,  /* xor edx, edx; mov eax */
+					 0x41, 0x83, 0xfc, 0x01,                 /* cmp r12d, 1 */
+					 0x0f, 0x44, 0xd0 };                     /* cmove edx, eax */
+	static const uint8_t step[] = { 0x48, 0x29, 0xd4, 0x31, 0xc9, 0xf3, 0xaa };   /* sub rsp, rdx; xor ecx, ecx; rep stosb */
+	static const uint8_t end[] = { 0x50, 0x41, 0xff, 0xcc, 0x0f, 0x85 };     /* push rax; dec r12d; jne */
+	uint8_t *p = put(code, begin, sizeof(begin));
+	int32_t back = 0;
+
+	for (unsigned i = 0; i < STEPS; i++) {
+		p = put(p, step, sizeof(step));
+	}
+	p = put(p, end, sizeof(end));
+	back = (int32_t)(code + 6 - (p + sizeof(back)));
+	return (size_t)(put(p, &back, sizeof(back)) - code);
+}
+
+static void test_stack_in_steps(unused_arg void **state)
+{
+	const uint64_t to = BETWEEN - SHADOW_DISTANCE;
+	uint64_t *ours = ours_at(BETWEEN);
+	struct vm *vm = vm_new_xl(1, false, (struct engine_xl_conf){ .after = 1, .direct_now = true });
+	uint8_t steps[200];
+	size_t n = put_steps(steps);
+
+	vm_long_mode(vm);
+	vm_put64(vm, PML4 + 8 * (SHADOW_HIGH_FIRST >> 39), PDPT | 7);
+	vm_put64(vm, PML4 + 8 * (to >> 39 & 511), PDPT | 7);
+	vm_put64(vm, PDPT + 8 * (to >> 30 & 511), 0xe7);
+	assert_true(to + STEPS * (uint64_t)STEP == SHADOW_HIGH_FIRST);
+	for (unsigned k = 0; k < RUNS; k++) {
+		run(vm, SHADOW_HIGH_FIRST + PAGE_B, steps, n);
+	}
+	vm_free(vm);
+	for (size_t i = 0; i < SPAN / sizeof(*ours); i++) {
+		assert_true(ours[i] == OURS);
+	}
+	munmap(ours, SPAN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_at_the_same_address), cmocka_unit_test(test_anywhere),
-		cmocka_unit_test(test_by_the_distance),
+		cmocka_unit_test(test_by_the_distance), cmocka_unit_test(test_stack_in_steps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

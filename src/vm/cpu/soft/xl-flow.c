@@ -533,12 +533,20 @@ bool xl_jump(struct xl_tr *t)
 	return true;
 }
 
+/* Blocks behind a call or a return rely on what its access shows of the stack: one that looks at the
+ * TLB shows nothing, and is the interpreter's. */
+static bool shows_nothing(const struct xl_tr *t)
+{
+	return t->to->kind == XK_DIRECT && xl_hint(t->x, xl_gpa_of(t)) == XP_TLB;
+}
+
 bool xl_flow(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 	unsigned op = i->modrm >> 3 & 7;
+	bool jumps = i->opcode == 0xff && op == 4;
 
-	if (!whole(t, i) || t->compat || i->map != INSN_MAP_1) {
+	if (!whole(t, i) || t->compat || i->map != INSN_MAP_1 || (!jumps && shows_nothing(t))) {
 		return false;
 	}
 	if (i->opcode == 0xe8) {

@@ -300,13 +300,14 @@ static void poll_way(struct xl_tr *t)
 	}
 }
 
-/* Calls and returns show where the stack is by their access; C looks itself. */
+/* May it lead out of the block? Calls and returns show where the stack is by their access. */
 static bool leads_out(const struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
+	bool shows = i->map == INSN_MAP_1 && (i->opcode == 0xe8 || (i->opcode & 0xfe) == 0xc2 ||
+					      (i->opcode == 0xff && (i->modrm >> 3 & 7) == 2));
 
-	return xl_jumps_if(i) || (t->k == t->n - 1 && xl_jumps(i)) ||
-	       (i->map == INSN_MAP_1 && i->opcode == 0xff && (i->modrm >> 3 & 7) == 4);
+	return xl_jumps_if(i) || (t->k == t->n - 1 && soft_block_ends(i) && !shows);
 }
 
 static void straight(struct xl_tr *t)
