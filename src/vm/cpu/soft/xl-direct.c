@@ -297,12 +297,13 @@ static void look_both(struct xl_tr *t)
 static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp, uint8_t place)
 {
 	unsigned host = xl_now(t, guest);
+	int32_t at = disp + (guest == CPU_RSP ? t->stack_off : 0);
 
 	if (host == XR_NONE) {
 		xe_load(&t->e, XR_11, xl_gpr_slot(guest));
 	}
 	if (place == XP_EITHER) {
-		xe_lea(&t->e, XR_11, xl_mem(host == XR_NONE ? XR_11 : host, disp));
+		xe_lea(&t->e, XR_11, xl_mem(host == XR_NONE ? XR_11 : host, at));
 		look_both(t);
 		return xl_mem(XR_11, 0);
 	}
@@ -317,10 +318,10 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 	look_once(t, guest, host, place);
 	reached(t, guest, disp);
 	if (place == XP_LOW) {
-		return xl_mem(host, disp);
+		return xl_mem(host, at);
 	}
 	xe_load(&t->e, XR_11, XG(xl_distance));
-	return xl_mem_index(host, XR_11, 0, disp);
+	return xl_mem_index(host, XR_11, 0, at);
 }
 
 /* One that is a sum, of which it is known where it is. */

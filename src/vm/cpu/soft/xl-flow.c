@@ -394,7 +394,8 @@ static void ret(struct xl_tr *t, int32_t by)
 	xl_access(t);
 	xe_load(&t->e, XR_11, from);
 	xf_need_host(t);
-	xl_return(t, by);
+	xl_return(t, by + t->stack_off);
+	t->stack_off = 0;
 }
 
 /* The target of an indirect jump or call. */
@@ -440,8 +441,8 @@ static void call(struct xl_tr *t)
 	struct xl_rm place = xl_stack_operand(t, CPU_RSP, -8, true);
 
 	push_next(t, XR_CX, place);
-	xf_moved(t, CPU_RSP, -8);
-	xe_lea(&t->e, XR_9, xl_mem(XR_9, -8));
+	xl_stack_move(t, -8);
+	xl_stack_flush(t);
 	xf_need_host(t);
 	go_call(t, to);
 }

@@ -18,7 +18,7 @@ static struct xl_slow *slow_new(struct xl_tr *t)
 	}
 	struct xl_slow *s = &t->slow[t->n_slow++];
 
-	*s = (struct xl_slow){ .before = t->f, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY,
+	*s = (struct xl_slow){ .before = t->f, .stack_before = t->stack_off, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY,
 			       .later = t->again, .x87_last = t->x87_last };
 	return s;
 }
@@ -111,7 +111,7 @@ unsigned xl_slow_fault(struct xl_tr *t)
 		const struct xl_slow *known = &t->slow[s - 1];
 
 		if (known->why == XL_WHY_MEMORY && !known->load && !known->again && known->later == t->again &&
-		    known->x87_last == t->x87_last && same_flags(&known->before, &t->f)) {
+		    known->x87_last == t->x87_last && known->stack_before == t->stack_off && same_flags(&known->before, &t->f)) {
 			return s - 1;
 		}
 	}
@@ -129,6 +129,7 @@ void xl_call_interpreter(struct xl_tr *t, bool last)
 		return;
 	}
 	o->last = last;
+	xl_stack_flush(t);
 	if (t->f.at == XF_RECIPE) {
 		xf_need_host(t);
 	}
@@ -268,6 +269,7 @@ static void stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned 
 	xl_shaken(t);
 	t->stacks[t->n_stacks].again = e->at;
 	t->stacks[t->n_stacks].write = write;
+	disp += base == XR_9 ? t->stack_off : 0;
 	if (disp) {
 		xe_lea(e, XR_11, xl_mem(base, disp));
 	} else {
@@ -317,18 +319,11 @@ void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write)
 
 /* --- The stack --- */
 
-static void stack_pointer(struct xl_tr *t, int32_t by)
-{
-	xf_moved(t, CPU_RSP, by);
-	xl_moved(t, CPU_RSP, CPU_RSP, by);
-	xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
-}
-
 static void push_host(struct xl_tr *t, unsigned host, struct xl_rm to)
 {
 	xl_access(t);
 	xe_store(&t->e, host, to);
-	stack_pointer(t, -8);
+	xl_stack_move(t, -8);
 	xl_wrote(t, (unsigned)BIT(CPU_RSP));
 }
 
@@ -346,7 +341,7 @@ static void push_imm(struct xl_tr *t)
 	xl_access(t);
 	xe_op(&t->e, XE_W, 0, 0xc7, 0, to);
 	xe_n(&t->e, t->insns[t->k].i.imm, 4);
-	stack_pointer(t, -8);
+	xl_stack_move(t, -8);
 	xl_wrote(t, (unsigned)BIT(CPU_RSP));
 }
 
@@ -376,7 +371,7 @@ static void pop_reg(struct xl_tr *t, unsigned guest)
 		xe_store(&t->e, XR_CX, xl_gpr_slot(guest));
 	}
 	if (guest != CPU_RSP) {
-		stack_pointer(t, 8);
+		xl_stack_move(t, 8);
 	}
 }
 
@@ -470,7 +465,7 @@ void xl_instruction(struct xl_tr *t)
 		xl_wrote(t, 0);
 		return;
 	}
-	if (lea(t) || xl_jump(t)) {
+	if (lea(t) || xl_jump(t) || xl_stack_add(t)) {
 		return;
 	}
 	if (stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) || xl_string(t) ||

@@ -9,8 +9,7 @@
  */
 #include "vm/cpu/soft/xl.h"
 
-/* Which registers an instruction uses: the guest's, and in any way. */
-static unsigned uses_of(const struct insn *i)
+unsigned xl_uses(const struct insn *i, bool base)
 {
 	static const uint8_t implied[] = { CPU_RAX, CPU_RDX, CPU_RCX };
 	const struct insn_row *row = &insn_table[i->row];
@@ -28,7 +27,7 @@ static unsigned uses_of(const struct insn *i)
 	for (unsigned k = 0; k < ARRAY_LEN(implied); k++) {
 		ret |= row->imp & 1 << k ? (unsigned)BIT(implied[k]) : 0;
 	}
-	ret |= i->base < CPU_REG__COUNT ? (unsigned)BIT(i->base) : 0;
+	ret |= base && i->base < CPU_REG__COUNT ? (unsigned)BIT(i->base) : 0;
 	return ret | (i->index < CPU_REG__COUNT ? (unsigned)BIT(i->index) : 0);
 }
 
@@ -69,7 +68,7 @@ static void loans(struct xl_tr *t)
 	unsigned used = 0, from = CPU_RAX;
 
 	for (unsigned k = 0; k < t->n; k++) {
-		used |= uses_of(&t->insns[k].i);
+		used |= xl_uses(&t->insns[k].i, true);
 	}
 	for (unsigned g = CPU_R8; g < CPU_R12; g++) {
 		if (!(used & BIT(g)) || xl_host(g) != XR_NONE) {

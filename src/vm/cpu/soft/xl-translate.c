@@ -324,6 +324,7 @@ static void straight(struct xl_tr *t)
 			xl_x87_record(t, t->x87_last);
 			t->x87_last = -1;
 		}
+		xl_stack_prepare(t);
 		if (t->k > 0 && leads_out(t)) {
 			xl_stack_settle(t, t->k - 1, t->insns[t->k].off);
 		}
@@ -332,6 +333,7 @@ static void straight(struct xl_tr *t)
 		for (unsigned s = first; s < t->n_slow; s++) {
 			t->slow[s].back = t->slow[s].load ? t->slow[s].back : t->e.at;
 			t->slow[s].after = t->f.at;
+			t->slow[s].stack_after = t->stack_off;
 			t->slow[s].leaves = t->kept || s < t->looked;
 			t->slow[s].vec = t->vec;
 		}
@@ -352,6 +354,7 @@ static void line(struct xl_tr *t)
 	t->loops = xl_loops(t);
 	t->poll_at = t->loops ? -1 : poll_at;
 	straight(t);
+	xl_stack_flush(t);
 	if (t->loops && !t->full) {
 		t->poll_at = poll_at;
 		xl_rounds_begin(t);
@@ -361,6 +364,7 @@ static void line(struct xl_tr *t)
 		straight(t);
 	}
 	t->k = t->n - 1;
+	xl_stack_flush(t);
 	if (!ends(t)) {
 		xl_x87_record(t, t->x87_last);
 		xl_stack_settle(t, t->k, xl_next_off(t));
@@ -391,6 +395,13 @@ static void fill_way(struct xl_tr *t, const struct xl_slow *s)
 	xe_patch(e, xe_jcc(e, 4), s->again);
 }
 
+static void stack_by(struct xl_tr *t, int32_t by)
+{
+	if (by) {
+		xe_lea(&t->e, XR_9, xl_mem(XR_9, by));
+	}
+}
+
 static void slow_way(struct xl_tr *t, struct xl_slow *s)
 {
 	const struct xl_routines *r = xl_routines(t->x);
@@ -419,12 +430,14 @@ static void slow_way(struct xl_tr *t, struct xl_slow *s)
 		xf_make(t, &s->before);
 	}
 	xl_x87_record(t, s->x87_last);
+	stack_by(t, s->stack_before);
 	if (s->later) {
 		xl_give_back(t);
 	}
 	xe_mov_imm32(e, XR_11, index | (uint32_t)s->why << XL_WHY_SHIFT);
 	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
 	if (!last) {
+		stack_by(t, -s->stack_after);
 		if (s->later) {
 			xl_borrow(t);
 		}

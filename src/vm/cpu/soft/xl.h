@@ -344,6 +344,7 @@ struct xl_slow {
 	uint8_t *back;             /* where to go on; NULL: nowhere, it is the last */
 	const uint8_t *redo;       /* there instead, with flags saved: it may not be done; or NULL */
 	struct xl_flags before;
+	int32_t  stack_before, stack_after;   /* xl_tr.stack_off */
 	uint8_t  after;            /* enum xl_flags_at */
 	bool     leaves;           /* what the flags' recipe needs is not there behind it */
 	uint8_t  why;              /* enum xl_why */
@@ -464,6 +465,7 @@ struct xl_tr {
 	struct xl_known known[CPU_REG__COUNT];
 	struct xl_sum   sums[XL_SUMS];
 	unsigned next_sum;         /* goes for another one */
+	int32_t  stack_off;        /* RSP is so much more than its register of the host: xl-stack.c */
 	bool     stack_seen;       /* known[CPU_RSP] is from an access or a look, not from the begin */
 	unsigned small;            /* mask of registers below 2^16; instruction k makes one of them */
 	unsigned made_small;
@@ -682,6 +684,13 @@ void xl_stack_begin(struct xl_tr *t);
 void xl_stack_settle(struct xl_tr *t, unsigned k, int64_t off);
 /* RSP was seen. */
 void xl_stack_seen(struct xl_tr *t);
+/* A push or pop: RSP moves, its register perhaps not yet; now it does. */
+void xl_stack_move(struct xl_tr *t, int32_t by);
+void xl_stack_flush(struct xl_tr *t);
+/* Before instruction k: unless it can do without. */
+void xl_stack_prepare(struct xl_tr *t);
+/* Additions to RSP. false: not one of those. */
+bool xl_stack_add(struct xl_tr *t);
 /* As xl_known_after(). */
 void xl_stack_after(struct xl_tr *t);
 
@@ -772,6 +781,9 @@ void xl_leave_aside(struct xl_tr *t, uint8_t *jump, unsigned k, int64_t off);
 
 /* --- xl-loop.c --- */
 
+/* Which registers an instruction uses that its operands name or its row does: the guest's, and in any
+ * way but as the base of an address; then that, too. */
+unsigned xl_uses(const struct insn *i, bool base);
 /* Is the block one round of a loop, and are the others worth to be written? */
 bool xl_loops(const struct xl_tr *t);
 /* The first round is written: t->head is where the others begin. */
