@@ -28,6 +28,7 @@ enum {
 	HINT_BITS = 13,
 	CHUNK_SHIFT = 10,          /* of code: one of which the blocks are known that begin there */
 	MISSES_MAX = 8,            /* of an instruction's place */
+	OLDER_MAX = 4,
 	HASH_BITS = 16, PAGE_HASH_BITS = 14,
 	HWCAP2_FSGSBASE_BIT = 1 << 1,
 	SEGMENTS = 16,
@@ -48,6 +49,7 @@ struct hint {
 	uint32_t tag;
 	uint8_t  place;            /* enum xl_place */
 	bool     turned;           /* it was wrong once */
+	uint8_t  older;            /* blocks that were wrong and may have been made before */
 };
 
 struct xl_cache {
@@ -716,7 +718,11 @@ static bool rest_new(struct xl_cache *x, const struct soft_block *b, struct xl_b
 	return to->rest;
 }
 
-static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool alone, struct xl_block **ret)
+/* What a block has besides what it is of: nothing; no loops in the middle; all. */
+enum extent { ALONE, PLAIN, LONG };
+
+static enum made attempt(struct soft_cpu *c, const struct soft_block *b, enum extent extent,
+			 struct xl_block **ret)
 {
 	static _Thread_local struct xl_tr t;
 	struct xl_cache *x = c->eng->xl;
@@ -749,7 +755,8 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 	t.x87 = false;
 	t.x87_last = -1;
 	t.full = false;
-	t.alone = alone;
+	t.alone = extent == ALONE;
+	t.plain = extent == PLAIN;
 	t.n_sides = 0;
 	if (!xl_translate(&t)) {
 		/* What does not fit into an empty one fits nowhere. */
@@ -774,9 +781,12 @@ static enum made attempt(struct soft_cpu *c, const struct soft_block *b, bool al
 /* With the lock held; counted among the page's. What goes on behind a block may be too much. */
 static enum made translate(struct soft_cpu *c, const struct soft_block *b, struct xl_block **ret)
 {
-	enum made made = attempt(c, b, false, ret);
+	enum made made = attempt(c, b, LONG, ret);
 
-	return made == MADE ? made : attempt(c, b, true, ret);
+	for (unsigned e = LONG; e-- > ALONE && made != MADE; ) {
+		made = attempt(c, b, (enum extent)e, ret);
+	}
+	return made;
 }
 
 /* With the lock held. */
@@ -849,7 +859,10 @@ void xl_misplaced(struct soft_cpu *c, const struct xl_out *o, bool filled)
 		return;
 	}
 	pthread_mutex_lock(&x->lock);
-	if (!o->block->dead) {
+	if (!o->block->dead && h->tag == (uint32_t)gpa && h->place != o->place && h->older < OLDER_MAX) {
+		h->older++;
+		kill(c->eng, o->block);
+	} else if (!o->block->dead) {
 		bool again = h->tag == (uint32_t)gpa && h->turned;
 
 		*h = (struct hint){ .tag = (uint32_t)gpa, .turned = true,

@@ -15,6 +15,9 @@
  * interpreter, which comes back only if it did (xl-run.c). So a register that is moved again and
  * again, and used in between, need not be looked at again.
  *
+ * The distance of the high range stays in R11, perhaps with a register added to it, as long as the
+ * instructions that follow let it be.
+ *
  * An access that faults is found by its address in the code, and goes on in the way to the
  * interpreter that the same instruction has for a range that was not the right one.
  */
@@ -44,6 +47,8 @@ void xl_known_begin(struct xl_tr *t)
 	t->written = 0;
 	t->small = 0;
 	xl_stack_begin(t);
+	t->constant = 0;
+	t->r11 = (struct xl_r11){ .holds = XH_UNKNOWN };
 }
 
 static bool near(int64_t by)
@@ -78,6 +83,18 @@ static void sum_after(const struct xl_tr *t, struct xl_sum *s)
 	}
 }
 
+static void constants_after(struct xl_tr *t)
+{
+	bool known = t->moved && t->constant & BIT(t->move_from);
+	int64_t v = known ? t->values[t->move_from] + (int64_t)t->move_by : 0;
+
+	t->constant &= ~t->wrote;
+	if (t->zeroes || (known && near(v))) {
+		t->constant |= (unsigned)BIT(t->move_to);
+		t->values[t->move_to] = (int32_t)v;
+	}
+}
+
 void xl_known_after(struct xl_tr *t)
 {
 	struct xl_known from = t->moved ? t->known[t->move_from] : (struct xl_known){ 0 };
@@ -94,6 +111,10 @@ void xl_known_after(struct xl_tr *t)
 	t->written |= t->wrote;
 	t->small = (t->small & ~t->wrote) | t->made_small;
 	xl_stack_after(t);
+	constants_after(t);
+	if (!t->r11_kept || (t->r11.holds == XH_SUM && t->wrote & BIT(t->r11.guest))) {
+		t->r11.holds = XH_UNKNOWN;
+	}
 	if (t->moved && from.place && near(by)) {
 		t->known[t->move_to] = (struct xl_known){ .place = from.place, .by = (int32_t)by };
 	}
@@ -170,6 +191,9 @@ static uint8_t guess(const struct xl_tr *t, const struct insn *i)
 	if (i->seg >= CPU_FS) {
 		va += t->c->s.seg[i->seg].base;
 	}
+	if (!known && i->base < CPU_REG__COUNT && value_of(t, i->base, &v)) {
+		return place_of(v) && v >= SHADOW_LOW_FIRST ? place_of(v) : code;   /* so it is near that */
+	}
 	place = known ? place_of(va) : XP_UNKNOWN;
 	return place ? place : code;
 }
@@ -187,9 +211,9 @@ static void look(struct xl_tr *t, unsigned host, uint8_t place)
 {
 	struct xl_code *e = &t->e;
 	bool near = xl_near(t) && (place == XP_HIGH || xl_by_loop(t));
-	bool lost = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE || (!near && xf_worth_saving(t));
+	bool saves = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE || (!near && xf_worth_saving(t));
 
-	if (!lost) {
+	if (!saves) {
 		xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host,              /* pext */
 		       place == XP_HIGH ? XG(xl_high_bit) : XG(xl_not_low));
 		if (near) {
@@ -263,6 +287,82 @@ static void reached(struct xl_tr *t, unsigned guest, int32_t disp)
 	}
 }
 
+/* --- R11 --- */
+
+static void lost(struct xl_tr *t)
+{
+	t->r11.holds = XH_UNKNOWN;
+}
+
+static bool holds(const struct xl_tr *t, unsigned what)
+{
+	return t->r11_kept && t->r11.holds == what;
+}
+
+static void distance(struct xl_tr *t)
+{
+	if (!holds(t, XH_DISTANCE)) {
+		xe_load(&t->e, XR_11, XG(xl_distance));
+		t->r11.holds = XH_DISTANCE;
+	}
+}
+
+/* The distance and a register. */
+static void distance_from(struct xl_tr *t, unsigned guest, unsigned host)
+{
+	if (holds(t, XH_SUM) && t->r11.guest == guest) {
+		return;
+	}
+	distance(t);
+	xe_lea(&t->e, XR_11, xl_mem_index(XR_11, host, 0, 0));
+	t->r11 = (struct xl_r11){ .holds = XH_SUM, .guest = (uint8_t)guest, .host = (uint8_t)host };
+}
+
+void xl_r11_to(struct xl_tr *t, const struct xl_r11 *r11)
+{
+	if (r11->holds != XH_UNKNOWN) {
+		xe_load(&t->e, XR_11, XG(xl_distance));
+	}
+	if (r11->holds == XH_SUM) {
+		xe_lea(&t->e, XR_11, xl_mem_index(XR_11, r11->host, 0, 0));
+	}
+}
+
+/* What R11 has to hold for an instruction's access, if that is in the high range. */
+static struct xl_r11 asks_for(const struct xl_tr *t, const struct insn *i)
+{
+	unsigned host = i->index != INSN_NONE && i->base < CPU_REG__COUNT ? xl_now(t, i->base) : XR_NONE;
+
+	if (i->index == INSN_NONE) {
+		return (struct xl_r11){ .holds = XH_DISTANCE };
+	}
+	return (struct xl_r11){ .holds = host == XR_NONE ? XH_UNKNOWN : XH_SUM, .guest = i->base,
+				.host = (uint8_t)host };
+}
+
+void xl_known_rounds(struct xl_tr *t, unsigned first, unsigned last)
+{
+	struct xl_r11 all = { 0 }, one = { 0 };
+	unsigned wrote = 0;
+	bool same = true;
+
+	for (unsigned k = first; k <= last; k++) {
+		wrote |= t->insns[k].wrote;
+		if (t->insns[k].place != XP_HIGH) {
+			continue;
+		}
+		one = asks_for(t, &t->insns[k].i);
+		same &= all.holds == XH_UNKNOWN || (one.holds == all.holds && one.guest == all.guest);
+		all = one;
+	}
+	t->constant &= ~wrote;
+	same &= all.holds != XH_UNKNOWN && !(all.holds == XH_SUM && wrote & BIT(all.guest));
+	if (same && (t->r11.holds != all.holds || t->r11.guest != all.guest)) {
+		xl_r11_to(t, &all);
+		t->r11 = all;
+	}
+}
+
 static void add_distance(struct xl_tr *t)
 {
 	if (t->f.at != XF_HOST) {
@@ -299,6 +399,9 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 	unsigned host = xl_now(t, guest);
 	int32_t at = disp + (guest == CPU_RSP ? t->stack_off : 0);
 
+	if (host == XR_NONE || place == XP_EITHER) {
+		lost(t);
+	}
 	if (host == XR_NONE) {
 		xe_load(&t->e, XR_11, xl_gpr_slot(guest));
 	}
@@ -320,30 +423,29 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 	if (place == XP_LOW) {
 		return xl_mem(host, at);
 	}
-	xe_load(&t->e, XR_11, XG(xl_distance));
+	distance(t);
 	return xl_mem_index(host, XR_11, 0, at);
 }
 
 /* One that is a sum, of which it is known where it is. */
 static struct xl_rm from_sum(struct xl_tr *t, const struct insn *i, uint8_t place)
 {
-	struct xl_code *e = &t->e;
 	unsigned base = i->base == INSN_NONE ? XR_NONE : xl_now(t, i->base), index = xl_now(t, i->index);
 
 	if (index == XR_NONE || (base == XR_NONE && i->base != INSN_NONE)) {
+		lost(t);
 		xl_effective(t, XR_11);
 		if (place == XP_HIGH) {
 			add_distance(t);
 		}
 		return xl_mem(XR_11, 0);
 	}
-	if (place == XP_HIGH) {
-		xe_load(e, XR_11, XG(xl_distance));
-		if (base != XR_NONE) {
-			xe_lea(e, XR_11, xl_mem_index(XR_11, base, 0, 0));
-		}
-		base = XR_11;
+	if (place == XP_HIGH && base == XR_NONE) {
+		distance(t);
+	} else if (place == XP_HIGH) {
+		distance_from(t, i->base, base);
 	}
+	base = place == XP_HIGH ? XR_11 : base;
 	return xl_mem_index(base, index, i->scale, i->disp);
 }
 
@@ -370,7 +472,17 @@ static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t pl
 	struct insn turned = *i;
 	struct xl_sum *s = NULL;
 	struct xl_rm ret = { 0 };
+	int64_t disp = i->disp;
 
+	if (i->base < CPU_REG__COUNT && t->constant & BIT(i->index)) {
+		disp += (int64_t)t->values[i->index] * (1 << i->scale);
+	}
+	if (i->base < CPU_REG__COUNT && t->constant & BIT(i->index) && near(disp)) {
+		place = t->known[i->base].place ? t->known[i->base].place : place;
+		s = sum_of(t, i);
+		s->known = (struct xl_known){ .place = near(i->disp) ? place : (uint8_t)XP_UNKNOWN, .by = -i->disp };
+		return from_register(t, i->base, (int32_t)disp, place);
+	}
 	if (small_index(t, &turned)) {
 		uint8_t known = t->known[turned.base].place;
 
@@ -385,6 +497,7 @@ static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t pl
 		}
 		return ret;
 	}
+	lost(t);
 	xl_effective(t, XR_11);
 	look(t, XR_11, place);
 	if (near(i->disp)) {
@@ -400,6 +513,7 @@ static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t pl
 /* Any address, in R11. */
 static struct xl_rm from_r11(struct xl_tr *t, const struct insn *i, uint8_t place)
 {
+	lost(t);
 	xl_effective(t, XR_11);
 	if (i->seg >= CPU_FS) {
 		xe_load(&t->e, XR_CX, xl_gs(offsetof(struct soft_cpu, s.seg) +
@@ -443,6 +557,7 @@ static struct xl_rm at_constant(struct xl_tr *t, uint64_t va)
 	if (host <= INT32_MAX) {
 		return xl_mem(XR_NONE, (int32_t)host);
 	}
+	lost(t);
 	xe_mov_imm(&t->e, XR_11, host);
 	return xl_mem(XR_11, 0);
 }
@@ -477,6 +592,7 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 	t->insns[t->k].place = place;
 	t->direct = place != XP_TLB;
 	if (!t->direct) {
+		lost(t);
 		(aligned ? xl_aligned_to_r11 : xl_operand_to_r11)(t, bytes, write);
 		return xl_mem(XR_11, 0);
 	}
@@ -512,6 +628,7 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 	t->insns[t->k].place = place;
 	t->direct = place != XP_TLB;
 	if (!t->direct) {
+		lost(t);
 		xl_stack_to_r11(t, xl_now(t, guest), disp, 8, write);
 		return xl_mem(XR_11, 0);
 	}
@@ -540,5 +657,5 @@ void xl_access(struct xl_tr *t)
 		return;
 	}
 	t->accesses[t->n_accesses].at = t->e.at;
-	t->accesses[t->n_accesses++].slow = (uint8_t)way;
+	t->accesses[t->n_accesses++].slow = (uint16_t)way;
 }

@@ -338,4 +338,23 @@ static inline void xe_align_patch(struct xl_code *e, unsigned before)
 	}
 }
 
+/* So that the next byte lies at a multiple of so many. */
+static inline void xe_align(struct xl_code *e, unsigned bytes)
+{
+	static const uint64_t nops[] = {
+		0x90, 0x9066, 0x001f0f, 0x00401f0f, 0x0000441f0f, 0x0000441f0f66, 0x00000000801f0f,
+		0x0000000000841f0f,
+	};
+
+	while ((uintptr_t)e->at % bytes != 0) {
+		unsigned n = MIN(bytes - (unsigned)((uintptr_t)e->at % bytes), 9u);
+
+		/* Prefixes, or the long form with a displacement. */
+		for (; n > 8; n--) {
+			xe_8(e, 0x66);
+		}
+		xe_n(e, nops[n - 1], n);
+	}
+}
+
 #endif

@@ -246,15 +246,15 @@ static void go_call(struct xl_tr *t, int64_t to)
 	}
 }
 
-/* Out of the straight line: a jump that was written. */
-static void side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
+void xl_side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted)
 {
 	if (t->n_sides == XL_SIDES) {
 		t->full = true;
 		return;
 	}
 	t->sides[t->n_sides++] = (struct xl_side){ .jump = jump, .off = off, .k = (uint8_t)t->k,
-						   .wanted = wanted, .owes = t->owes, .later = t->again, .f = t->f };
+						   .wanted = wanted, .owes = t->owes, .set = t->set,
+						   .x87_last = t->x87_last, .f = t->f };
 }
 
 void xl_leave_aside(struct xl_tr *t, uint8_t *jump, unsigned k, int64_t off)
@@ -262,7 +262,7 @@ void xl_leave_aside(struct xl_tr *t, uint8_t *jump, unsigned k, int64_t off)
 	unsigned now = t->k;
 
 	t->k = k;
-	side(t, jump, off, true);
+	xl_side(t, jump, off, true);
 	t->k = now;
 }
 
@@ -275,9 +275,8 @@ static void write_side(struct xl_tr *t, const struct xl_side *s)
 	t->owes = s->owes;
 	xe_here(e, s->jump);
 	xf_make(t, &s->f);
-	if (s->later) {
-		xl_give_back(t);
-	}
+	xl_x87_record(t, s->x87_last);
+	xl_give_back(t, s->set);
 	if (t->c->eng->counted && t->k + 1 < t->n) {
 		xe_load(e, XR_CX, XG(xl_left));
 		xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)(t->n - 1 - t->k)));
@@ -303,36 +302,36 @@ void xl_sides(struct xl_tr *t)
 /* In the middle of a block: it is more likely that it goes on. */
 static void jcc_aside(struct xl_tr *t, unsigned cond, int64_t to)
 {
-	if (in_page(to) && to > t->insns[t->k].off && !t->owes && !t->c->eng->counted && !(t->again && t->n_loans)) {
+	if (in_page(to) && to > t->insns[t->k].off && !t->owes && !t->c->eng->counted && !t->set) {
 		xe_align_patch(&t->e, 2);
 		link_here(t, xe_jcc(&t->e, cond), to, false);
 	} else {
-		side(t, xe_jcc(&t->e, cond), to, false);
+		xl_side(t, xe_jcc(&t->e, cond), to, false);
 	}
 }
 
-/* The end of a round of a loop. */
+/* The end of a round of a loop that is not the first one. What is behind it follows. */
 static void round_ends(struct xl_tr *t, bool always, unsigned cond)
 {
 	struct xl_code *e = &t->e;
-	uint8_t *wanted = NULL;
+	int64_t head = t->insns[t->rounds->first].off;
+	bool on = xl_rounds_go_on(t);
+	uint8_t *out = NULL, *wanted = NULL;
 
-	xf_need_host(t);
-	if (!always) {
-		side(t, xe_jcc(e, cond ^ 1), xl_next_off(t), false);
-	}
-	if (!t->again) {
+	xl_rounds_r11(t);
+	if (on && t->polled) {
+		xe_patch(e, always ? xe_jmp(e) : xe_jcc(e, cond), t->rounds->head);
 		return;
 	}
-	if (!xl_rounds_go_on(t)) {
-		side(t, xe_jmp(e), t->first_off, false);
-		return;
-	}
-	wanted = t->polled ? NULL : poll(t);
-	xe_patch(e, xe_jmp(e), t->head);
-	if (wanted) {
+	out = always ? NULL : xe_jcc(e, cond ^ 1);
+	wanted = on ? poll(t) : NULL;
+	if (on) {
+		xe_patch(e, xe_jmp(e), t->rounds->head);
 		xe_here_8(e, wanted);
-		side(t, xe_jmp(e), t->first_off, true);
+	}
+	xl_side(t, xe_jmp(e), head, on);
+	if (out) {
+		xe_here(e, out);
 	}
 }
 
@@ -342,11 +341,15 @@ static void jcc(struct xl_tr *t, unsigned cond)
 	uint8_t *taken = NULL;
 
 	xl_wrote(t, 0);
-	if (t->loops && t->k == t->n - 1) {
+	xf_need_host(t);
+	if (xl_round_ends(t)) {
 		round_ends(t, false, cond);
 		return;
 	}
-	xf_need_host(t);
+	if (xl_loop_ends(t)) {
+		xl_side(t, xe_jcc(&t->e, cond ^ 1), xl_next_off(t), false);
+		return;
+	}
 	if (t->k < t->n - 1) {
 		jcc_aside(t, cond, to);
 		return;
@@ -380,17 +383,19 @@ static void jmp(struct xl_tr *t)
 		return;
 	}
 	xf_need_host(t);
-	if (t->loops) {
+	if (xl_round_ends(t)) {
 		round_ends(t, true, 0);
-		return;
+	} else if (!xl_loop_ends(t)) {
+		xl_go(t, to);
 	}
-	xl_go(t, to);
 }
 
 static void ret(struct xl_tr *t, int32_t by)
 {
-	struct xl_rm from = xl_stack_operand(t, CPU_RSP, 0, false);
+	struct xl_rm from = { 0 };
 
+	t->r11_kept = true;
+	from = xl_stack_operand(t, CPU_RSP, 0, false);
 	xl_access(t);
 	xe_load(&t->e, XR_11, from);
 	xf_need_host(t);
@@ -438,8 +443,10 @@ static void call(struct xl_tr *t)
 {
 	int64_t to = (int64_t)xl_next_off(t) + (int64_t)t->insns[t->k].i.imm;
 
-	struct xl_rm place = xl_stack_operand(t, CPU_RSP, -8, true);
+	struct xl_rm place = { 0 };
 
+	t->r11_kept = true;
+	place = xl_stack_operand(t, CPU_RSP, -8, true);
 	push_next(t, XR_CX, place);
 	xl_stack_move(t, -8);
 	xl_stack_flush(t);
@@ -526,6 +533,7 @@ bool xl_jump(struct xl_tr *t)
 	if (!whole(t, i) || !xl_jumps(i)) {
 		return false;
 	}
+	t->r11_kept = true;
 	if (xl_jumps_if(i)) {
 		jcc(t, i->opcode & 15);
 	} else {

@@ -523,6 +523,7 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 	    xl_on_stack(i)) {
 		return false;
 	}
+	t->r11_kept = false;
 	xl_address(t);
 	xl_check(t, f->mem_bytes, false);
 	xe_load(&t->e, XR_CX, xl_mem(XR_CX, offsetof(struct soft_tlb_entry, host)));
@@ -619,8 +620,14 @@ static void registers_after(struct xl_tr *t, const struct form *f)
 		   (is_op(f, "mov") || is_op(f, "and"))) {
 		t->made_small = f->guest_written;
 	}
-	if (f->mem || f->n != 2 || f->i->op_bytes != 8 || f->f[0].file != INSN_FILE_GPR ||
+	if (f->mem || f->n != 2 || !wide(f->i) || f->i->prefix & INSN_VEX || f->f[0].file != INSN_FILE_GPR ||
 	    f->row->imp) {
+		return;
+	}
+	if ((is_op(f, "xor") || is_op(f, "sub")) && f->f[1].file == INSN_FILE_GPR &&
+	    f->f[0].guest == f->f[1].guest) {
+		xl_zeroed(t, f->f[0].guest);
+	} else if (f->i->op_bytes == 4) {
 		return;
 	}
 	if (sums && has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
@@ -647,6 +654,10 @@ bool xl_form(struct xl_tr *t)
 		return false;
 	}
 	registers_after(t, &f);
+	t->r11_kept = true;
+	for (unsigned k = 0; k < f.n; k++) {
+		t->r11_kept &= !is_scratch(&f.f[k]) || f.f[k].host != XR_11;
+	}
 	if (plain_load(t, &f)) {
 		return true;
 	}

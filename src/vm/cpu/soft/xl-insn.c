@@ -19,7 +19,7 @@ static struct xl_slow *slow_new(struct xl_tr *t)
 	struct xl_slow *s = &t->slow[t->n_slow++];
 
 	*s = (struct xl_slow){ .before = t->f, .stack_before = t->stack_off, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY,
-			       .later = t->again, .x87_last = t->x87_last };
+			       .set = t->set, .x87_last = t->x87_last };
 	return s;
 }
 
@@ -110,7 +110,7 @@ unsigned xl_slow_fault(struct xl_tr *t)
 	for (unsigned s = t->n_slow; s > 0 && t->slow[s - 1].k == t->k; s--) {
 		const struct xl_slow *known = &t->slow[s - 1];
 
-		if (known->why == XL_WHY_MEMORY && !known->load && !known->again && known->later == t->again &&
+		if (known->why == XL_WHY_MEMORY && !known->load && !known->again && known->set == t->set &&
 		    known->x87_last == t->x87_last && known->stack_before == t->stack_off && same_flags(&known->before, &t->f)) {
 			return s - 1;
 		}
@@ -329,15 +329,19 @@ static void push_host(struct xl_tr *t, unsigned host, struct xl_rm to)
 
 static void push_reg(struct xl_tr *t, unsigned guest)
 {
-	struct xl_rm to = xl_stack_operand(t, CPU_RSP, -8, true);
+	struct xl_rm to = { 0 };
 
+	t->r11_kept = true;
+	to = xl_stack_operand(t, CPU_RSP, -8, true);
 	push_host(t, address_register(t, guest, XR_CX), to);
 }
 
 static void push_imm(struct xl_tr *t)
 {
-	struct xl_rm to = xl_stack_operand(t, CPU_RSP, -8, true);
+	struct xl_rm to = { 0 };
 
+	t->r11_kept = true;
+	to = xl_stack_operand(t, CPU_RSP, -8, true);
 	xl_access(t);
 	xe_op(&t->e, XE_W, 0, 0xc7, 0, to);
 	xe_n(&t->e, t->insns[t->k].i.imm, 4);
@@ -359,9 +363,11 @@ static void push_mem(struct xl_tr *t)
 
 static void pop_reg(struct xl_tr *t, unsigned guest)
 {
-	struct xl_rm from = xl_stack_operand(t, CPU_RSP, 0, false);
 	unsigned host = xl_host(guest);
+	struct xl_rm from = { 0 };
 
+	t->r11_kept = true;
+	from = xl_stack_operand(t, CPU_RSP, 0, false);
 	xl_access_first(t);
 	xf_written(t, (unsigned)BIT(guest));
 	xl_access(t);
@@ -377,8 +383,10 @@ static void pop_reg(struct xl_tr *t, unsigned guest)
 
 static void leave(struct xl_tr *t)
 {
-	struct xl_rm from = xl_stack_operand(t, CPU_RBP, 0, false);
+	struct xl_rm from = { 0 };
 
+	t->r11_kept = true;
+	from = xl_stack_operand(t, CPU_RBP, 0, false);
 	xl_access_first(t);
 	xf_written(t, (unsigned)(BIT(CPU_RSP) | BIT(CPU_RBP)));
 	xl_access(t);
@@ -434,6 +442,7 @@ static bool lea(struct xl_tr *t)
 	} else {
 		xf_written(t, (unsigned)BIT(i->reg));
 	}
+	t->r11_kept = host != XR_NONE && (i->index == INSN_NONE || xl_now(t, i->index) != XR_NONE);
 	effective(t, to, i->op_bytes == 8 && i->ad_bytes == 8 ? XE_W : 0);
 	xl_wrote(t, (unsigned)BIT(i->reg));
 	if (i->op_bytes == 8 && i->base < CPU_REG__COUNT && i->index == INSN_NONE && i->ad_bytes == 8) {
@@ -463,6 +472,7 @@ void xl_instruction(struct xl_tr *t)
 	}
 	if (nothing(i)) {
 		xl_wrote(t, 0);
+		t->r11_kept = true;
 		return;
 	}
 	if (lea(t) || xl_jump(t) || xl_stack_add(t)) {
@@ -470,12 +480,12 @@ void xl_instruction(struct xl_tr *t)
 	}
 	if (stack(t) || xl_flow(t) || xl_system(t) || xl_div(t) || xl_bits(t) || xl_string(t) ||
 	    xl_wide(t)) {
-		t->rigid = true;
+		t->insns[t->k].rigid = true;
 		return;
 	}
 	if (xl_x87(t) || xl_form(t)) {
 		return;
 	}
-	t->rigid = true;
+	t->insns[t->k].rigid = true;
 	xl_call_interpreter(t, soft_block_ends(i));
 }

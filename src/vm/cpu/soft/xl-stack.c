@@ -145,6 +145,7 @@ bool xl_stack_add(struct xl_tr *t)
 					  .uses = (uint16_t)BIT(CPU_RSP), .imm = imm,
 					  .bias = (add ? -imm : imm) - t->stack_off };
 	xl_wrote(t, (unsigned)BIT(CPU_RSP));
+	t->r11_kept = true;
 	xl_stack_move(t, add ? imm : -imm);
 	return true;
 }

@@ -151,8 +151,11 @@ static int64_t goes_on(const struct xl_tr *t)
 		return -1;
 	}
 	if (xl_jumps_if(&last->i)) {
-		/* Not where a loop ends. */
-		return xl_jumps_to(t, t->n - 1) > last->off ? next : -1;
+		/* Where a loop ends only if its rounds are written, too. */
+		bool on = xl_jumps_to(t, t->n - 1) > last->off ||
+			  (xl_is_direct(t->to->kind) && !t->plain && xl_loop_of(t, t->n - 1) >= 0);
+
+		return on ? next : -1;
 	}
 	next = xl_jumps_to(t, t->n - 1);
 	return last->i.op_bytes == 8 && !is_there(t, next) ? next : -1;
@@ -208,24 +211,24 @@ static void shadow(struct xl_tr *t)
 	t->n++;
 }
 
-/* Counted mode: on only if all of the block may still run. No flag changes. */
-static void countdown(struct xl_tr *t)
+/* Counted mode: on only if all from an instruction to another one may still run. No flag changes.
+ * What is behind these was asked for before. */
+static void countdown(struct xl_tr *t, unsigned first, unsigned last)
 {
 	struct xl_code *e = &t->e;
+	int32_t n = (int32_t)(last - first + 1);
 	uint8_t *on = NULL;
 
 	xe_load(e, XR_CX, XG(xl_left));
-	xe_lea(e, XR_CX, xl_mem(XR_CX, -(int32_t)t->n));
+	xe_lea(e, XR_CX, xl_mem(XR_CX, -n));
 	xe_store(e, XR_CX, XG(xl_left));
 	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_sign));   /* pext */
 	on = xe_jrcxz(e);
 	xe_load(e, XR_CX, XG(xl_left));
-	xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)t->n));
+	xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)(t->n - first)));
 	xe_store(e, XR_CX, XG(xl_left));
-	if (t->again) {
-		xl_give_back(t);
-	}
-	xl_rip_to(t, XR_11, t->first_off);
+	xl_give_back(t, t->set);
+	xl_rip_to(t, XR_11, t->insns[first].off);
 	xe_mov_imm32(e, XR_CX, 0);
 	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
 	xe_here_8(e, on);
@@ -245,7 +248,7 @@ static void entry(struct xl_tr *t)
 	}
 	t->to->code = xl_off(t->x, t->e.at);
 	if (t->c->eng->counted) {
-		countdown(t);
+		countdown(t, 0, t->n - 1);
 	}
 }
 
@@ -253,18 +256,19 @@ static void entry(struct xl_tr *t)
  * A loop has to look whether somebody wants something. A comparison for it costs least where the
  * guest's flags are about to be replaced and can be made again.
  */
-static int best_poll(const struct xl_tr *t)
+static int best_poll(const struct xl_tr *t, unsigned first, unsigned last)
 {
-	const struct xl_insn *last = &t->insns[t->n - 1];
-	int64_t to = xl_jumps_to(t, t->n - 1);
+	const struct xl_insn *x = &t->insns[last];
+	int64_t to = xl_jumps_to(t, last);
 
 	/* A counted block is left at its end only. */
-	if (t->c->eng->counted || !xl_jumps_if(&last->i) || last->i.op_bytes != (t->compat ? 4 : 8) || to < 0 || to > last->off) {
+	if (t->c->eng->counted || !xl_jumps_if(&x->i) || x->i.op_bytes != (t->compat ? 4 : 8) || to < 0 ||
+	    to > x->off) {
 		return -1;
 	}
-	for (int k = (int)t->n - 2; k > 0; k--) {
+	for (unsigned k = last; k-- > first + 1; ) {
 		if (xf_kills(&t->insns[k].i)) {
-			return k;
+			return (int)k;
 		}
 		if (xl_jumps_if(&t->insns[k].i)) {
 			break;
@@ -280,24 +284,9 @@ static void poll(struct xl_tr *t)
 	}
 	xf_clobber(t);
 	xe_alu_imm(&t->e, 0, 7, XG(wants), 0);
-	t->poll = xe_jcc(&t->e, 5);
-	t->poll_flags = t->f;
-	t->poll_x87 = t->x87_last;
+	xl_side(t, xe_jcc(&t->e, 5), t->insns[t->k].off, true);
 	t->polled = true;
 	t->owes = false;
-}
-
-static void poll_way(struct xl_tr *t)
-{
-	if (t->polled) {
-		xe_here(&t->e, t->poll);
-		xf_make(t, &t->poll_flags);
-		xl_x87_record(t, t->poll_x87);
-		if (t->loops) {
-			xl_give_back(t);
-		}
-		xl_leave_at(t, t->insns[t->poll_at].off);
-	}
 }
 
 /* May it lead out of the block? Calls and returns show where the stack is by their access. */
@@ -310,65 +299,90 @@ static bool leads_out(const struct xl_tr *t)
 	return xl_jumps_if(i) || (t->k == t->n - 1 && soft_block_ends(i) && !shows);
 }
 
-static void straight(struct xl_tr *t)
+static void instruction(struct xl_tr *t)
 {
-	for (t->k = 0; t->k < t->n && !t->full; t->k++) {
-		unsigned first = t->n_slow;
+	struct xl_insn *x = &t->insns[t->k];
+	unsigned first = t->n_slow;
 
-		t->kept = t->direct = t->moved = false;
-		t->access_way = -1;
-		t->looked = 0;
-		t->wrote = UINT_MAX;
-		t->made_small = 0;
-		if (soft_block_ends(&t->insns[t->k].i)) {
-			xl_x87_record(t, t->x87_last);
-			t->x87_last = -1;
-		}
-		xl_stack_prepare(t);
-		if (t->k > 0 && leads_out(t)) {
-			xl_stack_settle(t, t->k - 1, t->insns[t->k].off);
-		}
-		poll(t);
-		xl_instruction(t);
-		for (unsigned s = first; s < t->n_slow; s++) {
-			t->slow[s].back = t->slow[s].load ? t->slow[s].back : t->e.at;
-			t->slow[s].after = t->f.at;
-			t->slow[s].stack_after = t->stack_off;
-			t->slow[s].leaves = t->kept || s < t->looked;
-			t->slow[s].vec = t->vec;
-		}
-		xl_known_after(t);
+	t->kept = t->direct = t->moved = t->zeroes = t->r11_kept = false;
+	t->access_way = -1;
+	t->looked = 0;
+	t->wrote = UINT_MAX;
+	t->made_small = 0;
+	if (soft_block_ends(&x->i)) {
+		xl_x87_record(t, t->x87_last);
+		t->x87_last = -1;
+	}
+	xl_stack_prepare(t);
+	if (t->k > 0 && leads_out(t)) {
+		xl_stack_settle(t, t->k - 1, x->off);
+	}
+	poll(t);
+	xl_instruction(t);
+	xl_known_after(t);
+	x->wrote = t->wrote;
+	for (unsigned s = first; s < t->n_slow; s++) {
+		t->slow[s].back = t->slow[s].load ? t->slow[s].back : t->e.at;
+		t->slow[s].after = t->f.at;
+		t->slow[s].stack_after = t->stack_off;
+		t->slow[s].leaves = t->kept || s < t->looked;
+		t->slow[s].vec = t->vec;
+		t->slow[s].r11 = t->r11;
 	}
 }
+
+static void straight(struct xl_tr *t, unsigned first, unsigned last);
 
 /*
  * A loop is written twice: its first round knows nothing, and the others what is known where one
  * ends. Where a later one ends that has to hold again.
  */
+static void rounds(struct xl_tr *t, unsigned first, unsigned last)
+{
+	int poll_at = t->poll_at;
+	bool polled = t->polled;
+	struct xl_rounds r = { 0 };
+
+	xl_rounds_begin(t, &r, first, last);
+	t->poll_at = best_poll(t, first, last);
+	t->polled = false;
+	if (t->c->eng->counted) {
+		countdown(t, first, last);
+	}
+	straight(t, first, last);
+	xl_rounds_end(t);
+	t->poll_at = poll_at;
+	t->polled = polled;
+}
+
+/* From an instruction to another one. */
+static void straight(struct xl_tr *t, unsigned first, unsigned last)
+{
+	for (unsigned k = first; k <= last && !t->full; k++) {
+		t->k = k;
+		instruction(t);
+		if (xl_loop_ends(t) && !t->full) {
+			rounds(t, (unsigned)xl_loop_of(t, k), k);
+		}
+	}
+}
+
 static void line(struct xl_tr *t)
 {
-	int poll_at = best_poll(t);
+	unsigned last = t->n - 1;
 
 	xl_known_begin(t);
-	t->polled = t->owes = t->rigid = false;
-	t->loops = xl_loops(t);
-	t->poll_at = t->loops ? -1 : poll_at;
-	straight(t);
-	xl_stack_flush(t);
-	if (t->loops && !t->full) {
-		t->poll_at = poll_at;
-		xl_rounds_begin(t);
-		if (t->c->eng->counted) {
-			countdown(t);
-		}
-		straight(t);
-	}
-	t->k = t->n - 1;
+	t->polled = t->owes = false;
+	t->poll_at = xl_loop_of(t, last) < 0 ? best_poll(t, 0, last) : -1;
+	straight(t, 0, last);
+	t->k = last;
 	xl_stack_flush(t);
 	if (!ends(t)) {
 		xl_x87_record(t, t->x87_last);
 		xl_stack_settle(t, t->k, xl_next_off(t));
 		xf_need_host(t);
+		xl_go(t, xl_next_off(t));
+	} else if (xl_loop_of(t, last) >= 0 && xl_jumps_if(&t->insns[last].i)) {
 		xl_go(t, xl_next_off(t));
 	}
 }
@@ -431,19 +445,16 @@ static void slow_way(struct xl_tr *t, struct xl_slow *s)
 	}
 	xl_x87_record(t, s->x87_last);
 	stack_by(t, s->stack_before);
-	if (s->later) {
-		xl_give_back(t);
-	}
+	xl_give_back(t, s->set);
 	xe_mov_imm32(e, XR_11, index | (uint32_t)s->why << XL_WHY_SHIFT);
 	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
 	if (!last) {
 		stack_by(t, -s->stack_after);
-		if (s->later) {
-			xl_borrow(t);
-		}
+		xl_borrow(t, s->set);
 		if (s->vec) {
 			xv_reload(t, s->vec);
 		}
+		xl_r11_to(t, &s->r11);
 		if (s->after == XF_HOST && !s->redo) {
 			xf_restore(t);
 		}
@@ -485,7 +496,6 @@ static void ways(struct xl_tr *t)
 		slow_way(t, &t->slow[s]);
 	}
 	xl_sites_new(t);
-	poll_way(t);
 	for (unsigned l = 0; l < t->n_links && !t->full; l++) {
 		unknown(t, l);
 	}
@@ -502,8 +512,14 @@ static bool translate(struct xl_tr *t)
 		shadow(t);
 	}
 	t->to->n = (uint8_t)t->n;
-	t->again = false;
-	t->n_loans = 0;
+	for (unsigned k = 0; k < t->n; k++) {
+		t->insns[k].rigid = false;
+		t->insns[k].place = XP_UNKNOWN;
+	}
+	t->rounds = NULL;
+	t->set = 0;
+	t->n_sets = 1;
+	t->sets[0].n = 0;
 	entry(t);
 	line(t);
 	xl_sides(t);

@@ -332,7 +332,16 @@ struct xl_flags {
 
 enum {
 	XL_INSNS = 2 * SOFT_BLOCK_INSNS,
-	XL_SLOWS = 240, XL_NEAR = 4, XL_LINKS = 24, XL_STACKS = 128, XL_ACCESSES = 192, XL_SIDES = 16,
+	XL_SLOWS = 240, XL_NEAR = 4, XL_LINKS = 40, XL_STACKS = 128, XL_ACCESSES = 192, XL_SIDES = 32,
+};
+
+/* What R11 holds behind an instruction: nothing that is known, the distance, or that and a register
+ * of the guest. */
+enum xl_r11_holds { XH_UNKNOWN, XH_DISTANCE, XH_SUM };
+
+struct xl_r11 {
+	uint8_t holds;             /* enum xl_r11_holds */
+	uint8_t guest, host;       /* XH_SUM: the register, and where it is */
 };
 
 /* A jump out of the straight line to the interpreter. */
@@ -351,7 +360,8 @@ struct xl_slow {
 	uint8_t  k;                /* the instruction */
 	uint8_t  load;             /* enum xl_vec: only these are missing; then on at `back` */
 	uint8_t  vec;              /* enum xl_vec: what must be there when it goes on */
-	bool     later;            /* of the later rounds of a loop */
+	struct xl_r11 r11;         /* the same */
+	uint8_t  set;              /* of loans, where it is */
 	int      x87_last;         /* before it */
 };
 
@@ -366,6 +376,9 @@ struct xl_insn {
 	uint16_t off;              /* in its page */
 	uint8_t  place;            /* where it reaches memory: enum xl_place */
 	uint8_t  bytes[INSN_BYTES_MAX];
+	/* Once it was written: it needs all registers where they are elsewhere; it changes these. */
+	bool     rigid;
+	unsigned wrote;
 };
 
 /* A register whose range is known: where it was looked at, and by how much it moved since. */
@@ -387,8 +400,10 @@ struct xl_state {
 	struct xl_flags f;
 	struct xl_known known[CPU_REG__COUNT];
 	struct xl_sum   sums[XL_SUMS];
+	struct xl_r11   r11;
 	uint8_t vec;               /* enum xl_vec */
 	bool    x87;
+	bool    stack_seen;
 };
 
 /* A jump out of the straight line to another block. */
@@ -399,12 +414,31 @@ struct xl_side {
 	uint8_t  k;                /* the instruction */
 	bool     wanted;           /* it is from a poll: out of the code */
 	bool     owes;
-	bool     later;            /* from the later rounds of a loop */
+	uint8_t  set;              /* of loans */
+	int      x87_last;
 };
 
 /* A register of the guest in the one of the host that another one has elsewhere. */
 struct xl_loan {
 	uint8_t to, from;
+	bool    written;           /* it may change */
+};
+
+/* All of a loop; set 0 is empty. */
+struct xl_loans {
+	unsigned n;
+	struct xl_loan of[3];
+};
+
+enum { XL_SETS = 8 };
+
+/* The later rounds of a loop, while they are written. */
+struct xl_rounds {
+	struct xl_rounds *outer;   /* it is in those of this one */
+	unsigned first, last;      /* instructions */
+	bool     lends;            /* t->set is its own */
+	uint8_t *head;             /* where they begin */
+	struct xl_state state;     /* there */
 };
 
 /* A block that is being written. */
@@ -418,7 +452,6 @@ struct xl_tr {
 	uint8_t          vec;      /* enum xl_vec, here */
 	bool             x87;      /* those may run, here */
 	int              x87_last; /* the instruction that the state does not name yet; -1: none */
-	int              poll_x87; /* the same where it polls */
 	const struct soft_block *b;
 	struct xl_block *to;
 	uint32_t to_index;         /* its record */
@@ -441,8 +474,6 @@ struct xl_tr {
 	int      poll_at;          /* before this instruction wants are looked at; -1: behind all */
 	bool     polled;
 	bool     owes;             /* a jump backward was followed, and wants not looked at since */
-	uint8_t *poll;             /* the jump where there are any, the state of flags then */
-	struct xl_flags poll_flags;
 	unsigned n_links;
 	struct {
 		uint8_t *jump;
@@ -451,13 +482,11 @@ struct xl_tr {
 	} links[XL_LINKS];         /* jumps inside the page */
 	struct xl_insn insns[XL_INSNS];
 	bool     alone;            /* no more than t->b, and no loop of its own */
-	bool     loops;            /* its last instruction jumps to the first */
-	bool     again;            /* what is written is what follows then: `head` is where that begins */
-	uint8_t *head;
-	struct xl_state head_state;
-	bool     rigid;            /* an instruction needs all registers where they are elsewhere */
-	unsigned n_loans;          /* valid while `again` */
-	struct xl_loan loans[3];
+	bool     plain;            /* nothing behind a loop */
+	struct xl_rounds *rounds;  /* that are written; NULL: the block from its begin */
+	uint8_t  set;              /* of loans, here */
+	unsigned n_sets;
+	struct xl_loans sets[XL_SETS];
 	unsigned n_sides;
 	struct xl_side sides[XL_SIDES];
 	/* Of direct blocks: what is known of registers; masks of those that have changed, and that
@@ -473,12 +502,17 @@ struct xl_tr {
 	bool     moved;
 	uint8_t  move_to, move_from;
 	int32_t  move_by;
+	unsigned constant;         /* registers of which the value is known */
+	int32_t  values[CPU_REG__COUNT];
+	bool     zeroes;           /* instruction k makes t->move_to 0 */
+	struct xl_r11 r11;
+	bool     r11_kept;         /* instruction k changes R11 only where it asks for an operand */
 	bool     direct;           /* the operand that was asked for last is */
 	int      access_way;       /* where its access leads to when it faults; -1: not known yet */
 	unsigned n_accesses;
 	struct {
 		uint8_t *at;
-		uint8_t  slow;
+		uint16_t slow;
 	} accesses[XL_ACCESSES];   /* instructions that may fault */
 };
 
@@ -495,6 +529,12 @@ static inline void xl_moved(struct xl_tr *t, unsigned to, unsigned from, int32_t
 	t->move_to = (uint8_t)to;
 	t->move_from = (uint8_t)from;
 	t->move_by = by;
+}
+
+static inline void xl_zeroed(struct xl_tr *t, unsigned guest)
+{
+	t->zeroes = true;
+	t->move_to = (uint8_t)guest;
 }
 
 static inline uint64_t xl_gpa_of(const struct xl_tr *t)
@@ -534,9 +574,11 @@ static inline unsigned xl_host(unsigned guest)
 /* The same where instruction k is written. */
 static inline unsigned xl_now(const struct xl_tr *t, unsigned guest)
 {
-	for (unsigned n = 0; t->again && n < t->n_loans; n++) {
-		if (t->loans[n].to == guest) {
-			return xl_host(t->loans[n].from);
+	const struct xl_loans *l = &t->sets[t->set];
+
+	for (unsigned n = 0; n < l->n; n++) {
+		if (l->of[n].to == guest) {
+			return xl_host(l->of[n].from);
 		}
 	}
 	return xl_host(guest);
@@ -666,6 +708,11 @@ void xl_known_begin(struct xl_tr *t);
 void xl_known_after(struct xl_tr *t);
 /* A look at where a register is: a jump that is taken where it is elsewhere; all flags are kept. */
 uint8_t *xl_look_high(struct xl_tr *t, unsigned host);
+/* Rounds from an instruction to another one begin: what they change is no constant, and R11 holds
+ * what all their accesses ask for, if that is the same. */
+void xl_known_rounds(struct xl_tr *t, unsigned first, unsigned last);
+/* R11 is going to hold what it did there. No flag changes. */
+void xl_r11_to(struct xl_tr *t, const struct xl_r11 *r11);
 /* Does all that was known there hold here, too? */
 bool xl_known_still(const struct xl_tr *t, const struct xl_state *s);
 
@@ -764,6 +811,8 @@ void xl_rip_to(struct xl_tr *t, unsigned reg, int64_t off);
 bool xl_jump(struct xl_tr *t);
 /* Calls, returns, and jumps to what a register says. */
 bool xl_flow(struct xl_tr *t);
+/* A jump out of the straight line that was written: on at an offset. */
+void xl_side(struct xl_tr *t, uint8_t *jump, int64_t off, bool wanted);
 /* The jumps out of the straight line, once that is written. */
 void xl_sides(struct xl_tr *t);
 /* On to an offset from the begin of the page: in it or in another one. */
@@ -784,15 +833,23 @@ void xl_leave_aside(struct xl_tr *t, uint8_t *jump, unsigned k, int64_t off);
 /* Which registers an instruction uses that its operands name or its row does: the guest's, and in any
  * way but as the base of an address; then that, too. */
 unsigned xl_uses(const struct insn *i, bool base);
-/* Is the block one round of a loop, and are the others worth to be written? */
-bool xl_loops(const struct xl_tr *t);
-/* The first round is written: t->head is where the others begin. */
-void xl_rounds_begin(struct xl_tr *t);
+/* Where the loop begins that instruction k jumps back for, if its later rounds are worth to be
+ * written: another instruction; -1: none. */
+int  xl_loop_of(const struct xl_tr *t, unsigned k);
+/* Is instruction t->k the end of such a loop, of which the rounds are to be written behind it? */
+bool xl_loop_ends(const struct xl_tr *t);
+/* Is it the end of a round that is being written? */
+bool xl_round_ends(const struct xl_tr *t);
+/* Rounds from an instruction to another one begin here, and have been written. */
+void xl_rounds_begin(struct xl_tr *t, struct xl_rounds *r, unsigned first, unsigned last);
+void xl_rounds_end(struct xl_tr *t);
+/* Before another one: R11 is going to hold what it does there. */
+void xl_rounds_r11(struct xl_tr *t);
 /* Another one: does all hold that it relies on? */
 bool xl_rounds_go_on(const struct xl_tr *t);
 /* To where the registers are in those rounds, and to where they are elsewhere. No flag changes. */
-void xl_borrow(struct xl_tr *t);
-void xl_give_back(struct xl_tr *t);
+void xl_borrow(struct xl_tr *t, unsigned set);
+void xl_give_back(struct xl_tr *t, unsigned set);
 
 /* --- xl-return.c --- */
 
