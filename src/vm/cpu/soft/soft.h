@@ -57,6 +57,7 @@ enum {
 	XL_TABLE          = 131072,
 	XL_ACROSS         = 8192,       /* addresses that jumps to other pages lead to */
 	XL_USED           = 4096,
+	XL_JOINS          = 8,
 	XL_RETURNS        = 16 << 10,   /* bytes of the calls that are remembered */
 	XL_RETURNS_ROOM   = 6 * XL_RETURNS,
 	SOFT_WINDOWS      = 6,      /* PCIDs whose translations are kept */
@@ -183,6 +184,7 @@ struct soft_cpu {
 	uint64_t         xl_page;         /* virtual address of the page that runs, where it is not bound */
 	uint64_t         xl_tmp;      /* between two instructions of one of the guest */
 	uint64_t         xl_in;           /* what the instruction that set the flags worked on */
+	uint64_t         xl_join[XL_JOINS];   /* addresses of the host: xl-join.c */
 	/* The pages of the stack, to read and to write: tag and host as in the TLB. A tag that says
 	 * that there is none is no canonical address, and leads to a page of nobody's. */
 	struct soft_stack {

@@ -202,7 +202,7 @@ static uint8_t place_for(const struct xl_tr *t, uint8_t guessed)
 {
 	uint8_t hint = xl_hint(t->x, xl_gpa_of(t));
 
-	return hint ? hint : guessed;
+	return hint && hint != XP_ALONE ? hint : guessed;
 }
 
 /* --- Looking where an address is --- */
@@ -581,7 +581,11 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 	int32_t disp = 0;
 	uint64_t va = 0;
 	bool known = false;
+	struct xl_rm joined = { 0 };
 
+	if (xl_join_operand(t, &joined)) {
+		return joined;
+	}
 	if (xl_is_direct(t->to->kind)) {
 		known = constant(t, i, &va) && place_of(va) != XP_UNKNOWN;
 		place = place_for(t, known ? place_of(va) : guess(t, i));
@@ -615,7 +619,11 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, bool write)
 {
 	uint8_t place = XP_TLB;
+	struct xl_rm joined = { 0 };
 
+	if (xl_join_operand(t, &joined)) {
+		return joined;
+	}
 	if (xl_is_direct(t->to->kind)) {
 		place = place_for(t, XP_HIGH);
 	}

@@ -519,7 +519,7 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 	const struct insn *i = f->i;
 	bool mov = i->map == INSN_MAP_1 && i->opcode == 0x8b && i->op_bytes >= 4;
 
-	if (xl_is_direct(t->to->kind) || !f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
+	if (xl_is_direct(t->to->kind) || t->joins[t->k].role || !f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
 	    xl_on_stack(i)) {
 		return false;
 	}
@@ -635,6 +635,28 @@ static void registers_after(struct xl_tr *t, const struct form *f)
 	} else if (is_op(f, "mov") && f->f[1].file == INSN_FILE_GPR) {
 		xl_moved(t, f->f[0].guest, f->f[1].guest, 0);
 	}
+}
+
+bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
+{
+	const struct insn *i = &t->insns[t->k].i;
+	struct form f = { .t = t, .i = i, .row = &insn_table[i->row], .mode = (enum insn_mode)t->b->mode };
+	int64_t v = (int64_t)i->imm;
+
+	if (!parse(t, &f)) {
+		return false;
+	}
+	ret->wrote = f.guest_written | (f.row->imp & INSN_IMP_RCX ? (unsigned)BIT(CPU_RCX) : 0);
+	ret->access = f.mem && !f.aligned;
+	ret->write = f.mem_written;
+	ret->bytes = (uint8_t)f.mem_bytes;
+	if (!f.mem && f.n == 2 && i->op_bytes == 8 && f.f[0].file == INSN_FILE_GPR && !f.row->imp && has_imm(&f) &&
+	    v > -(1 << 30) && v < 1 << 30 && (is_op(&f, "add") || is_op(&f, "sub"))) {
+		ret->moved = true;
+		ret->to = f.f[0].guest;
+		ret->by = is_op(&f, "add") ? (int32_t)v : -(int32_t)v;
+	}
+	return true;
 }
 
 bool xl_form(struct xl_tr *t)

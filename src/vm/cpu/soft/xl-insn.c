@@ -184,6 +184,24 @@ void xl_effective(struct xl_tr *t, unsigned to)
 	effective(t, to, t->insns[t->k].i.ad_bytes == 8 ? XE_W : 0);
 }
 
+void xl_address_from(struct xl_tr *t, unsigned base, unsigned index, unsigned scale, int32_t disp)
+{
+	struct xl_rm rm = xl_mem(XR_NONE, disp);
+
+	if (base == INSN_BASE_RIP) {
+		xl_rip_to(t, XR_11, disp);
+		return;
+	}
+	if (base != INSN_NONE) {
+		rm.base = (uint8_t)address_register(t, base, XR_CX);
+	}
+	if (index != INSN_NONE) {
+		rm.index = (uint8_t)address_register(t, index, XR_11);
+		rm.scale = (uint8_t)scale;
+	}
+	xe_lea(&t->e, XR_11, rm);
+}
+
 void xl_address(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
@@ -454,7 +472,7 @@ static bool lea(struct xl_tr *t)
 	return true;
 }
 
-static bool nothing(const struct insn *i)
+bool xl_nothing(const struct insn *i)
 {
 	const struct insn_row *row = &insn_table[i->row];
 
@@ -470,7 +488,7 @@ void xl_instruction(struct xl_tr *t)
 	if (t->compat && xl_compat(t)) {
 		return;
 	}
-	if (nothing(i)) {
+	if (xl_nothing(i)) {
 		xl_wrote(t, 0);
 		t->r11_kept = true;
 		return;

@@ -619,7 +619,7 @@ static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o, uint64_t rsp
 static void count_call(struct soft_cpu *c, const struct xl_out *o, unsigned why)
 {
 	static const uint8_t calls[] = { [XL_WHY_INSN] = XC_CALL_INSN, [XL_WHY_MEMORY] = XC_CALL_MEMORY,
-					 [XL_WHY_TARGET] = XC_CALL_TARGET };
+					 [XL_WHY_TARGET] = XC_CALL_TARGET, [XL_WHY_JOINED] = XC_CALL_JOINED };
 
 	xl_add(&c->counts->n[calls[why]], 1);
 	if (why == XL_WHY_INSN) {
@@ -655,7 +655,7 @@ static unsigned why_of(uint32_t out)
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 {
 	static const uint8_t lasts[] = { [XL_WHY_INSN] = XC_LEFT_INSN, [XL_WHY_MEMORY] = XC_LEFT_MEMORY,
-					 [XL_WHY_TARGET] = XC_LEFT_TARGET };
+					 [XL_WHY_TARGET] = XC_LEFT_TARGET, [XL_WHY_JOINED] = XC_LEFT_MEMORY };
 	const struct xl_out *o = xl_out_at(c, out & XL_WHY_INDEX);
 	unsigned how = XL_BACK;
 	int budget = c->budget;
@@ -680,6 +680,8 @@ unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 	c->at = NULL;
 	if (missed) {
 		direct_missed(c, o, fault_va);
+	} else if (why_of(out) == XL_WHY_JOINED) {
+		xl_unjoined(c, o);
 	}
 	c->xl_pin = 0;
 	c->budget = budget;

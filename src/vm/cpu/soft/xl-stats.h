@@ -36,6 +36,7 @@ struct xl_tr;
 	X(LEFT_FAULT, "left", "fault") \
 	X(CALL_INSN, "calls of the interpreter", "instruction not translated") \
 	X(CALL_MEMORY, "calls of the interpreter", "access not in the TLB") \
+	X(CALL_JOINED, "calls of the interpreter", "accesses that do not look together") \
 	X(CALL_TARGET, "calls of the interpreter", "indirect target not in the table") \
 	X(READ_FILLED, "TLB misses", "read, filled") \
 	X(READ_FAULT, "TLB misses", "read, fault") \

@@ -325,7 +325,7 @@ static void instruction(struct xl_tr *t)
 		t->slow[s].back = t->slow[s].load ? t->slow[s].back : t->e.at;
 		t->slow[s].after = t->f.at;
 		t->slow[s].stack_after = t->stack_off;
-		t->slow[s].leaves = t->kept || s < t->looked;
+		t->slow[s].leaves = t->kept || s < t->looked || t->join_needed[t->k];
 		t->slow[s].vec = t->vec;
 		t->slow[s].r11 = t->r11;
 	}
@@ -372,6 +372,7 @@ static void line(struct xl_tr *t)
 	unsigned last = t->n - 1;
 
 	xl_known_begin(t);
+	xl_join_plan(t);
 	t->polled = t->owes = false;
 	t->poll_at = xl_loop_of(t, last) < 0 ? best_poll(t, 0, last) : -1;
 	straight(t, 0, last);

@@ -8,6 +8,7 @@
  *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
+ *	xl-join.c       accesses to memory that look at the TLB together
  *	xl-direct.c     accesses to memory that the host translates; xl-stack.c
  *	xl-compat.c     what is different in 32-bit code
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back; xl-across.c: to
@@ -85,6 +86,7 @@ enum xl_place {
 	XP_LOW, XP_HIGH,   /* the two ranges of xl-shadow.h */
 	XP_EITHER,         /* one of them, and it is seen which */
 	XP_TLB,            /* anywhere: it looks at the TLB */
+	XP_ALONE,          /* of hints: it does not look for others, too (xl-join.c) */
 };
 
 /* An instruction that may fault, and where its way to the interpreter is; from the cache's begin. */
@@ -150,6 +152,7 @@ enum xl_why {
 	XL_WHY_INSN,       /* it is not translated */
 	XL_WHY_MEMORY,     /* an access is not a hit in the TLB */
 	XL_WHY_TARGET,     /* the table does not know where it leads to */
+	XL_WHY_JOINED,     /* as XL_WHY_MEMORY, but more was asked for than it needs: xl-join.c */
 	XL_WHY_SHIFT = 30, XL_WHY_INDEX = (1 << XL_WHY_SHIFT) - 1,
 };
 
@@ -237,6 +240,8 @@ uint64_t xl_fault_way(const struct soft_engine *eng, uint64_t pc);
 
 /* The instruction does not reach memory there; but where? Its block is to be made again. */
 void xl_misplaced(struct soft_cpu *c, const struct xl_out *o, bool filled);
+/* What it and others reach is not to be had by one look; the same. */
+void xl_unjoined(struct soft_cpu *c, const struct xl_out *o);
 
 /* Let the jump c->xl_site lead to a block from now on. */
 void xl_link(struct soft_cpu *c, const struct xl_block *to);
@@ -395,6 +400,33 @@ struct xl_sum {
 
 enum { XL_SUMS = 8 };
 
+/* What is known of an instruction before it is written, in blocks of the other kinds. */
+struct xl_about {
+	bool     known;            /* it is written natively, without a call of C in its line */
+	bool     access;           /* it reaches memory, by these registers and so far from there */
+	bool     write;
+	uint8_t  base, index, scale;
+	uint8_t  bytes;
+	int64_t  disp;             /* with RIP: from the begin of the page */
+	unsigned wrote;            /* registers that it changes; a mask */
+	bool     moved;            /* one of them by so much */
+	uint8_t  to;
+	int32_t  by;
+};
+
+enum { XJ_NONE, XJ_FIRST, XJ_MORE };
+
+/* Its part in a group of accesses that look together. */
+struct xl_join {
+	uint8_t  role;             /* XJ_* */
+	uint8_t  word;             /* of soft_cpu.xl_join */
+	uint16_t disp;             /* from the lowest byte */
+	/* Of the first one: where that is, how many bytes, and is one written to. */
+	int32_t  first;
+	uint16_t span;
+	bool     write;
+};
+
 /* What is known at a place of a block. */
 struct xl_state {
 	struct xl_flags f;
@@ -514,6 +546,11 @@ struct xl_tr {
 		uint8_t *at;
 		uint16_t slow;
 	} accesses[XL_ACCESSES];   /* instructions that may fault */
+	struct xl_about about[XL_INSNS];
+	struct xl_join joins[XL_INSNS];
+	bool     join_needed[XL_INSNS];    /* behind this one a word of theirs is */
+	bool     join_head[XL_INSNS];      /* a loop begins here */
+	uint8_t  join_until[XL_JOINS];
 };
 
 /* Instruction k changes these registers of the guest and no others; one of them to what another
@@ -647,6 +684,8 @@ void xf_set(struct xl_tr *t, const struct xl_recipe *r);   /* an instruction has
 bool xl_form(struct xl_tr *t);
 /* The number of the register that an operand of a row is. */
 unsigned xl_operand_number(const struct insn *i, const struct insn_operand_desc *d, unsigned op);
+/* Of instruction t->k: what it writes and reaches; not by which registers. false: not one of those. */
+bool xl_form_about(const struct xl_tr *t, struct xl_about *ret);
 
 /* --- xl-insn.c --- */
 
@@ -655,6 +694,10 @@ void xl_instruction(struct xl_tr *t);
 void xl_effective(struct xl_tr *t, unsigned to);
 /* The linear address of the memory operand of instruction k into R11. */
 void xl_address(struct xl_tr *t);
+/* That of these registers, which instruction k uses, into R11. */
+void xl_address_from(struct xl_tr *t, unsigned base, unsigned index, unsigned scale, int32_t disp);
+/* Does it do nothing? */
+bool xl_nothing(const struct insn *i);
 /* R11 holds a linear address: check the access; then R11 is the offset in its page and the page's
  * host address lies at RCX + offsetof(struct soft_tlb_entry, host). */
 void xl_check(struct xl_tr *t, unsigned bytes, bool write);
@@ -692,6 +735,14 @@ unsigned xl_slow_fault(struct xl_tr *t);
 void xl_call_interpreter(struct xl_tr *t, bool last);
 /* Of those that are shaken: now and then one for an access that could go on. */
 void xl_shaken(struct xl_tr *t);
+
+/* --- xl-join.c --- */
+
+/* Which instructions of the block look together. */
+void xl_join_plan(struct xl_tr *t);
+/* The memory operand of one of those, or its place on the stack, as xl_operand(). false: it looks by
+ * itself. */
+bool xl_join_operand(struct xl_tr *t, struct xl_rm *ret);
 
 /* --- xl-direct.c --- */
 
