@@ -132,55 +132,49 @@ def test_lock_step(tmp_path, cpus, args):
     in_lock_step(tmp_path, cpus, 61, *args)
 
 
-def test_from_outside(tmp_path):
-    """A pause, input and the power button come again where they came."""
-    script = "echo ready\nread line\necho \"got $line\"\n" \
-             "cat /sys/firmware/acpi/interrupts/sci >/dev/null; poweroff -f\n"
-    machine = Machine(tmp_path, script, "--record", tmp_path / "log", "--control",
-                      tmp_path / "ctl", "--cpus", 2, cmdline="quiet")
-    control = Control(tmp_path / "ctl")
+def steered(folder, script, steer):
+    """What a replay prints of a machine that was recorded while somebody had its control socket."""
+    machine = Machine(folder, script, "--record", folder / "log", "--control", folder / "ctl",
+                      "--cpus", 2, cmdline="quiet")
+    control = Control(folder / "ctl")
     try:
         machine.wait_output("ready")
-        assert control.ask("pause")[0] == 0
-        assert control.ask("resume")[0] == 0
-        assert control.ask("power-button")[0] == 0
+        steer(control)
         console = control.ask("console")[2][0]
         os.write(console, b"hello\n")
         assert machine.wait() == 0, machine.output()[-3000:]
         os.close(console)
         told = summary(machine.output())
-        status, printed, said = replay(tmp_path / "log")
+        status, printed, said = replay(folder / "log")
         assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
-        assert "got hello" in printed
+        return printed
     finally:
         control.close()
         machine.close()
 
 
+def test_from_outside(tmp_path):
+    """A pause, input and the power button come again where they came."""
+    def steer(control):
+        for what in ("pause", "resume", "power-button"):
+            assert control.ask(what)[0] == 0
+
+    script = "echo ready\nread line\necho \"got $line\"\n" \
+             "cat /sys/firmware/acpi/interrupts/sci >/dev/null; poweroff -f\n"
+    assert "got hello" in steered(tmp_path, script, steer)
+
+
 def test_snapshots_change_nothing(tmp_path):
     """Those that are taken while it is recorded; its kernel ends interrupts by a word in memory."""
-    script = "while :; do cat /proc/interrupts > /dev/null; done &\necho ready\nread line\n" \
-             "poweroff -f\n"
-    machine = Machine(tmp_path, script, "--record", tmp_path / "log", "--control",
-                      tmp_path / "ctl", "--cpus", 2, cmdline="quiet")
-    control = Control(tmp_path / "ctl")
-    try:
-        machine.wait_output("ready")
+    def steer(control):
         for _ in range(SNAPSHOTS):
             with snapshot_files(tmp_path, "w+b") as files:
                 assert control.ask("pause")[0] == 0
                 assert control.ask("snapshot", [f.fileno() for f in files])[0] == 0
                 assert control.ask("resume")[0] == 0
-        console = control.ask("console")[2][0]
-        os.write(console, b"\n")
-        assert machine.wait() == 0, machine.output()[-3000:]
-        os.close(console)
-        told = summary(machine.output())
-        status, _, said = replay(tmp_path / "log")
-        assert status == 0 and summary(said) == ("the same as recorded", *told[1:]), said
-    finally:
-        control.close()
-        machine.close()
+
+    steered(tmp_path, "while :; do cat /proc/interrupts > /dev/null; done &\necho ready\n"
+                      "read line\npoweroff -f\n", steer)
 
 
 def test_cut_off(recording, tmp_path):
