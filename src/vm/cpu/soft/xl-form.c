@@ -25,6 +25,7 @@ struct form {
 	const struct insn     *i;
 	const struct insn_row *row;
 	enum insn_mode mode;
+	uint8_t op;                /* enum xl_op */
 	struct field f[4];
 	unsigned n;
 	bool     mem, mem_written, uses_cl, rex, modrm;
@@ -256,9 +257,9 @@ static unsigned how_of(const struct form *f)
 	       (i->prefix & INSN_VEX_L ? (unsigned)XE_L : 0);
 }
 
-static bool is_op(const struct form *f, const char *name)
+static bool is_op(const struct form *f, enum xl_op op)
 {
-	return strcmp(f->row->name, name) == 0;
+	return f->op == op;
 }
 
 /* to = from, turned to the right. No flag changes. */
@@ -271,11 +272,11 @@ static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
 /* Is what an operand was of no matter? */
 static bool only_written(const struct form *f, const struct field *d)
 {
-	bool moves = is_op(f, "mov") || is_op(f, "movzx") || is_op(f, "movsx") || is_op(f, "movsxd");
-	bool zero = is_op(f, "xor") && f->n == 2 && !f->mem && f->f[1].file == INSN_FILE_GPR &&
+	bool moves = is_op(f, XO_MOV) || is_op(f, XO_MOVZX) || is_op(f, XO_MOVSX) || is_op(f, XO_MOVSXD);
+	bool zero = is_op(f, XO_XOR) && f->n == 2 && !f->mem && f->f[1].file == INSN_FILE_GPR &&
 		    f->f[0].guest == f->f[1].guest;
 
-	return d->bytes >= 4 && (zero || (d->written && (moves || (is_op(f, "imul") && f->n == 3))));
+	return d->bytes >= 4 && (zero || (d->written && (moves || (is_op(f, XO_IMUL) && f->n == 3))));
 }
 
 static void slots(struct xl_tr *t, const struct form *f, bool load)
@@ -383,7 +384,7 @@ static bool reads_flags(const struct form *f)
 	bool mul = (f->i->map == INSN_MAP_0F && f->i->opcode == 0xaf) ||
 		   (f->i->map == INSN_MAP_1 && (f->i->opcode == 0x69 || f->i->opcode == 0x6b ||
 						(f->i->opcode & 0xfe) == 0xf6) &&
-		    strstr(row->name, "mul"));
+		    (is_op(f, XO_MUL) || is_op(f, XO_IMUL)));
 
 	/* Those that leave some as they were, always or for some operands, or, as AMD's
 	 * multiplications do with what is undefined, on some processors. */
@@ -426,8 +427,8 @@ static bool has_imm(const struct form *f)
 /* The flags come from what a register was, which is not to be had from the result. */
 static bool needs_input(const struct form *f)
 {
-	bool shift = is_op(f, "shl") || is_op(f, "shr") || is_op(f, "sar");
-	bool imul = is_op(f, "imul") && f->i->map == INSN_MAP_0F && f->f[0].host != f->f[1].host;
+	bool shift = is_op(f, XO_SHL) || is_op(f, XO_SHR) || is_op(f, XO_SAR);
+	bool imul = is_op(f, XO_IMUL) && f->i->map == INSN_MAP_0F && f->f[0].host != f->f[1].host;
 
 	return wide(f->i) && !f->mem && !f->uses_cl && in_registers(f) && (shift || imul);
 }
@@ -435,8 +436,8 @@ static bool needs_input(const struct form *f)
 /* It can do with its memory operand in RCX. */
 static bool memory_in_cx(const struct form *f)
 {
-	bool compares = is_op(f, "cmp") || is_op(f, "test");
-	bool adds = (is_op(f, "add") || is_op(f, "sub")) && !f->mem_written && wide(f->i);
+	bool compares = is_op(f, XO_CMP) || is_op(f, XO_TEST);
+	bool adds = (is_op(f, XO_ADD) || is_op(f, XO_SUB)) && !f->mem_written && wide(f->i);
 
 	return f->mem && in_registers(f) && !(f->i->prefix & INSN_LOCK) && (compares || adds);
 }
@@ -453,7 +454,7 @@ static void replay_of(const struct form *f, const uint8_t *bytes, size_t n, stru
 /* An addition or subtraction, of which the result is there and one operand. */
 static void sum_of(const struct form *f, struct xl_recipe *ret)
 {
-	bool add = is_op(f, "add");
+	bool add = is_op(f, XO_ADD);
 	int64_t v = (int64_t)f->i->imm;
 
 	if (f->kept) {
@@ -469,11 +470,11 @@ static void sum_of(const struct form *f, struct xl_recipe *ret)
 static void recipe_of(const struct form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
 {
 	const struct field *d = &f->f[0], *s = &f->f[1];
-	bool logic = is_op(f, "and") || is_op(f, "or") || is_op(f, "xor");
+	bool logic = is_op(f, XO_AND) || is_op(f, XO_OR) || is_op(f, XO_XOR);
 
 	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host, .s = s->host,
 				   .imm = (int32_t)f->i->imm };
-	bool compares = is_op(f, "cmp") || is_op(f, "test");
+	bool compares = is_op(f, XO_CMP) || is_op(f, XO_TEST);
 
 	if (!(in_registers(f) || (compares && in_slots(f))) ||
 	    (f->mem && !f->kept && !(logic && !f->mem_written))) {
@@ -493,9 +494,9 @@ static void recipe_of(const struct form *f, const uint8_t *bytes, size_t n, stru
 	} else if (logic) {
 		ret->kind = XRC_LOGIC;
 		ret->uses = (uint16_t)BIT(d->guest);
-	} else if (is_op(f, "neg") && !f->mem) {
+	} else if (is_op(f, XO_NEG) && !f->mem) {
 		ret->kind = XRC_NEG;
-	} else if (is_op(f, "add") || is_op(f, "sub")) {
+	} else if (is_op(f, XO_ADD) || is_op(f, XO_SUB)) {
 		sum_of(f, ret);
 	}
 }
@@ -611,36 +612,44 @@ static bool vzero(struct xl_tr *t, const struct insn *i)
 static void registers_after(struct xl_tr *t, const struct form *f)
 {
 	int64_t v = (int64_t)f->i->imm;
-	bool sums = is_op(f, "add") || is_op(f, "sub");
+	bool sums = is_op(f, XO_ADD) || is_op(f, XO_SUB);
 
 	xl_wrote(t, f->guest_written | (f->row->imp & INSN_IMP_RCX ? (unsigned)BIT(CPU_RCX) : 0));
-	if (is_op(f, "movzx") && f->i->op_bytes >= 4) {
+	if (is_op(f, XO_MOVZX) && f->i->op_bytes >= 4) {
 		t->made_small = f->guest_written;
 	} else if (f->n == 2 && has_imm(f) && f->i->op_bytes >= 4 && !f->mem && v >= 0 && v <= UINT16_MAX &&
-		   (is_op(f, "mov") || is_op(f, "and"))) {
+		   (is_op(f, XO_MOV) || is_op(f, XO_AND))) {
 		t->made_small = f->guest_written;
 	}
 	if (f->mem || f->n != 2 || !wide(f->i) || f->i->prefix & INSN_VEX || f->f[0].file != INSN_FILE_GPR ||
 	    f->row->imp) {
 		return;
 	}
-	if ((is_op(f, "xor") || is_op(f, "sub")) && f->f[1].file == INSN_FILE_GPR &&
+	if ((is_op(f, XO_XOR) || is_op(f, XO_SUB)) && f->f[1].file == INSN_FILE_GPR &&
 	    f->f[0].guest == f->f[1].guest) {
 		xl_zeroed(t, f->f[0].guest);
 	} else if (f->i->op_bytes == 4) {
 		return;
 	}
 	if (sums && has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
-		xl_moved(t, f->f[0].guest, f->f[0].guest, is_op(f, "add") ? (int32_t)v : -(int32_t)v);
-	} else if (is_op(f, "mov") && f->f[1].file == INSN_FILE_GPR) {
+		xl_moved(t, f->f[0].guest, f->f[0].guest, is_op(f, XO_ADD) ? (int32_t)v : -(int32_t)v);
+	} else if (is_op(f, XO_MOV) && f->f[1].file == INSN_FILE_GPR) {
 		xl_moved(t, f->f[0].guest, f->f[1].guest, 0);
 	}
+}
+
+static struct form form_of(const struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	return (struct form){ .t = t, .i = i, .row = &insn_table[i->row], .op = (uint8_t)xl_op(i),
+			      .mode = (enum insn_mode)t->b->mode };
 }
 
 bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
 {
 	const struct insn *i = &t->insns[t->k].i;
-	struct form f = { .t = t, .i = i, .row = &insn_table[i->row], .mode = (enum insn_mode)t->b->mode };
+	struct form f = form_of(t);
 	int64_t v = (int64_t)i->imm;
 
 	if (!parse(t, &f)) {
@@ -651,10 +660,10 @@ bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
 	ret->write = f.mem_written;
 	ret->bytes = (uint8_t)f.mem_bytes;
 	if (!f.mem && f.n == 2 && i->op_bytes == 8 && f.f[0].file == INSN_FILE_GPR && !f.row->imp && has_imm(&f) &&
-	    v > -(1 << 30) && v < 1 << 30 && (is_op(&f, "add") || is_op(&f, "sub"))) {
+	    v > -(1 << 30) && v < 1 << 30 && (is_op(&f, XO_ADD) || is_op(&f, XO_SUB))) {
 		ret->moved = true;
 		ret->to = f.f[0].guest;
-		ret->by = is_op(&f, "add") ? (int32_t)v : -(int32_t)v;
+		ret->by = is_op(&f, XO_ADD) ? (int32_t)v : -(int32_t)v;
 	}
 	return true;
 }
@@ -662,7 +671,7 @@ bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
 bool xl_form(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
-	struct form f = { .t = t, .i = i, .row = &insn_table[i->row], .mode = (enum insn_mode)t->b->mode };
+	struct form f = form_of(t);
 
 	if (vzero(t, i)) {
 		xl_wrote(t, 0);

@@ -5,7 +5,7 @@
  *
  *	xl-emit.h       bytes of instructions
  *	xl-flags.c      where the guest's flags are while a block is written
- *	xl-insn.c       one instruction; xl-form.c: those that stay what they are
+ *	xl-insn.c       one instruction; xl-form.c: those that stay what they are; xl-op.c
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
  *	xl-join.c       accesses to memory that look at the TLB together
@@ -677,6 +677,17 @@ bool xf_worth_saving(const struct xl_tr *t);
 bool xf_kills(const struct insn *i);
 bool xf_in_the_way(const struct xl_tr *t);
 void xf_set(struct xl_tr *t, const struct xl_recipe *r);   /* an instruction has set all flags */
+
+/* --- xl-op.c --- */
+
+/* What instructions of these names have in common is asked often. */
+enum xl_op {
+	XO_OTHER,
+	XO_ADD, XO_OR, XO_AND, XO_SUB, XO_XOR, XO_CMP, XO_TEST, XO_NEG, XO_MOV,
+	XO_MOVZX, XO_MOVSX, XO_MOVSXD, XO_IMUL, XO_MUL, XO_SHL, XO_SHR, XO_SAR,
+};
+
+enum xl_op xl_op(const struct insn *i);
 
 /* --- xl-form.c: instructions that stay what they are --- */
 
