@@ -26,13 +26,10 @@
 
 enum {
 	COND_NC = 3, COND_NZ = 5,
-	HIGH_BIT = 46, LOW_BITS = 32,
 	MOVED_MAX = 1 << 30,
 	SMALL_MAX = 8 << 16,       /* what an index that is small can add */
 };
 
-_Static_assert(SHADOW_HIGH_FIRST == UINT64_C(1) << HIGH_BIT, "a bit says what is high");
-_Static_assert(SHADOW_LOW_END == UINT64_C(1) << LOW_BITS, "what is low has no bit above");
 /* A displacement, what the register was moved by, and the operand itself. */
 _Static_assert(MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES + XL_STACK_DRIFT + SMALL_MAX <= SHADOW_GUARD,
 	       "it stays inside");
@@ -56,15 +53,10 @@ static bool near(int64_t by)
 	return by >= -MOVED_MAX && by <= MOVED_MAX;
 }
 
-static unsigned bit_of(unsigned guest)
-{
-	return guest < CPU_REG__COUNT ? (unsigned)BIT(guest) : 0;
-}
-
 /* One of its registers has changed. */
 static void sum_after(const struct xl_tr *t, struct xl_sum *s)
 {
-	unsigned changed = t->wrote & (bit_of(s->base) | bit_of(s->index));
+	unsigned changed = t->wrote & (xl_bit(s->base) | xl_bit(s->index));
 	int64_t by = s->known.by;
 
 	if (!s->known.place || !changed) {
@@ -161,7 +153,7 @@ static struct xl_sum *sum_of(struct xl_tr *t, const struct insn *i)
 
 static uint8_t place_of(uint64_t va)
 {
-	return va >> HIGH_BIT == 1 ? XP_HIGH : va >> LOW_BITS == 0 ? XP_LOW : XP_UNKNOWN;
+	return va >> SHADOW_HIGH_BIT == 1 ? XP_HIGH : va >> SHADOW_LOW_BITS == 0 ? XP_LOW : XP_UNKNOWN;
 }
 
 static bool value_of(const struct xl_tr *t, unsigned guest, uint64_t *ret)
@@ -232,11 +224,11 @@ static void look(struct xl_tr *t, unsigned host, uint8_t place)
 	xf_clobber(t);
 	if (place == XP_HIGH) {
 		xe_op(e, XE_W, 1, 0xba, 4, xl_reg(host));             /* bt */
-		xe_8(e, HIGH_BIT);
+		xe_8(e, SHADOW_HIGH_BIT);
 		xl_slow(t, COND_NC);
 	} else {
 		xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(host));  /* rorx */
-		xe_8(e, LOW_BITS);
+		xe_8(e, SHADOW_LOW_BITS);
 		xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));           /* test */
 		xl_slow(t, COND_NZ);
 	}
@@ -250,7 +242,7 @@ uint8_t *xl_look_high(struct xl_tr *t, unsigned host)
 	if (t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE) {
 		xf_clobber(t);
 		xe_op(e, XE_W, 1, 0xba, 4, xl_reg(host));             /* bt */
-		xe_8(e, HIGH_BIT);
+		xe_8(e, SHADOW_HIGH_BIT);
 		return xe_jcc(e, COND_NC);
 	}
 	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host, XG(xl_high_bit));    /* pext */

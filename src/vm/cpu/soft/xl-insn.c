@@ -156,11 +156,26 @@ static unsigned address_register(struct xl_tr *t, unsigned guest, unsigned scrat
 	return scratch;
 }
 
+/* What these registers give, of 64 bits or cut to 32. */
+static void sum(struct xl_tr *t, unsigned to, unsigned how, unsigned base, unsigned index, unsigned scale,
+		int32_t disp)
+{
+	struct xl_rm rm = xl_mem(XR_NONE, disp);
+
+	if (base != INSN_NONE) {
+		rm.base = (uint8_t)address_register(t, base, XR_CX);
+	}
+	if (index != INSN_NONE) {
+		rm.index = (uint8_t)address_register(t, index, XR_11);
+		rm.scale = (uint8_t)scale;
+	}
+	xe_op(&t->e, how, 0, 0x8d, to, rm);
+}
+
 /* The address of the memory operand of instruction k, of 64 bits or cut to 32. */
 static void effective(struct xl_tr *t, unsigned to, unsigned how)
 {
 	const struct insn *i = &t->insns[t->k].i;
-	struct xl_rm rm = xl_mem(XR_NONE, i->disp);
 
 	if (i->base == INSN_BASE_RIP) {
 		xl_rip_to(t, to, (int64_t)xl_next_off(t) + i->disp);
@@ -169,14 +184,7 @@ static void effective(struct xl_tr *t, unsigned to, unsigned how)
 		}
 		return;
 	}
-	if (i->base != INSN_NONE) {
-		rm.base = (uint8_t)address_register(t, i->base, XR_CX);
-	}
-	if (i->index != INSN_NONE) {
-		rm.index = (uint8_t)address_register(t, i->index, XR_11);
-		rm.scale = i->scale;
-	}
-	xe_op(&t->e, how, 0, 0x8d, to, rm);
+	sum(t, to, how, i->base, i->index, i->scale, i->disp);
 }
 
 void xl_effective(struct xl_tr *t, unsigned to)
@@ -186,20 +194,11 @@ void xl_effective(struct xl_tr *t, unsigned to)
 
 void xl_address_from(struct xl_tr *t, unsigned base, unsigned index, unsigned scale, int32_t disp)
 {
-	struct xl_rm rm = xl_mem(XR_NONE, disp);
-
 	if (base == INSN_BASE_RIP) {
 		xl_rip_to(t, XR_11, disp);
 		return;
 	}
-	if (base != INSN_NONE) {
-		rm.base = (uint8_t)address_register(t, base, XR_CX);
-	}
-	if (index != INSN_NONE) {
-		rm.index = (uint8_t)address_register(t, index, XR_11);
-		rm.scale = (uint8_t)scale;
-	}
-	xe_lea(&t->e, XR_11, rm);
+	sum(t, XR_11, XE_W, base, index, scale, disp);
 }
 
 void xl_address(struct xl_tr *t)

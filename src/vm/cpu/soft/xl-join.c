@@ -107,16 +107,11 @@ static void about(struct xl_tr *t, struct xl_about *a)
 
 /* --- Groups --- */
 
-static unsigned bit_of(unsigned guest)
-{
-	return guest < CPU_REG__COUNT ? (unsigned)BIT(guest) : 0;
-}
-
 /* Is the address that an access goes out from still known behind an instruction, and how far has it
  * moved? */
 static bool still(const struct xl_about *of, const struct xl_about *a, int64_t *moved)
 {
-	unsigned changed = a->wrote & (bit_of(of->base) | bit_of(of->index));
+	unsigned changed = a->wrote & (xl_bit(of->base) | xl_bit(of->index));
 
 	if (!changed) {
 		return true;

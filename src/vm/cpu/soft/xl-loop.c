@@ -31,8 +31,8 @@ unsigned xl_uses(const struct insn *i, bool base)
 	for (unsigned k = 0; k < ARRAY_LEN(implied); k++) {
 		ret |= row->imp & 1 << k ? (unsigned)BIT(implied[k]) : 0;
 	}
-	ret |= base && i->base < CPU_REG__COUNT ? (unsigned)BIT(i->base) : 0;
-	return ret | (i->index < CPU_REG__COUNT ? (unsigned)BIT(i->index) : 0);
+	ret |= base ? xl_bit(i->base) : 0;
+	return ret | xl_bit(i->index);
 }
 
 static int instruction_at(const struct xl_tr *t, unsigned last, int64_t off)

@@ -26,9 +26,12 @@
 
 #include "vm/cpu/soft/priv.h"
 
+/* What is low has no bit above these; a bit says what is high. */
+enum { SHADOW_LOW_BITS = 32, SHADOW_HIGH_BIT = 46 };
+
 #define SHADOW_LOW_FIRST  (UINT64_C(64) << 10)
-#define SHADOW_LOW_END    (UINT64_C(1) << 32)
-#define SHADOW_HIGH_FIRST (UINT64_C(1) << 46)
+#define SHADOW_LOW_END    (UINT64_C(1) << SHADOW_LOW_BITS)
+#define SHADOW_HIGH_FIRST (UINT64_C(1) << SHADOW_HIGH_BIT)
 #define SHADOW_HIGH_END   (UINT64_C(1) << 47)
 #define SHADOW_DISTANCE   ((UINT64_C(16) << 30) - SHADOW_HIGH_FIRST)   /* the base of FS */
 /* Accesses that begin at most so far from an address that was checked are in what is reserved. */

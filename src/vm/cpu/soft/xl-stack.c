@@ -8,15 +8,14 @@
  * interpreter change it and back. A program whose stack is elsewhere has its code made of the loose kind instead, until
  * its memory is mapped anew.
  */
+#include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl.h"
-
-enum { HIGH_BIT = 46 };
 
 /* --- The vCPU's side --- */
 
 bool xl_stack_fits(const struct soft_cpu *c)
 {
-	return xl_kind(c) != XK_DIRECT || c->s.gpr[CPU_RSP] >> HIGH_BIT == 1;
+	return xl_kind(c) != XK_DIRECT || c->s.gpr[CPU_RSP] >> SHADOW_HIGH_BIT == 1;
 }
 
 void xl_stack_look(struct soft_cpu *c)

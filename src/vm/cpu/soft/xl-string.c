@@ -14,13 +14,10 @@
 
 enum {
 	COND_C = 2, COND_Z = 4, COND_NZ = 5, COND_BE = 6, COND_A = 7,
-	BIT_DF = 10, BIT_HIGH = 46, BIT_LOW_END = 32,
+	BIT_DF = 10,
 	PART = 4096,        /* of counted mode: string.c */
 	PIECE = 64 << 10,   /* elements between two looks at what is wanted */
 };
-
-_Static_assert(SHADOW_HIGH_FIRST == UINT64_C(1) << BIT_HIGH, "a bit says what is high");
-_Static_assert(SHADOW_LOW_END == UINT64_C(1) << BIT_LOW_END, "what is low has no bit above");
 
 /* --- Routines --- */
 
@@ -183,7 +180,7 @@ static uint8_t *push_distance(struct xl_code *e, unsigned reg)
 
 	xe_load(e, XR_11, XG(xl_distance));
 	xe_op(e, XE_W, 1, 0xba, 4, xl_reg(reg));                      /* bt */
-	xe_8(e, BIT_HIGH);
+	xe_8(e, SHADOW_HIGH_BIT);
 	high = xe_jcc(e, COND_C);
 	xe_mov_imm32(e, XR_11, 0);
 	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, reg, XG(xl_not_low));      /* pext */

@@ -553,6 +553,12 @@ struct xl_tr {
 	uint8_t  join_until[XL_JOINS];
 };
 
+/* In a mask of registers of the guest; 0 for what is none. */
+static inline unsigned xl_bit(unsigned guest)
+{
+	return guest < CPU_REG__COUNT ? (unsigned)BIT(guest) : 0;
+}
+
 /* Instruction k changes these registers of the guest and no others; one of them to what another
  * one holds, and a little more. */
 static inline void xl_wrote(struct xl_tr *t, unsigned mask)
