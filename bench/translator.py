@@ -1,9 +1,10 @@
 """The translator against QEMU's and against the host itself: the same programs in all three.
 
 The programs are those of bench/guest: one boot of each machine, then each program runs in turn in
-every machine and natively, so often as there are rounds; medians count. A program's time is what
-its own clock says (CLOCK_MONOTONIC), which is compared with the host's: a guest whose clock is
-slow would win. QEMU's time is that of its fastest way for each program.
+every machine and natively, so often as there are rounds, and the quick ones more than once in each:
+what else the host does for a moment must not be the median of a few short runs. Medians count. A
+program's time is what its own clock says (CLOCK_MONOTONIC), which is compared with the host's: a
+guest whose clock is slow would win. QEMU's time is that of its fastest way for each program.
 
     bench/run translator                               all, five rounds
     bench/run translator --only sha256,gzip --no-tcg   while tuning
@@ -11,6 +12,7 @@ slow would win. QEMU's time is that of its fastest way for each program.
 """
 import argparse
 import contextlib
+import functools
 import os
 import pathlib
 import statistics
@@ -38,6 +40,8 @@ OF_TCG = {"getpid": 1.5, "pipe": 1.5, "fork": 1.5, "forkexec": 1.5, "faults": 1.
           "disk": 1.5, "net": 2, "compile": 2}
 CLOCK_LEAST = 0.1       # seconds of a run that shows whether a clock is right
 CLOCK_SLACK = 0.02      # seconds that its lines may be under way
+QUICK = 1               # seconds: shorter runs are done again,
+TURNS = 3               # so often in each round
 LONGEST = 8             # a ratio counts as at most so much in the mean of all
 
 
@@ -100,22 +104,32 @@ def machines(bench, o, kind):
         yield runners
 
 
+def in_turns(names, run):
+    """One round: each name's run in turn, and again of those that were quick, by the seconds that
+    run() tells."""
+    for _ in range(TURNS):
+        names = [name for name in names if run(name) < QUICK]
+
+
 def run_all(runners, programs, o):
     """{program: {column: seconds of each round}}, and by program and column what part of the
     host's seconds the guests' clocks showed."""
     known, clocks, times = {}, {}, {p: {c: [] for c in runners} for p in programs}
+
+    def run(program, name):
+        runner = runners[name]
+        r = runner.run(program, max(1, int(runner.programs[program] * o.scale)))
+        if name != "native" and r.wall > CLOCK_LEAST:
+            clocks.setdefault(f"{program}, {name}", []).append((r.seconds + CLOCK_SLACK) / r.wall)
+        if known.setdefault(program, r.sum) != r.sum:
+            raise RuntimeError(f"{program}: {name} computed {r.sum}, not {known[program]}")
+        processor = r.own_processor if name == "native" else r.processor
+        times[program][name].append(processor if o.processor_time else r.seconds)
+        return r.wall
+
     for n in range(o.rounds):
         for program in programs:
-            for name, runner in runners.items():
-                work = max(1, int(runner.programs[program] * o.scale))
-                r = runner.run(program, work)
-                if name != "native" and r.wall > CLOCK_LEAST:
-                    clocks.setdefault(f"{program}, {name}", []).append(
-                        (r.seconds + CLOCK_SLACK) / r.wall)
-                if known.setdefault(program, r.sum) != r.sum:
-                    raise RuntimeError(f"{program}: {name} computed {r.sum}, not {known[program]}")
-                processor = r.own_processor if name == "native" else r.processor
-                times[program][name].append(processor if o.processor_time else r.seconds)
+            in_turns(runners, functools.partial(run, program))
         print(f"{', '.join(programs)}: round {n + 1} of {o.rounds}", flush=True)
     return times, clocks
 
@@ -184,11 +198,15 @@ def boot_row(bench, o):
     row = Row("translator, stock kernel to our init: time", "TCG", 0.4)
     commands = {n: c for n, c in columns(bench, o, "one") if n != "native"}
     times = {name: [] for name in commands}
+
+    def run(name):
+        runner = started(name, commands[name])
+        times[name].append(runner.boot)
+        runner.close()
+        return runner.boot
+
     for _ in range(o.rounds):
-        for name, command in commands.items():
-            runner = started(name, command)
-            times[name].append(runner.boot)
-            runner.close()
+        in_turns(commands, run)
     for name, all_ in times.items():
         print(f"boot, {name}: {spread(all_)}", flush=True)
     best = Medians(times)
