@@ -2,7 +2,7 @@
 /* Numbers of addresses: one for each, and none gets to mean another address in the same epoch. */
 #include "base/mem.h"
 #include "base/test.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum { MANY = 20000 };
 

@@ -9,7 +9,7 @@
  * until the cache's epoch changes: then all vCPUs forget their tables before they run translated
  * code again.
  */
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum { TRIES = 8 };
 

@@ -3,7 +3,7 @@
  * BT, BTS, BTR and BTC of memory with a register: a bit string. The element that holds the bit is
  * addressed here, and the host gets what is left of the bit's number.
  */
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 static bool known(const struct insn *i)
 {

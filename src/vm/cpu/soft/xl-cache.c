@@ -21,8 +21,8 @@
 
 #include "base/mem.h"
 #include "sys/map.h"
+#include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-stats.h"
-#include "vm/cpu/soft/xl.h"
 
 enum {
 	HINT_BITS = 13,

@@ -7,7 +7,7 @@
  * is the interpreter's.
  */
 #include "vm/cpu/soft/handlers.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum {
 	COND_NZ = 5, WORD = 4,

@@ -21,8 +21,8 @@
  * An access that faults is found by its address in the code, and goes on in the way to the
  * interpreter that the same instruction has for a range that was not the right one.
  */
+#include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-shadow.h"
-#include "vm/cpu/soft/xl.h"
 
 enum {
 	COND_NC = 3, COND_NZ = 5,

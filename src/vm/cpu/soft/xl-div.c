@@ -4,7 +4,7 @@
  * if the upper half of the dividend is less than the divisor; signed, if it is the sign of the
  * lower half and the divisor neither 0 nor -1. All else is the interpreter's, #DE too.
  */
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum { COND_AE = 3, COND_NE = 5, COND_BE = 6, DIV = 6, IDIV = 7 };
 

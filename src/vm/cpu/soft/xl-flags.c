@@ -8,7 +8,7 @@
  * instruction that reads flags, or the end of the block has them made.
  */
 #include "vm/cpu/soft/handlers.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 /* To c->flags. Only RCX changes. */
 static void save(struct xl_tr *t)

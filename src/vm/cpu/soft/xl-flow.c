@@ -8,7 +8,7 @@
  * All of this is done without a change of flags: they are the guest's.
  */
 #include "vm/cpu/soft/handlers.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 /* A register: the slot of what another one holds, in the table. */
 static void slot(struct xl_code *e, unsigned to, unsigned from)

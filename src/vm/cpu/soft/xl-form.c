@@ -6,7 +6,7 @@
  */
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/int.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 struct field {
 	uint8_t op;          /* enum insn_operand */

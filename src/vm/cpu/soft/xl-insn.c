@@ -2,7 +2,7 @@
 /* One instruction: its accesses to memory, the stack, and the way to the interpreter. */
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/int.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum { COND_NZ = 5, COND_A = 7 };
 

@@ -20,7 +20,7 @@
 #include <limits.h>
 
 #include "vm/cpu/soft/handlers.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum {
 	AHEAD = 48,               /* instructions that a group may extend over */

@@ -9,7 +9,7 @@
  * host from some that the loop does not use, whose values wait in the state. Whoever leaves the
  * rounds, if only for an instruction of the interpreter, gives them back before.
  */
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum { DEPTH = 2, ALIGN = 32, ALIGN_INSIDE = 16 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an instruction does, by its row's name. */
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 static uint8_t ops[UINT16_MAX + 1];   /* enum xl_op, by row */
 

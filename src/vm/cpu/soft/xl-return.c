@@ -21,7 +21,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum {
 	ENTRY = 16,

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl-stats.h"
-#include "vm/cpu/soft/xl.h"
 
 enum { STEAL_LOOK_NS = 5000000, PAGE_SLOTS = GMEM_PAGE_BYTES / 2 };
 

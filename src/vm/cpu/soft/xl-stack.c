@@ -8,8 +8,8 @@
  * interpreter change it and back. A program whose stack is elsewhere has its code made of the loose kind instead, until
  * its memory is mapped anew.
  */
+#include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-shadow.h"
-#include "vm/cpu/soft/xl.h"
 
 /* --- The vCPU's side --- */
 

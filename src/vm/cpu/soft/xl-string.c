@@ -9,8 +9,8 @@
  * wherever else nothing is mapped, the host's instruction faults, and says how far it has come.
  */
 #include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-shadow.h"
-#include "vm/cpu/soft/xl.h"
 
 enum {
 	COND_C = 2, COND_Z = 4, COND_NZ = 5, COND_BE = 6, COND_A = 7,

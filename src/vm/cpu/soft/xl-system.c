@@ -5,7 +5,7 @@
  * does, the interpreter does it.
  */
 #include "vm/cpu/soft/handlers.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum { BIT_IF = 9, BIT_DF = 10, BIT_AC = 18 };
 

@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "vm/cpu/soft/handlers.h"
+#include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-stats.h"
-#include "vm/cpu/soft/xl.h"
 
 /*
  * One of two registers, whose other form has what stays in the state in ModRM.rm, where it can be

@@ -13,7 +13,7 @@
  */
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/int.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 enum {
 	X_MXCSR = 24, X_XMM = 160, X_BV = 512, X_YMM = 576, REGS = 16,

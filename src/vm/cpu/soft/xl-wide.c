@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CMPXCHG8B and CMPXCHG16B: the host's own, with the guest's RCX in its place meanwhile. */
 #include "vm/cpu/soft/handlers.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 bool xl_wide(struct xl_tr *t)
 {

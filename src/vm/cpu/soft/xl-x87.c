@@ -10,7 +10,7 @@
  * each instruction, the others once behind the last of a block, and on each way out before it.
  */
 #include "vm/cpu/soft/handlers.h"
-#include "vm/cpu/soft/xl.h"
+#include "vm/cpu/soft/xl-parts.h"
 
 struct x87 {
 	const struct insn_row *row;
