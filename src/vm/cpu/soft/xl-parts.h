@@ -8,6 +8,19 @@
 
 #include "vm/cpu/soft/xl-tr.h"
 
+/* --- xl-routines.c --- */
+
+/* Where they are, from the begin of the cache. */
+struct xl_routines {
+	uint32_t enter, leave, leave_unlinked, leave_slot_0, out_host, out_saved;
+	uint32_t fill[2], stack[2];           /* to read, to write */
+	uint32_t find[2];          /* of CPL 3 or not: xl-return.c */
+	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
+	uint32_t rep[2][4], rep_direct[2][4]; /* STOS, MOVS; by log2 of the element's bytes */
+	struct xl_site rep_sites[2][4];       /* where those of mapped memory may fault */
+};
+void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
+
 /* --- xl-flags.c --- */
 
 void xf_clobber(struct xl_tr *t);                     /* the host's flags are going to change */
@@ -177,6 +190,7 @@ bool xl_wide(struct xl_tr *t);
 
 /* false: not one of those. */
 bool xl_string(struct xl_tr *t);
+void xl_string_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
 /* --- xl-system.c: the kernel's --- */
 
@@ -199,6 +213,7 @@ bool xv_mxcsr(struct xl_tr *t);
 enum { XL_MXCSR_FIXED = (int)0xffff1f80 };   /* of what is loaded: only the masks are set */
 /* In a routine: they are the host's from here on. Its flags are lost. */
 void xv_spill(struct xl_code *e);
+void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
 /* --- xl-x87.c --- */
 
@@ -206,10 +221,6 @@ void xv_spill(struct xl_code *e);
 bool xl_x87(struct xl_tr *t);
 /* The state names instruction k as the last one; -1: nothing to do. RCX changes. */
 void xl_x87_record(struct xl_tr *t, int k);
-
-struct xl_routines;
-void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
-void xl_string_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
 /* --- xl-flow.c --- */
 
@@ -285,6 +296,7 @@ bool xl_across(struct xl_tr *t, int64_t off, struct xl_rm *ret);
 
 /* --- xl-cache.c --- */
 
+const struct xl_routines *xl_routines(const struct xl_cache *x);
 /* All numbers of a side. */
 struct xl_across *xl_across_of(struct xl_cache *x, bool user);
 /* A number for a block that is written. */
@@ -302,18 +314,6 @@ void xl_bind(const struct soft_engine *eng, enum insn_mode mode, struct insn *i)
 struct xl_packed *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
 struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index);
 const struct xl_out *xl_out_at(struct soft_cpu *c, uint32_t index);   /* until it asks for another one */
-
-/* Routines at the begin of the cache. */
-struct xl_routines {
-	uint32_t enter, leave, leave_unlinked, leave_slot_0, out_host, out_saved;
-	uint32_t fill[2], stack[2];           /* to read, to write */
-	uint32_t find[2];          /* of CPL 3 or not: xl-return.c */
-	uint32_t vec_enter[4], vec_load[3];   /* by enum xl_vec */
-	uint32_t rep[2][4], rep_direct[2][4]; /* STOS, MOVS; by log2 of the element's bytes */
-	struct xl_site rep_sites[2][4];       /* where those of mapped memory may fault */
-};
-const struct xl_routines *xl_routines(const struct xl_cache *x);
-void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
 /* --- xl-translate.c --- */
 

@@ -16,6 +16,7 @@
  *	                other pages
  *	xl-translate.c  a block; xl-loop.c: the rounds of a loop
  *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, and what ends them
+ *	xl-routines.c   what blocks call and are entered by, written once at its begin
  *	xl-run.c        entering it, and what it calls; xl-fault.c
  *
  * While translated code runs, GS is the vCPU's struct soft_cpu, the host's RSP is the stack of
