@@ -6,36 +6,7 @@
  */
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/int.h"
-#include "vm/cpu/soft/xl-parts.h"
-
-struct field {
-	uint8_t op;          /* enum insn_operand */
-	uint8_t where, file;
-	uint8_t guest;       /* number of the register */
-	uint8_t host;
-	uint8_t bytes;       /* of the register */
-	bool    high;        /* AH to BH: in a scratch register meanwhile */
-	bool    slot;        /* it stays in the state: host is a scratch register */
-	bool    in_place;    /* and the instruction reaches it there */
-	bool    written;
-};
-
-struct form {
-	const struct xl_tr    *t;
-	const struct insn     *i;
-	const struct insn_row *row;
-	enum insn_mode mode;
-	uint8_t op;                /* enum xl_op */
-	struct field f[4];
-	unsigned n;
-	bool     mem, mem_written, uses_cl, rex, modrm;
-	bool     kept;             /* c->xl_in holds its operand, for the flags */
-	bool     aligned;          /* its memory operand has to be */
-	uint8_t  vec;              /* enum xl_vec */
-	unsigned mem_bytes;
-	unsigned guest_written;    /* mask */
-	struct xl_rm at;           /* its memory operand */
-};
+#include "vm/cpu/soft/xl-form.h"
 
 unsigned xl_operand_number(const struct insn *i, const struct insn_operand_desc *d, unsigned op)
 {
@@ -52,11 +23,6 @@ unsigned xl_operand_number(const struct insn *i, const struct insn_operand_desc 
 static bool is_written(const struct insn_row *row, unsigned o)
 {
 	return (o == 0 && !(row->attr & INSN_A_NODST)) || (o == 1 && row->attr & INSN_A_DST2);
-}
-
-static bool is_scratch(const struct field *d)
-{
-	return (d->slot || d->high) && !d->in_place;
 }
 
 /* May its register operand in ModRM.rm be memory of the same size, for little more? */
@@ -79,17 +45,17 @@ static bool takes_memory(const struct insn *i)
 
 /* What is written there is all of it: what is less has to be made wide, or would be waited for when
  * more than that is read. */
-static bool in_place(const struct insn *i, const struct field *d)
+static bool in_place(const struct insn *i, const struct xl_field *d)
 {
 	return d->slot && d->where == INSN_AT_RM && i->reg != i->rm && (!d->written || d->bytes == 8) &&
 	       takes_memory(i);
 }
 
 /* The scratch register that an operand before this one has for the same; XR_NONE: there is none. */
-static uint8_t shared(const struct form *f, const struct field *d)
+static uint8_t shared(const struct xl_form *f, const struct xl_field *d)
 {
 	for (unsigned k = 0; &f->f[k] != d; k++) {
-		if (is_scratch(&f->f[k]) && f->f[k].guest == d->guest && f->f[k].high == d->high) {
+		if (xl_field_is_scratch(&f->f[k]) && f->f[k].guest == d->guest && f->f[k].high == d->high) {
 			return f->f[k].host;
 		}
 	}
@@ -97,7 +63,7 @@ static uint8_t shared(const struct form *f, const struct field *d)
 }
 
 /* A register operand of general purpose. false: this form is not for us. */
-static bool gpr(struct form *f, struct field *d, unsigned *scratches)
+static bool gpr(struct xl_form *f, struct xl_field *d, unsigned *scratches)
 {
 	const struct insn *i = f->i;
 
@@ -155,7 +121,7 @@ static bool known(const struct xl_tr *t, const struct insn *i, const struct insn
 }
 
 /* A vector register is what it is. */
-static bool vector(struct form *f, struct field *d)
+static bool vector(struct xl_form *f, struct xl_field *d)
 {
 	d->guest = d->host = d->where == INSN_AT_FIXED ? 0 :
 			     (uint8_t)xl_operand_number(f->i, &insn_operands[d->op], d->op);
@@ -164,7 +130,7 @@ static bool vector(struct form *f, struct field *d)
 }
 
 /* What faults if its memory operand is not aligned. */
-static bool must_align(const struct form *f)
+static bool must_align(const struct xl_form *f)
 {
 	const struct insn_row *row = f->row;
 	bool whole = false;
@@ -176,12 +142,12 @@ static bool must_align(const struct form *f)
 	       (whole && row->enc == INSN_LEGACY && !(row->attr & INSN_A_UNAL));
 }
 
-static bool operand(struct form *f, unsigned o, unsigned *scratches)
+static bool operand(struct xl_form *f, unsigned o, unsigned *scratches)
 {
-	struct field *d = &f->f[f->n];
+	struct xl_field *d = &f->f[f->n];
 	const struct insn_operand_desc *desc = &insn_operands[f->row->ops[o]];
 
-	*d = (struct field){ .op = f->row->ops[o], .where = desc->where, .file = desc->file,
+	*d = (struct xl_field){ .op = f->row->ops[o], .where = desc->where, .file = desc->file,
 			     .written = is_written(f->row, o) };
 	d->bytes = (uint8_t)insn_reg_bytes(f->i, f->mode, (enum insn_operand)d->op);
 	f->modrm |= desc->where == INSN_AT_RM || desc->where == INSN_AT_REG;
@@ -209,14 +175,14 @@ static bool operand(struct form *f, unsigned o, unsigned *scratches)
 }
 
 /* With memory R11 is its address, and RCX the only one left. */
-static bool enough(const struct form *f, unsigned scratches)
+static bool enough(const struct xl_form *f, unsigned scratches)
 {
 	unsigned all = scratches + f->uses_cl + f->mem;
 
 	return all <= 2 && !(f->mem && scratches + f->uses_cl > 1);
 }
 
-static bool parse(const struct xl_tr *t, struct form *f)
+static bool parse(const struct xl_tr *t, struct xl_form *f)
 {
 	unsigned scratches = 0;
 
@@ -246,7 +212,7 @@ static bool parse(const struct xl_tr *t, struct form *f)
 
 /* --- Writing it --- */
 
-static unsigned how_of(const struct form *f)
+static unsigned how_of(const struct xl_form *f)
 {
 	const struct insn *i = f->i;
 
@@ -257,11 +223,6 @@ static unsigned how_of(const struct form *f)
 	       (i->prefix & INSN_VEX_L ? (unsigned)XE_L : 0);
 }
 
-static bool is_op(const struct form *f, enum xl_op op)
-{
-	return f->op == op;
-}
-
 /* to = from, turned to the right. No flag changes. */
 static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
 {
@@ -270,19 +231,19 @@ static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
 }
 
 /* Is what an operand was of no matter? */
-static bool only_written(const struct form *f, const struct field *d)
+static bool only_written(const struct xl_form *f, const struct xl_field *d)
 {
-	bool moves = is_op(f, XO_MOV) || is_op(f, XO_MOVZX) || is_op(f, XO_MOVSX) || is_op(f, XO_MOVSXD);
-	bool zero = is_op(f, XO_XOR) && f->n == 2 && !f->mem && f->f[1].file == INSN_FILE_GPR &&
+	bool moves = xl_is(f, XO_MOV) || xl_is(f, XO_MOVZX) || xl_is(f, XO_MOVSX) || xl_is(f, XO_MOVSXD);
+	bool zero = xl_is(f, XO_XOR) && f->n == 2 && !f->mem && f->f[1].file == INSN_FILE_GPR &&
 		    f->f[0].guest == f->f[1].guest;
 
-	return d->bytes >= 4 && (zero || (d->written && (moves || (is_op(f, XO_IMUL) && f->n == 3))));
+	return d->bytes >= 4 && (zero || (d->written && (moves || (xl_is(f, XO_IMUL) && f->n == 3))));
 }
 
-static void slots(struct xl_tr *t, const struct form *f, bool load)
+static void slots(struct xl_tr *t, const struct xl_form *f, bool load)
 {
 	for (unsigned k = 0; k < f->n; k++) {
-		const struct field *d = &f->f[k];
+		const struct xl_field *d = &f->f[k];
 
 		if (d->in_place || (load && d->slot && only_written(f, d))) {
 			continue;
@@ -304,7 +265,7 @@ static void slots(struct xl_tr *t, const struct form *f, bool load)
 	}
 }
 
-static void opcode_only(struct xl_tr *t, const struct form *f, unsigned how)
+static void opcode_only(struct xl_tr *t, const struct xl_form *f, unsigned how)
 {
 	const struct insn *i = f->i;
 	unsigned opcode = i->opcode, rex = how & XE_W ? 8 : 0;
@@ -327,7 +288,7 @@ static void opcode_only(struct xl_tr *t, const struct form *f, unsigned how)
 	xe_8(&t->e, opcode);
 }
 
-static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
+static void with_modrm(struct xl_tr *t, const struct xl_form *f, unsigned how)
 {
 	const struct insn *i = f->i;
 	static const uint8_t pps[] = { 0, 0, 1, 2, 3 };
@@ -335,7 +296,7 @@ static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
 	struct xl_rm rm = xl_reg(f->row->rm ? f->row->rm - 1u : i->modrm & 7u);
 
 	for (unsigned k = 0; k < f->n; k++) {
-		const struct field *d = &f->f[k];
+		const struct xl_field *d = &f->f[k];
 		unsigned host = d->host;
 
 		if (d->where == INSN_AT_REG) {
@@ -358,7 +319,7 @@ static void with_modrm(struct xl_tr *t, const struct form *f, unsigned how)
 	}
 }
 
-static void immediates(struct xl_tr *t, const struct form *f)
+static void immediates(struct xl_tr *t, const struct xl_form *f)
 {
 	for (unsigned k = 0; k < f->n; k++) {
 		if (f->f[k].where == INSN_AT_IMM) {
@@ -369,153 +330,8 @@ static void immediates(struct xl_tr *t, const struct form *f)
 	}
 }
 
-/* --- Flags --- */
-
-static bool reads_flags(const struct form *f)
-{
-	const struct insn_row *row = f->row;
-	unsigned count = f->i->imm & (f->i->op_bytes == 8 ? 63 : 31);
-	bool shift = f->i->map == INSN_MAP_1 && (f->i->opcode & 0xf6) == 0xc0;
-	bool shift_double = f->i->map == INSN_MAP_0F && (f->i->opcode == 0xa4 || f->i->opcode == 0xac);
-	bool scan = f->i->map == INSN_MAP_0F && (f->i->opcode == 0xbc || f->i->opcode == 0xbd);
-	bool bits = f->i->map == INSN_MAP_0F &&
-		    ((f->i->opcode & 0xe7) == 0xa3 || f->i->opcode == 0xba);
-
-	bool mul = (f->i->map == INSN_MAP_0F && f->i->opcode == 0xaf) ||
-		   (f->i->map == INSN_MAP_1 && (f->i->opcode == 0x69 || f->i->opcode == 0x6b ||
-						(f->i->opcode & 0xfe) == 0xf6) &&
-		    (is_op(f, XO_MUL) || is_op(f, XO_IMUL)));
-
-	/* Those that leave some as they were, always or for some operands, or, as AMD's
-	 * multiplications do with what is undefined, on some processors. */
-	return row->fr || (row->fw && !xl_sets_all(row)) || f->uses_cl || scan || bits || mul ||
-	       ((shift || shift_double) && count == 0);
-}
-
-static bool wide(const struct insn *i)
-{
-	return i->op_bytes >= 4 && i->op_bytes <= 8;
-}
-
-/* Its register operands are in registers of the host, and whole. */
-static bool in_registers(const struct form *f)
-{
-	for (unsigned k = 0; k < f->n; k++) {
-		if (f->f[k].file == INSN_FILE_GPR && (f->f[k].slot || f->f[k].high)) {
-			return false;
-		}
-	}
-	return f->n >= 1 && f->n <= 2 && !(f->i->prefix & INSN_VEX);
-}
-
-/* They are there, or where the instruction reaches them itself. */
-static bool in_slots(const struct form *f)
-{
-	for (unsigned k = 0; k < f->n; k++) {
-		if (f->f[k].file == INSN_FILE_GPR && is_scratch(&f->f[k])) {
-			return false;
-		}
-	}
-	return f->n >= 1 && f->n <= 2 && !f->mem && !(f->i->prefix & INSN_VEX);
-}
-
-static bool has_imm(const struct form *f)
-{
-	return f->n == 2 && f->f[1].where == INSN_AT_IMM;
-}
-
-/* The flags come from what a register was, which is not to be had from the result. */
-static bool needs_input(const struct form *f)
-{
-	bool shift = is_op(f, XO_SHL) || is_op(f, XO_SHR) || is_op(f, XO_SAR);
-	bool imul = is_op(f, XO_IMUL) && f->i->map == INSN_MAP_0F && f->f[0].host != f->f[1].host;
-
-	return wide(f->i) && !f->mem && !f->uses_cl && in_registers(f) && (shift || imul);
-}
-
-/* It can do with its memory operand in RCX. */
-static bool memory_in_cx(const struct form *f)
-{
-	bool compares = is_op(f, XO_CMP) || is_op(f, XO_TEST);
-	bool adds = (is_op(f, XO_ADD) || is_op(f, XO_SUB)) && !f->mem_written && wide(f->i);
-
-	return f->mem && in_registers(f) && !(f->i->prefix & INSN_LOCK) && (compares || adds);
-}
-
-static void replay_of(const struct form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
-{
-	if (n <= sizeof(ret->bytes)) {
-		ret->kind = f->kept ? XRC_REPLAY_IN : XRC_REPLAY;
-		ret->n = (uint8_t)n;
-		memcpy(ret->bytes, bytes, n);
-	}
-}
-
-/* An addition or subtraction, of which the result is there and one operand. */
-static void sum_of(const struct form *f, struct xl_recipe *ret)
-{
-	bool add = is_op(f, XO_ADD);
-	int64_t v = (int64_t)f->i->imm;
-
-	if (f->kept) {
-		ret->kind = add ? XRC_ADD_IN : XRC_SUB_IN;
-	} else if (has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
-		ret->kind = add ? XRC_ADD_I : XRC_SUB_I;
-	} else if (f->n == 2 && !has_imm(f) && f->f[0].host != f->f[1].host) {
-		ret->kind = add ? XRC_ADD_R : XRC_SUB_R;
-	}
-}
-
-/* How to get its flags again: all but those of memory are registers that stay for a while. */
-static void recipe_of(const struct form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
-{
-	const struct field *d = &f->f[0], *s = &f->f[1];
-	bool logic = is_op(f, XO_AND) || is_op(f, XO_OR) || is_op(f, XO_XOR);
-
-	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host, .s = s->host,
-				   .imm = (int32_t)f->i->imm };
-	bool compares = is_op(f, XO_CMP) || is_op(f, XO_TEST);
-
-	if (!(in_registers(f) || (compares && in_slots(f))) ||
-	    (f->mem && !f->kept && !(logic && !f->mem_written))) {
-		return;
-	}
-	for (unsigned k = 0; k < f->n; k++) {
-		ret->uses |= f->f[k].file == INSN_FILE_GPR && !(f->mem && f->f[k].where == INSN_AT_RM) ?
-				     (uint16_t)BIT(f->f[k].guest) : 0;
-	}
-	if (compares) {
-		replay_of(f, bytes, n, ret);
-	} else if (f->kept && !f->mem) {
-		ret->uses &= (uint16_t)~BIT(d->guest);
-		replay_of(f, bytes, n, ret);
-	} else if (!wide(f->i)) {
-		return;
-	} else if (logic) {
-		ret->kind = XRC_LOGIC;
-		ret->uses = (uint16_t)BIT(d->guest);
-	} else if (is_op(f, XO_NEG) && !f->mem) {
-		ret->kind = XRC_NEG;
-	} else if (is_op(f, XO_ADD) || is_op(f, XO_SUB)) {
-		sum_of(f, ret);
-	}
-}
-
-static void flags_after(struct xl_tr *t, const struct form *f, bool reads, const uint8_t *bytes, size_t n)
-{
-	struct xl_recipe r = { .kind = XRC_NONE };
-
-	if (!(f->row->fw & XL_FLAGS)) {
-		return;
-	}
-	if (!reads && n <= INSN_BYTES_MAX) {
-		recipe_of(f, bytes, n, &r);
-	}
-	xf_set(t, &r);
-}
-
 /* A load that changes no flag, as most are: the address in two registers is quicker. */
-static bool plain_load(struct xl_tr *t, const struct form *f)
+static bool plain_load(struct xl_tr *t, const struct xl_form *f)
 {
 	const struct insn *i = f->i;
 	bool mov = i->map == INSN_MAP_1 && i->opcode == 0x8b && i->op_bytes >= 4;
@@ -534,7 +350,7 @@ static bool plain_load(struct xl_tr *t, const struct form *f)
 }
 
 /* The operand that the recipe will need goes to c->xl_in, if it may be needed. */
-static void keep(struct xl_tr *t, struct form *f)
+static void keep(struct xl_tr *t, struct xl_form *f)
 {
 	static const uint8_t loads[] = { [1] = 0xb6, [2] = 0xb7 };
 	unsigned n = f->mem_bytes;
@@ -542,10 +358,10 @@ static void keep(struct xl_tr *t, struct form *f)
 	if (!xl_sets_all(f->row) || !xf_in_the_way(t)) {
 		return;
 	}
-	if (needs_input(f)) {
+	if (xl_form_needs_input(f)) {
 		xe_store(&t->e, f->f[0].host, XG(xl_in));
 		f->kept = true;
-	} else if (memory_in_cx(f)) {
+	} else if (xl_form_memory_in_cx(f)) {
 		xl_access(t);
 		xe_op(&t->e, n == 8 ? XE_W : 0, n < 4, n < 4 ? loads[n] : 0x8b, XR_CX, f->at);
 		xe_store(&t->e, XR_CX, XG(xl_in));
@@ -554,10 +370,10 @@ static void keep(struct xl_tr *t, struct form *f)
 }
 
 /* The same instruction with RCX in place of the register that it changes. */
-static size_t with_cx(struct xl_tr *t, const struct form *f, uint8_t *ret)
+static size_t with_cx(struct xl_tr *t, const struct xl_form *f, uint8_t *ret)
 {
 	struct xl_code saved = t->e;
-	struct form g = *f;
+	struct xl_form g = *f;
 
 	t->e = (struct xl_code){ .at = ret, .end = ret + INSN_BYTES_MAX };
 	g.f[0].host = XR_CX;
@@ -569,7 +385,7 @@ static size_t with_cx(struct xl_tr *t, const struct form *f, uint8_t *ret)
 	return n;
 }
 
-static void write(struct xl_tr *t, const struct form *f, bool reads)
+static void write(struct xl_tr *t, const struct xl_form *f, bool reads)
 {
 	uint8_t again[INSN_BYTES_MAX];
 	const uint8_t *begin = t->e.at, *bytes = begin;
@@ -589,7 +405,7 @@ static void write(struct xl_tr *t, const struct form *f, bool reads)
 		n = with_cx(t, f, again);
 		bytes = again;
 	}
-	flags_after(t, f, reads, bytes, n);
+	xl_form_flags_after(t, f, reads, bytes, n);
 }
 
 /* VZEROUPPER, VZEROALL */
@@ -609,47 +425,47 @@ static bool vzero(struct xl_tr *t, const struct insn *i)
 }
 
 /* Which of the guest's registers it changes; and if it only moves one a little. */
-static void registers_after(struct xl_tr *t, const struct form *f)
+static void registers_after(struct xl_tr *t, const struct xl_form *f)
 {
 	int64_t v = (int64_t)f->i->imm;
-	bool sums = is_op(f, XO_ADD) || is_op(f, XO_SUB);
+	bool sums = xl_is(f, XO_ADD) || xl_is(f, XO_SUB);
 
 	xl_wrote(t, f->guest_written | (f->row->imp & INSN_IMP_RCX ? (unsigned)BIT(CPU_RCX) : 0));
-	if (is_op(f, XO_MOVZX) && f->i->op_bytes >= 4) {
+	if (xl_is(f, XO_MOVZX) && f->i->op_bytes >= 4) {
 		t->made_small = f->guest_written;
-	} else if (f->n == 2 && has_imm(f) && f->i->op_bytes >= 4 && !f->mem && v >= 0 && v <= UINT16_MAX &&
-		   (is_op(f, XO_MOV) || is_op(f, XO_AND))) {
+	} else if (f->n == 2 && xl_has_imm(f) && f->i->op_bytes >= 4 && !f->mem && v >= 0 && v <= UINT16_MAX &&
+		   (xl_is(f, XO_MOV) || xl_is(f, XO_AND))) {
 		t->made_small = f->guest_written;
 	}
-	if (f->mem || f->n != 2 || !wide(f->i) || f->i->prefix & INSN_VEX || f->f[0].file != INSN_FILE_GPR ||
+	if (f->mem || f->n != 2 || !xl_is_wide(f->i) || f->i->prefix & INSN_VEX || f->f[0].file != INSN_FILE_GPR ||
 	    f->row->imp) {
 		return;
 	}
-	if ((is_op(f, XO_XOR) || is_op(f, XO_SUB)) && f->f[1].file == INSN_FILE_GPR &&
+	if ((xl_is(f, XO_XOR) || xl_is(f, XO_SUB)) && f->f[1].file == INSN_FILE_GPR &&
 	    f->f[0].guest == f->f[1].guest) {
 		xl_zeroed(t, f->f[0].guest);
 	} else if (f->i->op_bytes == 4) {
 		return;
 	}
-	if (sums && has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
-		xl_moved(t, f->f[0].guest, f->f[0].guest, is_op(f, XO_ADD) ? (int32_t)v : -(int32_t)v);
-	} else if (is_op(f, XO_MOV) && f->f[1].file == INSN_FILE_GPR) {
+	if (sums && xl_has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
+		xl_moved(t, f->f[0].guest, f->f[0].guest, xl_is(f, XO_ADD) ? (int32_t)v : -(int32_t)v);
+	} else if (xl_is(f, XO_MOV) && f->f[1].file == INSN_FILE_GPR) {
 		xl_moved(t, f->f[0].guest, f->f[1].guest, 0);
 	}
 }
 
-static struct form form_of(const struct xl_tr *t)
+static struct xl_form form_of(const struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
-	return (struct form){ .t = t, .i = i, .row = &insn_table[i->row], .op = (uint8_t)xl_op(i),
+	return (struct xl_form){ .t = t, .i = i, .row = &insn_table[i->row], .op = (uint8_t)xl_op(i),
 			      .mode = (enum insn_mode)t->b->mode };
 }
 
 bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
 {
 	const struct insn *i = &t->insns[t->k].i;
-	struct form f = form_of(t);
+	struct xl_form f = form_of(t);
 	int64_t v = (int64_t)i->imm;
 
 	if (!parse(t, &f)) {
@@ -659,11 +475,11 @@ bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
 	ret->access = f.mem && !f.aligned;
 	ret->write = f.mem_written;
 	ret->bytes = (uint8_t)f.mem_bytes;
-	if (!f.mem && f.n == 2 && i->op_bytes == 8 && f.f[0].file == INSN_FILE_GPR && !f.row->imp && has_imm(&f) &&
-	    v > -(1 << 30) && v < 1 << 30 && (is_op(&f, XO_ADD) || is_op(&f, XO_SUB))) {
+	if (!f.mem && f.n == 2 && i->op_bytes == 8 && f.f[0].file == INSN_FILE_GPR && !f.row->imp && xl_has_imm(&f) &&
+	    v > -(1 << 30) && v < 1 << 30 && (xl_is(&f, XO_ADD) || xl_is(&f, XO_SUB))) {
 		ret->moved = true;
 		ret->to = f.f[0].guest;
-		ret->by = is_op(&f, XO_ADD) ? (int32_t)v : -(int32_t)v;
+		ret->by = xl_is(&f, XO_ADD) ? (int32_t)v : -(int32_t)v;
 	}
 	return true;
 }
@@ -671,7 +487,7 @@ bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
 bool xl_form(struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
-	struct form f = form_of(t);
+	struct xl_form f = form_of(t);
 
 	if (vzero(t, i)) {
 		xl_wrote(t, 0);
@@ -687,12 +503,12 @@ bool xl_form(struct xl_tr *t)
 	registers_after(t, &f);
 	t->r11_kept = true;
 	for (unsigned k = 0; k < f.n; k++) {
-		t->r11_kept &= !is_scratch(&f.f[k]) || f.f[k].host != XR_11;
+		t->r11_kept &= !xl_field_is_scratch(&f.f[k]) || f.f[k].host != XR_11;
 	}
 	if (plain_load(t, &f)) {
 		return true;
 	}
-	bool reads = reads_flags(&f);
+	bool reads = xl_form_reads_flags(&f);
 	bool seen = !reads || f.row->fr || xf_seen(t);
 
 	if (f.mem) {

@@ -6,7 +6,8 @@
  *	xl-tr.h         a block that is being written; xl-parts.h: what the files do for each other
  *	xl-emit.h       bytes of instructions
  *	xl-flags.c      where the guest's flags are while a block is written
- *	xl-insn.c       one instruction; xl-form.c: those that stay what they are; xl-op.c
+ *	xl-insn.c       one instruction; xl-op.c: its name
+ *	xl-form.c       those that stay what they are; xl-recipe.c: the flags of these
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
  *	xl-join.c       accesses to memory that look at the TLB together
