@@ -26,114 +26,14 @@
 
 enum {
 	COND_NC = 3, COND_NZ = 5,
-	MOVED_MAX = 1 << 30,
 	SMALL_MAX = 8 << 16,       /* what an index that is small can add */
 };
 
 /* A displacement, what the register was moved by, and the operand itself. */
-_Static_assert(MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES + XL_STACK_DRIFT + SMALL_MAX <= SHADOW_GUARD,
+_Static_assert(XL_MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES + XL_STACK_DRIFT + SMALL_MAX <= SHADOW_GUARD,
 	       "it stays inside");
 
-/* --- What is known of registers --- */
-
-void xl_known_begin(struct xl_tr *t)
-{
-	memset(t->known, 0, sizeof(t->known));
-	memset(t->sums, 0, sizeof(t->sums));
-	t->next_sum = 0;
-	t->written = 0;
-	t->small = 0;
-	xl_stack_begin(t);
-	t->constant = 0;
-	t->r11 = (struct xl_r11){ .holds = XH_UNKNOWN };
-}
-
-static bool near(int64_t by)
-{
-	return by >= -MOVED_MAX && by <= MOVED_MAX;
-}
-
-/* One of its registers has changed. */
-static void sum_after(const struct xl_tr *t, struct xl_sum *s)
-{
-	unsigned changed = t->wrote & (xl_bit(s->base) | xl_bit(s->index));
-	int64_t by = s->known.by;
-
-	if (!s->known.place || !changed) {
-		return;
-	}
-	if (s->base == t->move_to) {
-		by += t->move_by;
-	}
-	if (s->index == t->move_to) {
-		by += (int64_t)t->move_by * (1 << s->scale);
-	}
-	if (t->moved && t->move_to == t->move_from && changed == BIT(t->move_to) && near(by)) {
-		s->known.by = (int32_t)by;
-	} else {
-		s->known.place = XP_UNKNOWN;
-	}
-}
-
-static void constants_after(struct xl_tr *t)
-{
-	bool known = t->moved && t->constant & BIT(t->move_from);
-	int64_t v = known ? t->values[t->move_from] + (int64_t)t->move_by : 0;
-
-	t->constant &= ~t->wrote;
-	if (t->zeroes || (known && near(v))) {
-		t->constant |= (unsigned)BIT(t->move_to);
-		t->values[t->move_to] = (int32_t)v;
-	}
-}
-
-void xl_known_after(struct xl_tr *t)
-{
-	struct xl_known from = t->moved ? t->known[t->move_from] : (struct xl_known){ 0 };
-	int64_t by = from.by + (int64_t)t->move_by;
-
-	for (unsigned s = 0; s < XL_SUMS; s++) {
-		sum_after(t, &t->sums[s]);
-	}
-	for (unsigned g = 0; g < CPU_REG__COUNT; g++) {
-		if (t->wrote & BIT(g)) {
-			t->known[g].place = XP_UNKNOWN;
-		}
-	}
-	t->written |= t->wrote;
-	t->small = (t->small & ~t->wrote) | t->made_small;
-	xl_stack_after(t);
-	constants_after(t);
-	if (!t->r11_kept || (t->r11.holds == XH_SUM && t->wrote & BIT(t->r11.guest))) {
-		t->r11.holds = XH_UNKNOWN;
-	}
-	if (t->moved && from.place && near(by)) {
-		t->known[t->move_to] = (struct xl_known){ .place = from.place, .by = (int32_t)by };
-	}
-}
-
-static bool still(const struct xl_known *known, const struct xl_known *now)
-{
-	return !known->place || (known->place == now->place && known->by == now->by);
-}
-
-bool xl_known_still(const struct xl_tr *t, const struct xl_state *state)
-{
-	for (unsigned g = 0; g < ARRAY_LEN(t->known); g++) {
-		if (!still(&state->known[g], &t->known[g])) {
-			return false;
-		}
-	}
-	for (unsigned s = 0; s < XL_SUMS; s++) {
-		const struct xl_sum *a = &state->sums[s], *b = &t->sums[s];
-
-		if (!still(&a->known, &b->known) ||
-		    (a->known.place && (a->base != b->base || a->index != b->index || a->scale != b->scale))) {
-			return false;
-		}
-	}
-	return true;
-}
+/* --- Where an address will be --- */
 
 /* What is known of the sum that an address goes out from; perhaps that is nothing. */
 static struct xl_sum *sum_of(struct xl_tr *t, const struct insn *i)
@@ -273,7 +173,7 @@ static void look_once(struct xl_tr *t, unsigned guest, unsigned host, uint8_t pl
 /* Behind an access so far from a register that is known. */
 static void reached(struct xl_tr *t, unsigned guest, int32_t disp)
 {
-	if (near(disp)) {
+	if (xl_little(disp)) {
 		t->known[guest].by = -disp;
 		seen(t, guest);
 	}
@@ -469,10 +369,10 @@ static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t pl
 	if (i->base < CPU_REG__COUNT && t->constant & BIT(i->index)) {
 		disp += (int64_t)t->values[i->index] * (1 << i->scale);
 	}
-	if (i->base < CPU_REG__COUNT && t->constant & BIT(i->index) && near(disp)) {
+	if (i->base < CPU_REG__COUNT && t->constant & BIT(i->index) && xl_little(disp)) {
 		place = t->known[i->base].place ? t->known[i->base].place : place;
 		s = sum_of(t, i);
-		s->known = (struct xl_known){ .place = near(i->disp) ? place : (uint8_t)XP_UNKNOWN, .by = -i->disp };
+		s->known = (struct xl_known){ .place = xl_little(i->disp) ? place : (uint8_t)XP_UNKNOWN, .by = -i->disp };
 		return from_register(t, i->base, (int32_t)disp, place);
 	}
 	if (small_index(t, &turned)) {
@@ -484,7 +384,7 @@ static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t pl
 	s = sum_of(t, i);
 	if (s->known.place) {
 		ret = from_sum(t, i, s->known.place);
-		if (near(i->disp)) {
+		if (xl_little(i->disp)) {
 			s->known.by = -i->disp;
 		}
 		return ret;
@@ -492,7 +392,7 @@ static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t pl
 	lost(t);
 	xl_effective(t, XR_11);
 	look(t, XR_11, place);
-	if (near(i->disp)) {
+	if (xl_little(i->disp)) {
 		s->known = (struct xl_known){ .place = place, .by = -i->disp };
 		t->looked = t->n_slow;
 	}

@@ -126,9 +126,6 @@ struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, boo
 void xl_access(struct xl_tr *t);
 /* Before xf_written() for what the access is for: should it fault, flags are what they are now. */
 void xl_access_first(struct xl_tr *t);
-/* A block begins; an instruction of it was written. */
-void xl_known_begin(struct xl_tr *t);
-void xl_known_after(struct xl_tr *t);
 /* A look at where a register is: a jump that is taken where it is elsewhere; all flags are kept. */
 uint8_t *xl_look_high(struct xl_tr *t, unsigned host);
 /* Rounds from an instruction to another one begin: what they change is no constant, and R11 holds
@@ -136,6 +133,12 @@ uint8_t *xl_look_high(struct xl_tr *t, unsigned host);
 void xl_known_rounds(struct xl_tr *t, unsigned first, unsigned last);
 /* R11 is going to hold what it did there. No flag changes. */
 void xl_r11_to(struct xl_tr *t, const struct xl_r11 *r11);
+
+/* --- xl-known.c --- */
+
+/* A block begins; an instruction of it was written. */
+void xl_known_begin(struct xl_tr *t);
+void xl_known_after(struct xl_tr *t);
 /* Does all that was known there hold here, too? */
 bool xl_known_still(const struct xl_tr *t, const struct xl_state *s);
 

@@ -277,6 +277,14 @@ static inline void xl_moved(struct xl_tr *t, unsigned to, unsigned from, int32_t
 	t->move_by = by;
 }
 
+/* So far a register may move, and it is still known where it is. */
+enum { XL_MOVED_MAX = 1 << 30 };
+
+static inline bool xl_little(int64_t by)
+{
+	return by >= -XL_MOVED_MAX && by <= XL_MOVED_MAX;
+}
+
 static inline void xl_zeroed(struct xl_tr *t, unsigned guest)
 {
 	t->zeroes = true;

@@ -11,7 +11,8 @@
  *	xl-vec.c        vector registers, which are the guest's or the host's; xl-x87.c
  *	xl-string.c     string instructions
  *	xl-join.c       accesses to memory that look at the TLB together
- *	xl-direct.c     accesses to memory that the host translates; xl-stack.c
+ *	xl-direct.c     accesses to memory that the host translates; xl-known.c: what is known of
+ *	                registers; xl-stack.c: of the stack
  *	xl-compat.c     what is different in 32-bit code
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back; xl-across.c: to
  *	                other pages
