@@ -40,7 +40,8 @@ enum { SHADOW_LOW_BITS = 32, SHADOW_HIGH_BIT = 46 };
 /* In one of the two ranges. */
 static inline bool shadow_in_range(uint64_t va)
 {
-	return va < SHADOW_LOW_END ? va >= SHADOW_LOW_FIRST : va >= SHADOW_HIGH_FIRST && va < SHADOW_HIGH_END;
+	return va < SHADOW_LOW_END ? va >= SHADOW_LOW_FIRST :
+				     va >= SHADOW_HIGH_FIRST && va < SHADOW_HIGH_END;
 }
 
 /* For a whole VM; before the right to map memory is given up. -ENOTSUP: not on this host. */

@@ -13,6 +13,7 @@
  *	xl-join.c       accesses to memory that look at the TLB together
  *	xl-direct.c     accesses to memory that the host translates; xl-known.c: what is known of
  *	                registers; xl-stack.c: of the stack
+ *	xl-shadow.c     the mappings that these go to; xl-shadow-fill.c, xl-shadow-owner.c
  *	xl-compat.c     what is different in 32-bit code
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back; xl-across.c: to
  *	                other pages
