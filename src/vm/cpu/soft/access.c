@@ -147,7 +147,8 @@ static void check(struct soft_cpu *c, uint64_t linear, size_t n, enum soft_acces
 	watch(c, linear, n, access);
 }
 
-static void count(struct soft_cpu *c, enum soft_access access, enum xl_count read, enum xl_count write)
+static void count(struct soft_cpu *c, enum soft_access access, enum xl_count read,
+		  enum xl_count write)
 {
 	xl_add(&c->counts->n[access == SOFT_WRITE ? write : read], 1);
 }

@@ -67,7 +67,8 @@ int soft_blocks_init(struct soft_cpu *c)
 	if (c->blocks->arena == MAP_FAILED) {
 		c->blocks->arena = NULL;
 	} else {
-		ignore_result(sys_madvise(c->blocks->arena, ARENA_BYTES, MADV_HUGEPAGE)); /* or slower */
+		/* Or slower. */
+		ignore_result(sys_madvise(c->blocks->arena, ARENA_BYTES, MADV_HUGEPAGE));
 	}
 	return c->blocks->arena && c->blocks->cross ? 0 : -ENOMEM;
 }
@@ -298,7 +299,9 @@ void soft_blocks_drop_all(struct soft_cpu *c)
 void soft_code_written(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, size_t n)
 {
 	uint64_t mask = 0;
-	if (!(atomic_load_explicit(&page->granules, memory_order_relaxed) & soft_granules(gpa, n)) &&
+	uint64_t granules = atomic_load_explicit(&page->granules, memory_order_relaxed);
+
+	if (!(granules & soft_granules(gpa, n)) &&
 	    atomic_load_explicit(&page->quiet, memory_order_relaxed) < SOFT_QUIET) {
 		return;   /* beside the code */
 	}
@@ -349,7 +352,8 @@ static void protect(struct soft_cpu *c, struct soft_page *page, uint64_t gpa, si
 {
 	uint64_t self = BIT(c->vcpu.id), need = soft_granules(gpa, n);
 
-	while (!(atomic_load(&page->code) & self) || (atomic_load(&page->granules) & need) != need) {
+	while (!(atomic_load(&page->code) & self) ||
+	       (atomic_load(&page->granules) & need) != need) {
 		pthread_mutex_lock(&c->eng->code_lock);
 		atomic_fetch_or(&page->code, self);
 		atomic_fetch_or(&page->granules, need);
@@ -453,7 +457,8 @@ int32_t soft_heat(const struct soft_cpu *c)
 {
 	unsigned after = c->eng->eng.conf.xl.after;
 
-	return !c->eng->xl ? INT32_MAX : after == 0 ? HEAT : (int32_t)MIN(after - 1, (unsigned)INT32_MAX);
+	return !c->eng->xl ? INT32_MAX : after == 0 ? HEAT :
+	       (int32_t)MIN(after - 1, (unsigned)INT32_MAX);
 }
 
 static size_t cross_index(uint64_t gpa)
@@ -608,7 +613,8 @@ static void make_room(struct soft_cpu *c)
 }
 
 /* Instructions up to the end of the bytes, or of the block. */
-static void decode_insns(struct soft_cpu *c, struct soft_block *b, const uint8_t *bytes, size_t left)
+static void decode_insns(struct soft_cpu *c, struct soft_block *b, const uint8_t *bytes,
+			 size_t left)
 {
 	while (b->n < SOFT_BLOCK_INSNS && b->bytes < left) {
 		struct insn *i = &b->insns[b->n];

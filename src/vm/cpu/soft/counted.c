@@ -61,7 +61,8 @@ bool soft_counted_due(struct soft_cpu *c)
 		}
 		/* Whoever looks finds all of the state in c->s. */
 		native_fpu_save(c);
-		int r = eng->tape->due(eng->tape->ctx, &c->vcpu, &here, &eng->next, &c->stop, c->err);
+		int r = eng->tape->due(eng->tape->ctx, &c->vcpu, &here, &eng->next, &c->stop,
+				       c->err);
 
 		if (r != 0) {
 			return r < 0 ? fail(c) : false;

@@ -177,7 +177,8 @@ static bool row_matches(const struct decode *d, const struct insn_row *row)
 	       (!row->reg || row->reg == ((i->modrm >> 3) & 7) + 1) &&
 	       (!row->rm || row->rm == (i->modrm & 7) + 1) &&
 	       (row->mod == INSN_MOD_ANY || (row->mod == INSN_MOD_MEM) == mem) &&
-	       bit_matches(row->w, i->prefix & INSN_W) && bit_matches(row->l, i->prefix & INSN_VEX_L);
+	       bit_matches(row->w, i->prefix & INSN_W) &&
+	       bit_matches(row->l, i->prefix & INSN_VEX_L);
 }
 
 /* The row of an opcode whose ModRM was taken: one that names the prefix goes before one that
@@ -376,7 +377,8 @@ static bool legal(const struct decode *d, const struct insn_row *row)
 		const struct insn_operand_desc *desc = &insn_operands[row->ops[o]];
 
 		uses_vvvv |= desc->where == INSN_AT_VVVV;
-		if ((row->ops[o] == INSN_O_Sw && (i->reg > CPU_GS || (o == 0 && i->reg == CPU_CS))) ||
+		if ((row->ops[o] == INSN_O_Sw &&
+		     (i->reg > CPU_GS || (o == 0 && i->reg == CPU_CS))) ||
 		    (desc->file == INSN_FILE_DR && i->reg > 7) ||
 		    (desc->file == INSN_FILE_CR && !(BIT(i->reg) & 0x11d))) {
 			return false;

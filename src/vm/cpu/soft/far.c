@@ -272,7 +272,8 @@ void op_call_far_ptr(struct soft_cpu *c, const struct insn *i)
 static void far_m(struct soft_cpu *c, const struct insn *i, bool call)
 {
 	uint64_t ea = soft_ea(c, i);
-	uint64_t rip = soft_load(c, soft_linear(c, i->seg, ea, i->op_bytes, SOFT_READ), i->op_bytes);
+	uint64_t rip = soft_load(c, soft_linear(c, i->seg, ea, i->op_bytes, SOFT_READ),
+				 i->op_bytes);
 	uint64_t at = soft_cut(ea + i->op_bytes, i->ad_bytes);
 	uint16_t sel = (uint16_t)soft_load(c, soft_linear(c, i->seg, at, 2, SOFT_READ), 2);
 

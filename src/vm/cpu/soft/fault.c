@@ -89,7 +89,8 @@ static void deliver_real(struct soft_cpu *c, uint8_t vector)
 		soft_store(c, soft_linear(c, CPU_SS, sp & 0xffff, 2, SOFT_WRITE), 2, values[i]);
 	}
 	c->s.gpr[CPU_RSP] = sp;
-	soft_flags_set(c, flags & ~(uint64_t)(CPU_FLAG_IF | CPU_FLAG_TF | CPU_FLAG_AC | CPU_FLAG_RF));
+	soft_flags_set(c, flags & ~(uint64_t)(CPU_FLAG_IF | CPU_FLAG_TF | CPU_FLAG_AC |
+					      CPU_FLAG_RF));
 	soft_seg_load_real(c, CPU_CS, (uint16_t)(entry >> 16));
 	c->s.rip = entry & 0xffff;
 	delivered(c);
@@ -329,7 +330,8 @@ static void deliver(struct soft_cpu *c, bool checked)
 		deliver_real(c, vector);
 		return;
 	}
-	if (checked && (c->s.rflags & CPU_FLAG_VM) && (c->s.rflags & CPU_FLAG_IOPL) != CPU_FLAG_IOPL) {
+	if (checked && (c->s.rflags & CPU_FLAG_VM) &&
+	    (c->s.rflags & CPU_FLAG_IOPL) != CPU_FLAG_IOPL) {
 		soft_fault(c, CPU_GP, 0);
 	}
 	deliver_gate(c, vector, checked);
@@ -425,8 +427,8 @@ static bool makes_double(unsigned first, unsigned second)
 
 static bool has_error_code(const struct soft_cpu *c, unsigned vector)
 {
-	return (c->s.cr0 & CPU_CR0_PE) && (vector == CPU_DF || (vector >= CPU_TS && vector <= CPU_PF) ||
-					   vector == CPU_AC);
+	return (c->s.cr0 & CPU_CR0_PE) &&
+	       (vector == CPU_DF || (vector >= CPU_TS && vector <= CPU_PF) || vector == CPU_AC);
 }
 
 int soft_deliver_fault(struct soft_cpu *c)

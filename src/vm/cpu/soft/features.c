@@ -38,10 +38,13 @@ uint64_t insn_features(const struct cpu_cpuid *entries, size_t n)
 	uint64_t features = BIT(INSN_F_NONE);
 
 	for (size_t k = 0; k < n; k++) {
+		const struct cpu_cpuid *e = &entries[k];
+
 		for (unsigned f = 0; f < INSN_F__COUNT; f++) {
-			if (feature_bits[f].leaf && feature_bits[f].leaf == entries[k].leaf &&
-			    (!entries[k].has_subleaf || feature_bits[f].subleaf == entries[k].subleaf) &&
-			    cpuid_reg(&entries[k], feature_bits[f].reg) & BIT(feature_bits[f].bit)) {
+			uint32_t leaf = feature_bits[f].leaf, subleaf = feature_bits[f].subleaf;
+
+			if (leaf && leaf == e->leaf && (!e->has_subleaf || subleaf == e->subleaf) &&
+			    cpuid_reg(e, feature_bits[f].reg) & BIT(feature_bits[f].bit)) {
 				features |= BIT(f);
 			}
 		}

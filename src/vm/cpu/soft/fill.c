@@ -53,7 +53,8 @@ static void note_local(struct soft_cpu *c, size_t slot)
  * The order here (say that there is a writer, then look for code) is the partner of
  * soft_block_find()'s.
  */
-static void writable(struct soft_cpu *c, struct soft_tlb_entry *e, struct soft_page *p, uint64_t page)
+static void writable(struct soft_cpu *c, struct soft_tlb_entry *e, struct soft_page *p,
+		     uint64_t page)
 {
 	uint64_t self = BIT(c->vcpu.id);
 
@@ -74,7 +75,8 @@ static void writable(struct soft_cpu *c, struct soft_tlb_entry *e, struct soft_p
 static void note_used(struct soft_cpu *c, size_t slot)
 {
 	struct soft_used *used = c->tlb == c->tlb_kernel ? &c->kernel_used :
-				 c->tlb == c->window->user ? &c->window->user_used : &c->window->ac_used;
+				 c->tlb == c->window->user ? &c->window->user_used :
+							     &c->window->ac_used;
 
 	used->bits[slot / 64] |= BIT(slot % 64);
 }
@@ -112,7 +114,8 @@ void soft_tlb_fill(struct soft_cpu *c, uint64_t linear, const struct soft_walk *
 	/* What is read may be written to next. Nothing is to be noted for a page that is dirty, and
 	 * it must not be one with code, which would be asked for its right to be written to. */
 	if (write || (w->writable && w->dirty && e->tag_write != page &&
-		      !atomic_load_explicit(&c->eng->eng.conf.mem->log_dirty, memory_order_relaxed) &&
+		      !atomic_load_explicit(&c->eng->eng.conf.mem->log_dirty,
+					    memory_order_relaxed) &&
 		      atomic_load_explicit(&p->code, memory_order_relaxed) == 0)) {
 		writable(c, e, p, page);
 	}
@@ -159,7 +162,8 @@ static enum found walk(const struct soft_cpu *c, uint64_t va, struct soft_walk *
 		const uint8_t *host = NULL;
 
 		shift -= INDEX_BITS;
-		host = ram(c, (entry & PTE_ADDR) + (va >> shift & (BIT(INDEX_BITS) - 1)) * 8, &page);
+		host = ram(c, (entry & PTE_ADDR) + (va >> shift & (BIT(INDEX_BITS) - 1)) * 8,
+			   &page);
 		if (!host) {
 			return RARE;
 		}
@@ -173,7 +177,8 @@ static enum found walk(const struct soft_cpu *c, uint64_t va, struct soft_walk *
 		}
 	} while (shift > GMEM_PAGE_SHIFT && !(entry & PTE_PS));
 	/* Larger ones than 2 MiB are rare; below its address a large page has reserved bits. */
-	if (shift > GMEM_PAGE_SHIFT + INDEX_BITS || (shift > GMEM_PAGE_SHIFT && (entry & 0x1fe000))) {
+	if (shift > GMEM_PAGE_SHIFT + INDEX_BITS ||
+	    (shift > GMEM_PAGE_SHIFT && (entry & 0x1fe000))) {
 		return RARE;
 	}
 	ret->gpa = (entry & PTE_ADDR & ~(BIT(shift) - 1)) | (va & (BIT(shift) - 1));
@@ -215,12 +220,14 @@ unsigned xl_fill(struct soft_cpu *c, uint64_t linear, unsigned write)
 
 	c->xl_pf = 0;
 	/* Where there is a tag the access was none that one page settles. */
-	if (c->check_access || !soft_canonical(linear) || (write ? e->tag_write : e->tag_read) == page ||
+	if (c->check_access || !soft_canonical(linear) ||
+	    (write ? e->tag_write : e->tag_read) == page ||
 	    (write && e->tag_read == page && (e->gpa & SOFT_TLB_PARTLY))) {
 		return 1;
 	}
 	found = walk(c, linear, &w);
-	if (found == ABSENT || (found == FOUND && c->cpl == 3 && (!w.user || (write && !w.writable)))) {
+	if (found == ABSENT ||
+	    (found == FOUND && c->cpl == 3 && (!w.user || (write && !w.writable)))) {
 		return faults(c, write, found == FOUND);
 	}
 	if (found != FOUND || !allowed(c, &w, write)) {

@@ -49,8 +49,8 @@ uint64_t soft_ea(const struct soft_cpu *c, const struct insn *i)
 	return i->ad_bytes == 8 ? ea : i->ad_bytes == 4 ? (uint32_t)ea : (uint16_t)ea;
 }
 
-uint64_t soft__linear_legacy(struct soft_cpu *c, unsigned seg, uint64_t ea, unused_arg unsigned bytes,
-			     unused_arg enum soft_access access)
+uint64_t soft__linear_legacy(struct soft_cpu *c, unsigned seg, uint64_t ea,
+			     unused_arg unsigned bytes, unused_arg enum soft_access access)
 {
 	return (uint32_t)(c->s.seg[seg].base + ea);
 }
@@ -68,7 +68,8 @@ void flat_init(struct soft_cpu *c)
 		c->tlb_kernel[k] = c->tlb_none[k];
 	}
 	for (uint64_t at = flat_base; at < flat_base + flat_bytes; at += GMEM_PAGE_BYTES) {
-		struct soft_tlb_entry *e = &c->tlb_kernel[at >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1)];
+		size_t slot = at >> GMEM_PAGE_SHIFT & (SOFT_TLB_ENTRIES - 1);
+		struct soft_tlb_entry *e = &c->tlb_kernel[slot];
 
 		e->tag_read = e->tag_write = e->host = at;
 	}

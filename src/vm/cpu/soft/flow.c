@@ -76,7 +76,9 @@ static inline stack_word *stack_hit(struct soft_cpu *c, uint64_t at, bool write)
 {
 	const struct soft_tlb_entry *e = soft__tlb(c, at);
 
-	return __builtin_expect(at - (write ? e->tag_write : e->tag_read) <= GMEM_PAGE_BYTES - 8, 1) ?
+	uint64_t off = at - (write ? e->tag_write : e->tag_read);
+
+	return __builtin_expect(off <= GMEM_PAGE_BYTES - 8, 1) ?
 		(stack_word *)soft_tlb_host(e, at) : NULL;
 }
 
@@ -232,7 +234,8 @@ void op_load_far(struct soft_cpu *c, const struct insn *i)
 {
 	static const uint8_t by_0f[] = { CPU_SS, 0, CPU_FS, CPU_GS };   /* B2, B4, B5 */
 	uint64_t ea = soft_ea(c, i);
-	uint64_t off = soft_load(c, soft_linear(c, i->seg, ea, i->op_bytes, SOFT_READ), i->op_bytes);
+	uint64_t off = soft_load(c, soft_linear(c, i->seg, ea, i->op_bytes, SOFT_READ),
+				 i->op_bytes);
 	uint64_t at = soft_cut(ea + i->op_bytes, i->ad_bytes);
 	uint16_t sel = (uint16_t)soft_load(c, soft_linear(c, i->seg, at, 2, SOFT_READ), 2);
 	unsigned seg = i->map == INSN_MAP_1 ? (i->opcode == 0xc4 ? CPU_ES : CPU_DS)
@@ -376,15 +379,15 @@ static inline void jump(struct soft_cpu *c, uint64_t rip)
 
 /* A threaded function that ends its block. */
 #define LAST_FN(name) \
-	static inline __attribute__((always_inline)) void name##__body(struct soft_cpu *c, \
-								       const struct insn *i); \
+	static inline __attribute__((always_inline)) void \
+	name##__body(struct soft_cpu *c, const struct insn *i); \
 	static void name(struct soft_cpu *c, const struct insn *i) \
 	{ \
 		c->at = i; \
 		name##__body(c, i); \
 	} \
-	static inline __attribute__((always_inline)) void name##__body(unused_arg struct soft_cpu *c, \
-								       unused_arg const struct insn *i)
+	static inline __attribute__((always_inline)) void \
+	name##__body(unused_arg struct soft_cpu *c, unused_arg const struct insn *i)
 
 /* Distances are from the end of the instruction. */
 static inline uint64_t target_64(const struct soft_cpu *c, const struct insn *i)

@@ -63,13 +63,15 @@ enum insn_prefix {
 	X(AL, FIXED, GPR, 1, 0) X(AX, FIXED, GPR, 2, 0) X(rAX, FIXED, GPR, V, 0) \
 	X(eAX, FIXED, GPR, Z, 0) X(CL, FIXED, GPR, 1, 0) X(DX, FIXED, GPR, 2, 0) \
 	X(ONE, FIXED, NONE, 0, 0) \
-	X(Ib, IMM, NONE, 1, 0) X(Ibs, IMM, NONE, 1, 0) X(Iw, IMM, NONE, 2, 0) X(Iz, IMM, NONE, Z, 0) \
-	X(Iv, IMM, NONE, V, 0) X(Jb, IMM, NONE, 1, 0) X(Jz, IMM, NONE, Z, 0) X(Ap, IMM, NONE, P, 0) \
+	X(Ib, IMM, NONE, 1, 0) X(Ibs, IMM, NONE, 1, 0) X(Iw, IMM, NONE, 2, 0) \
+	X(Iz, IMM, NONE, Z, 0) X(Iv, IMM, NONE, V, 0) X(Jb, IMM, NONE, 1, 0) \
+	X(Jz, IMM, NONE, Z, 0) X(Ap, IMM, NONE, P, 0) \
 	X(Ob, MOFFS, NONE, 0, 1) X(Ov, MOFFS, NONE, 0, V) \
 	X(Xb, SOURCE, NONE, 0, 1) X(Xv, SOURCE, NONE, 0, V) X(Xz, SOURCE, NONE, 0, Z) \
 	X(Yb, DEST, NONE, 0, 1) X(Yv, DEST, NONE, 0, V) X(Yz, DEST, NONE, 0, Z) \
 	X(V, REG, XMM, VEC, 0) X(H, VVVV, XMM, VEC, 0) X(L, IS4, XMM, VEC, 0) \
-	X(W, RM, XMM, VEC, VEC) X(Wo, RM, XMM, 16, 16) X(Wh, RM, XMM, VEC, XH) X(Wq, RM, XMM, VEC, XQ) \
+	X(W, RM, XMM, VEC, VEC) X(Wo, RM, XMM, 16, 16) X(Wh, RM, XMM, VEC, XH) \
+	X(Wq, RM, XMM, VEC, XQ) \
 	X(We, RM, XMM, VEC, XE) X(W1, RM, XMM, 16, 1) X(W2, RM, XMM, 16, 2) X(W4, RM, XMM, 16, 4) \
 	X(W8, RM, XMM, 16, 8) X(XMM0, FIXED, XMM, 16, 0) \
 	X(P, REG, MMX, 8, 0) X(Q, RM, MMX, 8, 8) X(Qd, RM, MMX, 8, 4) \
@@ -156,7 +158,10 @@ enum insn_attr {
 };
 
 /* Arithmetic flags in the rows; undefined ones are as the host gives them. */
-enum { INSN_CF = 1, INSN_PF = 2, INSN_AF = 4, INSN_ZF = 8, INSN_SF = 16, INSN_OF = 32, INSN_DF = 64 };
+enum {
+	INSN_CF = 1, INSN_PF = 2, INSN_AF = 4, INSN_ZF = 8, INSN_SF = 16, INSN_OF = 32,
+	INSN_DF = 64,
+};
 
 /* Registers in the rows that no operand names. */
 enum { INSN_IMP_RAX = 1, INSN_IMP_RDX = 2, INSN_IMP_RCX = 4, INSN_IMP_XMM0 = 8 };
@@ -210,7 +215,7 @@ struct insn {
 	uint8_t  ad_bytes;       /* address: 2, 4, 8 */
 	uint8_t  opcode, modrm;
 	uint8_t  reg;            /* ModRM.reg, extended */
-	uint8_t  rm;             /* ModRM.rm or the opcode's register, extended; INSN_NONE: memory */
+	uint8_t  rm;             /* ModRM.rm or the opcode's, extended; INSN_NONE: memory */
 	uint8_t  base, index;    /* of the memory operand; INSN_NONE, INSN_BASE_RIP */
 	uint8_t  scale;          /* 0..3 */
 	uint8_t  seg;            /* of the memory operand, override applied */

@@ -19,14 +19,16 @@ INT_SIZES(OP_CARRY, sbb)
 #define ALU_FORMS(N, op) \
 	SOFT_PURE_FN(op##_rm_r_##N) \
 	{ \
-		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
+		SET_##N(c, i, i->rm, \
+			do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
 	} \
 	SOFT_FN(op##_m_r_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
 		u_##N b = GET_##N(c, i, i->reg); \
-		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, b, &f), v = do_##op##_##N(v, b, &f)); \
+		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, b, &f), \
+			v = do_##op##_##N(v, b, &f)); \
 		c->flags = f; \
 	} \
 	SOFT_FN(op##_l_r_##N) \
@@ -39,7 +41,8 @@ INT_SIZES(OP_CARRY, sbb)
 	} \
 	SOFT_PURE_FN(op##_r_rm_##N) \
 	{ \
-		SET_##N(c, i, i->reg, do_##op##_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
+		SET_##N(c, i, i->reg, \
+			do_##op##_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
 	} \
 	SOFT_FN(op##_r_m_##N) \
 	{ \
@@ -48,18 +51,21 @@ INT_SIZES(OP_CARRY, sbb)
 	} \
 	SOFT_PURE_FN(op##_a_imm_##N) \
 	{ \
-		SET_##N(c, i, CPU_RAX, do_##op##_##N(GET_##N(c, i, CPU_RAX), (u_##N)i->imm, &c->flags)); \
+		SET_##N(c, i, CPU_RAX, \
+			do_##op##_##N(GET_##N(c, i, CPU_RAX), (u_##N)i->imm, &c->flags)); \
 	} \
 	SOFT_PURE_FN(op##_rm_imm_##N) \
 	{ \
-		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
+		SET_##N(c, i, i->rm, \
+			do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	} \
 	SOFT_FN(op##_m_imm_##N) \
 	{ \
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
 		u_##N b = (u_##N)i->imm; \
-		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, b, &f), v = do_##op##_##N(v, b, &f)); \
+		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, b, &f), \
+			v = do_##op##_##N(v, b, &f)); \
 		c->flags = f; \
 	} \
 	SOFT_FN(op##_l_imm_##N) \
@@ -74,7 +80,8 @@ INT_SIZES(OP_CARRY, sbb)
 #define ALU_QUICK(N, op) \
 	INT_QUICK(op##_r_m, N, tag_read, \
 		  SET_##N(c, i, i->reg, do_##op##_##N(GET_##N(c, i, i->reg), *m, &c->flags))) \
-	INT_QUICK(op##_m_r, N, tag_write, *m = do_##op##_##N(*m, GET_##N(c, i, i->reg), &c->flags)) \
+	INT_QUICK(op##_m_r, N, tag_write, \
+		  *m = do_##op##_##N(*m, GET_##N(c, i, i->reg), &c->flags)) \
 	INT_QUICK(op##_m_imm, N, tag_write, *m = do_##op##_##N(*m, (u_##N)i->imm, &c->flags))
 
 #define ALU(op) \
@@ -83,7 +90,9 @@ INT_SIZES(OP_CARRY, sbb)
 	INT_PICKER(pick_##op##_rm_r) \
 	{ \
 		INT_PICK_QUICK(BY_SIZE, op##_m_r); \
-		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_r), BY_SIZE(op##_m_r), BY_SIZE(op##_l_r) }; \
+		static insn_fn *const fns[][4] = { \
+			BY_SIZE(op##_rm_r), BY_SIZE(op##_m_r), BY_SIZE(op##_l_r) \
+		}; \
 		return fns[int_form(i)][int_size(i)]; \
 	} \
 	INT_PICKER(pick_##op##_r_rm) \
@@ -100,7 +109,9 @@ INT_SIZES(OP_CARRY, sbb)
 	INT_PICKER(pick_##op##_rm_imm) \
 	{ \
 		INT_PICK_QUICK(BY_SIZE, op##_m_imm); \
-		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm_imm), BY_SIZE(op##_m_imm), BY_SIZE(op##_l_imm) }; \
+		static insn_fn *const fns[][4] = { \
+			BY_SIZE(op##_rm_imm), BY_SIZE(op##_m_imm), BY_SIZE(op##_l_imm) \
+		}; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
 
@@ -137,7 +148,8 @@ ALU(xor)
 		(void)do_##as##_##N(a, (u_##N)i->imm, &c->flags); \
 	}
 #define COMPARE_QUICK(N, op, as) \
-	INT_QUICK(op##_m_r, N, tag_read, (void)do_##as##_##N(*m, GET_##N(c, i, i->reg), &c->flags)) \
+	INT_QUICK(op##_m_r, N, tag_read, \
+		  (void)do_##as##_##N(*m, GET_##N(c, i, i->reg), &c->flags)) \
 	INT_QUICK(op##_m_imm, N, tag_read, (void)do_##as##_##N(*m, (u_##N)i->imm, &c->flags))
 #define COMPARE(op, as) \
 	INT_SIZES(COMPARE_FORMS, op, as) \
@@ -223,7 +235,9 @@ INT_SIZES(OP_NOT, 0)
 	INT_SIZES(UNARY_FORMS, op) \
 	INT_PICKER(pick_##op) \
 	{ \
-		static insn_fn *const fns[][4] = { BY_SIZE(op##_rm), BY_SIZE(op##_m), BY_SIZE(op##_l) }; \
+		static insn_fn *const fns[][4] = { \
+			BY_SIZE(op##_rm), BY_SIZE(op##_m), BY_SIZE(op##_l) \
+		}; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
 UNARY(inc)
@@ -252,7 +266,8 @@ INT_PICKER(pick_dec_z)
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
 		uint8_t by = count; \
-		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, by, &f), v = do_##op##_##N(v, by, &f)); \
+		INT_RMW(N, c, at, false, *m = do_##op##_##N(*m, by, &f), \
+			v = do_##op##_##N(v, by, &f)); \
 		c->flags = f; \
 	}
 #define SHIFT_FORMS(N, op) \
@@ -263,7 +278,9 @@ INT_PICKER(pick_dec_z)
 #define SHIFT_PICKER(op, form) \
 	INT_PICKER(pick_##op##_##form) \
 	{ \
-		static insn_fn *const fns[][4] = { BY_SIZE(op##_##form##_rm), BY_SIZE(op##_##form##_m) }; \
+		static insn_fn *const fns[][4] = { \
+			BY_SIZE(op##_##form##_rm), BY_SIZE(op##_##form##_m) \
+		}; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
 #define SHIFT(op) \
@@ -302,7 +319,9 @@ SHIFT(sar)
 #define SHIFT2_PICKER(op, form) \
 	INT_PICKER(pick_##op##_##form) \
 	{ \
-		static insn_fn *const fns[][4] = { BY_WORD(op##_##form##_rm), BY_WORD(op##_##form##_m) }; \
+		static insn_fn *const fns[][4] = { \
+			BY_WORD(op##_##form##_rm), BY_WORD(op##_##form##_m) \
+		}; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
 #define SHIFT2(op) \
@@ -328,16 +347,19 @@ static uint64_t address_size(const struct insn *i, uint64_t ea)
 }
 
 #define BIT_AT(N) \
-	address_size(i, int_ea(c, i) + (uint64_t)((s_##N)GET_##N(c, i, i->reg) >> (3 + __builtin_ctz(N))) * N)
+	address_size(i, int_ea(c, i) + \
+		     (uint64_t)((s_##N)GET_##N(c, i, i->reg) >> (3 + __builtin_ctz(N))) * N)
 
 #define BIT_FORMS(N, op) \
 	SOFT_PURE_FN(op##_r_rm_##N) \
 	{ \
-		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
+		SET_##N(c, i, i->rm, \
+			do_##op##_##N(GET_##N(c, i, i->rm), GET_##N(c, i, i->reg), &c->flags)); \
 	} \
 	SOFT_PURE_FN(op##_imm_rm_##N) \
 	{ \
-		SET_##N(c, i, i->rm, do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
+		SET_##N(c, i, i->rm, \
+			do_##op##_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	}
 #define BIT_MEMORY(N, op, form, lock, bit, ea) \
 	SOFT_FN(op##_##form##_##N) \
@@ -394,12 +416,16 @@ INT_PICKER(pick_bt_imm)
 	INT_WORDS(BIT_MEMORY_FORMS, op) \
 	INT_PICKER(pick_##op##_r) \
 	{ \
-		static insn_fn *const fns[][4] = { BY_WORD(op##_r_rm), BY_WORD(op##_r_m), BY_WORD(op##_r_l) }; \
+		static insn_fn *const fns[][4] = { \
+			BY_WORD(op##_r_rm), BY_WORD(op##_r_m), BY_WORD(op##_r_l) \
+		}; \
 		return fns[int_form(i)][int_size(i)]; \
 	} \
 	INT_PICKER(pick_##op##_imm) \
 	{ \
-		static insn_fn *const fns[][4] = { BY_WORD(op##_imm_rm), BY_WORD(op##_imm_m), BY_WORD(op##_imm_l) }; \
+		static insn_fn *const fns[][4] = { \
+			BY_WORD(op##_imm_rm), BY_WORD(op##_imm_m), BY_WORD(op##_imm_l) \
+		}; \
 		return fns[int_form(i)][int_size(i)]; \
 	}
 BITS(bts)

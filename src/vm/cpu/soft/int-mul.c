@@ -28,7 +28,8 @@ INT_WORDS(OP_MUL, imul)
 	{ \
 		uint64_t ax = *f; \
 		uint16_t product; \
-		__asm__(FLAGS_IN "movb %[a], %%al\n\t" #op "b %[b]\n\tmovw %%ax, %[product]\n\t" FLAGS_OUT \
+		__asm__(FLAGS_IN "movb %[a], %%al\n\t" #op "b %[b]\n\t" \
+			"movw %%ax, %[product]\n\t" FLAGS_OUT \
 			: "+&a"(ax), [product] "=&r"(product) : [a] "q"(a), [b] "q"(b) : "cc"); \
 		*f = (uint16_t)ax; \
 		return product; \
@@ -54,7 +55,8 @@ OP_MUL_1(imul)
 	INT_WORDS(MUL_FORMS, op) \
 	SOFT_PURE_FN(op##_rm_1) \
 	{ \
-		uint16_t product = do_##op##_1((u_1)c->s.gpr[CPU_RAX], GET_1(c, i, i->rm), &c->flags); \
+		uint16_t product = do_##op##_1((u_1)c->s.gpr[CPU_RAX], GET_1(c, i, i->rm), \
+					       &c->flags); \
 		SET_2(c, i, CPU_RAX, product); \
 	} \
 	SOFT_FN(op##_m_1) \
@@ -85,7 +87,8 @@ INT_WORDS(OP_IMUL2, 0)
 #define IMUL2_FORMS(N, unused) \
 	SOFT_PURE_FN(imul2_rm_##N) \
 	{ \
-		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
+		SET_##N(c, i, i->reg, \
+			do_imul2_##N(GET_##N(c, i, i->reg), GET_##N(c, i, i->rm), &c->flags)); \
 	} \
 	SOFT_FN(imul2_m_##N) \
 	{ \
@@ -94,7 +97,8 @@ INT_WORDS(OP_IMUL2, 0)
 	} \
 	SOFT_PURE_FN(imul3_rm_##N) \
 	{ \
-		SET_##N(c, i, i->reg, do_imul2_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
+		SET_##N(c, i, i->reg, \
+			do_imul2_##N(GET_##N(c, i, i->rm), (u_##N)i->imm, &c->flags)); \
 	} \
 	SOFT_FN(imul3_m_##N) \
 	{ \
@@ -154,7 +158,8 @@ INT_PICKER(pick_imul_3)
 INT_SIZES(OP_DIV, 0)
 
 #define OP_DIV_RUN(N, op) \
-	static inline u_##N do_##op##_##N(u_##N high, u_##N low, u_##N d, u_##N *rest, uint16_t *f) \
+	static inline u_##N do_##op##_##N(u_##N high, u_##N low, u_##N d, u_##N *rest, \
+					  uint16_t *f) \
 	{ \
 		uint64_t ax = *f; \
 		u_##N q, r = high; \
@@ -172,7 +177,8 @@ INT_WORDS(OP_DIV_RUN, idiv)
 	{ \
 		uint64_t ax = *f; \
 		uint16_t q; \
-		__asm__(FLAGS_IN "movw %[dividend], %%ax\n\t" #op "b %[d]\n\tmovw %%ax, %[q]\n\t" FLAGS_OUT \
+		__asm__(FLAGS_IN "movw %[dividend], %%ax\n\t" #op "b %[d]\n\t" \
+			"movw %%ax, %[q]\n\t" FLAGS_OUT \
 			: "+&a"(ax), [q] "=&r"(q) : [dividend] "r"(dividend), [d] "q"(d) : "cc"); \
 		*f = (uint16_t)ax; \
 		return q; \

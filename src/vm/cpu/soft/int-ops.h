@@ -182,7 +182,8 @@ static inline void *int_rmw(struct soft_cpu *c, uint64_t linear, unsigned bytes)
 	static inline u_##N do_##op##_##N(u_##N a, u_##N b, uint16_t *f) \
 	{ \
 		unsigned fl = *f; \
-		__asm__(CARRY_IN #op SUF_##N " %2, %0\n\t" FLAGS_OUT : "+q"(a), "+&a"(fl) : "q"(b) : "cc"); \
+		__asm__(CARRY_IN #op SUF_##N " %2, %0\n\t" FLAGS_OUT \
+			: "+q"(a), "+&a"(fl) : "q"(b) : "cc"); \
 		*f = (uint16_t)fl; \
 		return a; \
 	} \

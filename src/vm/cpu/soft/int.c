@@ -105,7 +105,8 @@ void op_clflush(struct soft_cpu *c, const struct insn *i)
 	} \
 	SOFT_FN(mov_moffs_a_##N) \
 	{ \
-		soft_store(c, soft_linear(c, i->seg, i->imm, N, SOFT_WRITE), N, GET_##N(c, i, CPU_RAX)); \
+		soft_store(c, soft_linear(c, i->seg, i->imm, N, SOFT_WRITE), N, \
+			   GET_##N(c, i, CPU_RAX)); \
 	}
 INT_SIZES(MOV_FORMS, 0)
 
@@ -341,7 +342,9 @@ INT_SIZES(XCHG_FORMS, 0)
 
 INT_PICKER(pick_xchg_rm_r)
 {
-	static insn_fn *const fns[][4] = { BY_SIZE(xchg_rm_r), BY_SIZE(xchg_m_r), BY_SIZE(xchg_m_r) };
+	static insn_fn *const fns[][4] = {
+		BY_SIZE(xchg_rm_r), BY_SIZE(xchg_m_r), BY_SIZE(xchg_m_r),
+	};
 
 	return fns[int_form(i)][int_size(i)];
 }
@@ -388,7 +391,8 @@ INT_SIZES(OP_XADD, 0)
 		uint64_t at = int_linear(c, i, N, SOFT_WRITE); \
 		uint16_t f = c->flags; \
 		u_##N b = GET_##N(c, i, i->reg), a = b; \
-		INT_RMW(N, c, at, locked, a = exchange(m, b, &f), a = v; v = do_add_##N(v, b, &f)); \
+		INT_RMW(N, c, at, locked, a = exchange(m, b, &f), \
+			a = v; v = do_add_##N(v, b, &f)); \
 		c->flags = f; \
 		SET_##N(c, i, i->reg, a); \
 	}
@@ -457,7 +461,9 @@ INT_SIZES(CMPXCHG_FORMS, 0)
 
 INT_PICKER(pick_cmpxchg)
 {
-	static insn_fn *const fns[][4] = { BY_SIZE(cmpxchg_rm), BY_SIZE(cmpxchg_m), BY_SIZE(cmpxchg_l) };
+	static insn_fn *const fns[][4] = {
+		BY_SIZE(cmpxchg_rm), BY_SIZE(cmpxchg_m), BY_SIZE(cmpxchg_l),
+	};
 
 	return fns[int_form(i)][int_size(i)];
 }
@@ -532,7 +538,8 @@ INT_WORDS(OP_COUNT, lzcnt)
 #define SCAN_FORMS(N, op) \
 	SOFT_PURE_FN(op##_rm_##N) \
 	{ \
-		c->s.gpr[i->reg] = do_##op##_##N(c->s.gpr[i->reg], GET_##N(c, i, i->rm), &c->flags); \
+		c->s.gpr[i->reg] = do_##op##_##N(c->s.gpr[i->reg], GET_##N(c, i, i->rm), \
+						 &c->flags); \
 	} \
 	SOFT_FN(op##_m_##N) \
 	{ \

@@ -68,7 +68,8 @@ static bool entry_set(struct soft_cpu *c, struct walk_step *s, unsigned bytes, u
 }
 
 /* Reserved bits of an entry: of the address, and what its level forbids. */
-static bool reserved(const struct soft_cpu *c, uint64_t e, unsigned level, unsigned bytes, bool leaf)
+static bool reserved(const struct soft_cpu *c, uint64_t e, unsigned level, unsigned bytes,
+		     bool leaf)
 {
 	if (bytes == 4) {
 		/* PSE-36: bits 13 to 20 are address bits 32 to 39. */
@@ -254,7 +255,8 @@ int soft_load_pdptr(struct soft_cpu *c, uint64_t cr3)
 
 	for (unsigned i = 0; i < 4; i++) {
 		struct soft_page *page = NULL;
-		const uint64_t *host = soft_ram(c->eng, (cr3 & UINT64_C(0xffffffe0)) + 8 * i, &page);
+		uint64_t at = (cr3 & UINT64_C(0xffffffe0)) + 8 * i;
+		const uint64_t *host = soft_ram(c->eng, at, &page);
 
 		e[i] = host ? __atomic_load_n(host, __ATOMIC_ACQUIRE) : 0;
 		/* Bits 1, 2, 5 to 8, the upper ones, and NX. */

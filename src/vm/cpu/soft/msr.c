@@ -13,7 +13,8 @@
 enum {
 	MSR_TSC = 0x10, MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b, MSR_PRED_CMD = 0x49,
 	MSR_UCODE_WRITE = 0x79, MSR_UCODE_REV = 0x8b, MSR_PLATFORM_INFO = 0xce, MSR_MTRR_CAP = 0xfe,
-	MSR_ARCH_CAPS = 0x10a, MSR_FLUSH_CMD = 0x10b, MSR_MISC_FEATURES = 0x140, MSR_MCG_CAP = 0x179,
+	MSR_ARCH_CAPS = 0x10a, MSR_FLUSH_CMD = 0x10b, MSR_MISC_FEATURES = 0x140,
+	MSR_MCG_CAP = 0x179,
 	MSR_DEBUGCTL = 0x1d9, MSR_PAT = 0x277, MSR_MTRR_DEF = 0x2ff, MSR_XSS = 0xda0,
 	MSR_KVM_WALL_OLD = 0x11, MSR_KVM_TIME_OLD = 0x12,
 	MSR_KVM_WALL = 0x4b564d00, MSR_KVM_TIME = 0x4b564d01, MSR_KVM_ASYNC_PF = 0x4b564d02,
@@ -63,7 +64,8 @@ static bool constant(uint32_t msr, uint64_t *ret)
 	case MSR_PRED_CMD: case MSR_FLUSH_CMD: case MSR_UCODE_WRITE: case MSR_PLATFORM_INFO:
 	case MSR_MISC_FEATURES: case MSR_MCG_CAP: case MSR_DEBUGCTL: case 0x17: case 0x34:
 	case 0x2a: case 0xcd: case 0xe7: case 0xe8: case 0x198: case 0x199: case 0x19a: case 0x1ad:
-	case 0x1b0: case 0x1db: case 0x1dc: case 0x1dd: case 0x1de: case 0x1c9: case 0xc1: case 0xc2:
+	case 0x1b0: case 0x1db: case 0x1dc: case 0x1dd: case 0x1de: case 0x1c9:
+	case 0xc1: case 0xc2:
 	case 0x186: case 0x187: case 0x1a2: case 0x606: case 0x611: case 0x639: case 0x641:
 	case 0x619: case 0x9b: case 0x9e: case 0x64e: {
 		return true;

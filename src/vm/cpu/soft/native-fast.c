@@ -31,7 +31,8 @@ static inline void *quick(struct soft_cpu *c, uint64_t linear, unsigned bytes, b
 	return NULL;
 }
 
-static inline void load(struct soft_cpu *c, const struct insn *i, void *to, unsigned bytes, bool aligned)
+static inline void load(struct soft_cpu *c, const struct insn *i, void *to, unsigned bytes,
+			bool aligned)
 {
 	uint64_t at = int_linear(c, i, bytes, SOFT_READ);
 	const void *host = quick(c, at, bytes, false);
@@ -171,7 +172,9 @@ SOFT_FN(sse_movd_to_gpr_8)
 
 static insn_fn *pick_move(const struct insn *i, bool to_memory, bool aligned)
 {
-	static insn_fn *const sse[2][2] = { { sse_load_u, sse_load_a }, { sse_store_u, sse_store_a } };
+	static insn_fn *const sse[2][2] = {
+		{ sse_load_u, sse_load_a }, { sse_store_u, sse_store_a },
+	};
 	static insn_fn *const avx[2][2][2] = {
 		{ { avx_load_u_16, avx_load_a_16 }, { avx_load_u_32, avx_load_a_32 } },
 		{ { avx_store_u_16, avx_store_a_16 }, { avx_store_u_32, avx_store_a_32 } },
@@ -197,12 +200,14 @@ static insn_fn *pick_legacy(const struct insn *i, enum insn_mode mode, uint8_t p
 	case 0x57: case 0xef:
 		return mem || (i->opcode == 0xef && pp != INSN_PP_66) ? NULL : sse_xor;
 	case 0x6e:
-		return mem || pp != INSN_PP_66 ? NULL : wide ? sse_movd_from_gpr_8 : sse_movd_from_gpr_4;
+		return mem || pp != INSN_PP_66 ? NULL :
+		       wide ? sse_movd_from_gpr_8 : sse_movd_from_gpr_4;
 	case 0x7e:
 		if (pp == INSN_PP_F3) {
 			return mem ? sse_movq_load : NULL;
 		}
-		return mem || pp != INSN_PP_66 ? NULL : wide ? sse_movd_to_gpr_8 : sse_movd_to_gpr_4;
+		return mem || pp != INSN_PP_66 ? NULL :
+		       wide ? sse_movd_to_gpr_8 : sse_movd_to_gpr_4;
 	case 0xd6:
 		return mem && pp == INSN_PP_66 ? sse_movq_store : NULL;
 	default:
@@ -224,7 +229,8 @@ insn_fn *native__fast(const struct insn *i, enum insn_mode mode)
 	case 0x28: case 0x29:
 		return pick_move(i, i->opcode == 0x29, true);
 	case 0x6f: case 0x7f:
-		return pp == INSN_PP_NONE ? NULL : pick_move(i, i->opcode == 0x7f, pp == INSN_PP_66);
+		return pp == INSN_PP_NONE ? NULL :
+		       pick_move(i, i->opcode == 0x7f, pp == INSN_PP_66);
 	default:
 		return i->prefix & INSN_VEX ? NULL : pick_legacy(i, mode, pp);
 	}

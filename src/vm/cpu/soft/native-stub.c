@@ -47,7 +47,8 @@ static void put(struct emit *e, const void *bytes, unsigned n)
 	e->n += n;
 }
 
-#define PUT(e, ...) put(e, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+#define BYTES(...) ((const uint8_t[]){ __VA_ARGS__ })
+#define PUT(e, ...) put(e, BYTES(__VA_ARGS__), sizeof(BYTES(__VA_ARGS__)))
 
 /* ModRM and displacement of a field of the context. */
 static void put_field(struct emit *e, unsigned reg, size_t off)
@@ -199,7 +200,9 @@ static void add_uses(struct native_stub *s, const struct insn *i, const struct i
 
 		add_operand(s, i, row, o, written);
 		if (insn_operands[row->ops[o]].where == INSN_AT_RM && i->rm == INSN_NONE) {
-			s->mem_bytes = (uint8_t)insn_mem_bytes(i, mode, (enum insn_operand)row->ops[o]);
+			enum insn_operand op = (enum insn_operand)row->ops[o];
+
+			s->mem_bytes = (uint8_t)insn_mem_bytes(i, mode, op);
 		}
 	}
 	for (unsigned k = 0; k < ARRAY_LEN(imps); k++) {
@@ -226,8 +229,8 @@ static void add_unit(struct native_stub *s, const struct insn *i, const struct i
 
 	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
 		xmm |= insn_operands[row->ops[o]].file == INSN_FILE_XMM;
-		aligned |= (row->ops[o] == INSN_O_W || row->ops[o] == INSN_O_Wo) && row->enc == INSN_LEGACY &&
-			   !(row->attr & INSN_A_UNAL);
+		aligned |= (row->ops[o] == INSN_O_W || row->ops[o] == INSN_O_Wo) &&
+			   row->enc == INSN_LEGACY && !(row->attr & INSN_A_UNAL);
 	}
 	s->x87 |= row->attr & (INSN_A_X87 | INSN_A_MMX);
 	s->unit = row->attr & INSN_A_X87 ? NATIVE_X87 : s->vex && xmm ? NATIVE_AVX :
@@ -256,8 +259,12 @@ static bool has_size(const struct insn_row *row, unsigned size)
 static unsigned field_of(const struct insn *i, const struct insn_row *row, unsigned where,
 			 unsigned guest)
 {
-	static const uint8_t x[] = { [INSN_AT_RM] = X_RM, [INSN_AT_REG] = X_REG, [INSN_AT_VVVV] = X_VVVV };
-	static const uint8_t g[] = { [INSN_AT_RM] = G_RM, [INSN_AT_REG] = G_REG, [INSN_AT_VVVV] = G_VVVV };
+	static const uint8_t x[] = {
+		[INSN_AT_RM] = X_RM, [INSN_AT_REG] = X_REG, [INSN_AT_VVVV] = X_VVVV,
+	};
+	static const uint8_t g[] = {
+		[INSN_AT_RM] = G_RM, [INSN_AT_REG] = G_REG, [INSN_AT_VVVV] = G_VVVV,
+	};
 
 	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
 		const struct insn_operand_desc *d = &insn_operands[row->ops[o]];
@@ -268,7 +275,8 @@ static unsigned field_of(const struct insn *i, const struct insn_row *row, unsig
 		if (where == INSN_AT_RM && i->rm == INSN_NONE) {
 			return R_MEM;
 		}
-		return d->file == INSN_FILE_XMM ? x[where] : d->file == INSN_FILE_GPR ? g[where] : guest;
+		return d->file == INSN_FILE_XMM ? x[where] :
+		       d->file == INSN_FILE_GPR ? g[where] : guest;
 	}
 	return guest;
 }
@@ -292,8 +300,10 @@ static void encode(struct native_stub *s, const struct insn *i, const struct ins
 	unsigned vvvv = field_of(i, row, INSN_AT_VVVV, 0);
 	bool mem = i->modrm < 0xc0 && rm == R_MEM;
 	bool y8 = has_size(row, INSN_SZ_Y) && insn_reg_bytes(i, mode, INSN_O_Gy) == 8;
-	bool lengths = row->map == INSN_MAP_0F3A && (row->opcode & ~1) == 0x60;   /* PCMPESTRx: RAX, RDX */
-	bool w = row->w || (lengths && mode == INSN_MODE_64) ? i->prefix & INSN_W : y8 || (has_size(row, INSN_SZ_V) && i->op_bytes == 8);
+	/* PCMPESTRx: RAX, RDX */
+	bool lengths = row->map == INSN_MAP_0F3A && (row->opcode & ~1) == 0x60;
+	bool w = row->w || (lengths && mode == INSN_MODE_64) ? i->prefix & INSN_W :
+		 y8 || (has_size(row, INSN_SZ_V) && i->op_bytes == 8);
 	uint8_t modrm = (uint8_t)((mem ? 0 : 0xc0) | (reg & 7) << 3 | (rm & 7));
 	static const uint8_t pps[] = { 0, 0, 0x66, 0xf3, 0xf2 };
 	static const uint8_t vex_pps[] = { 0, 0, 1, 2, 3 };
@@ -302,8 +312,10 @@ static void encode(struct native_stub *s, const struct insn *i, const struct ins
 		uint8_t l = i->prefix & INSN_VEX_L ? 4 : 0;
 
 		s->bytes[s->n++] = 0xc4;
-		s->bytes[s->n++] = (uint8_t)((reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | row->map);
-		s->bytes[s->n++] = (uint8_t)((w ? 0x80 : 0) | (~vvvv & 15) << 3 | l | vex_pps[row->pp]);
+		s->bytes[s->n++] = (uint8_t)((reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) |
+					     row->map);
+		s->bytes[s->n++] = (uint8_t)((w ? 0x80 : 0) | (~vvvv & 15) << 3 | l |
+					     vex_pps[row->pp]);
 		s->bytes[s->n++] = i->opcode;
 		s->bytes[s->n++] = modrm;
 		add_immediate(s, i, row);
@@ -423,10 +435,12 @@ static int map_code(void)
 		r = -errno;
 	}
 	if (r == 0) {
-		r = sys_mmap(CODE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0, &rw);
+		r = sys_mmap(CODE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			     fd, 0, &rw);
 	}
 	if (r == 0) {
-		r = sys_mmap(CODE_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0, &rx);
+		r = sys_mmap(CODE_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE,
+			     fd, 0, &rx);
 	}
 	if (r < 0) {
 		if (rw) {

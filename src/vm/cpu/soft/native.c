@@ -115,7 +115,8 @@ void native_fpu_save(struct soft_cpu *c)
 	}
 	/* The pointers that the host has are into our code, or still those of a load. It may have
 	 * none: AMD, while no exception waits. */
-	__asm__ volatile("xsave64 %0\n\tfninit" : "+m"(image) : "a"(CPU_XCR0_X87), "d"(0) : "memory");
+	__asm__ volatile("xsave64 %0\n\tfninit" : "+m"(image)
+			 : "a"(CPU_XCR0_X87), "d"(0) : "memory");
 	memcpy(c->s.xsave, image.bytes, X87_HEAD);
 	memcpy(&ip, image.bytes + X_FIP, 8);
 	if (ip) {

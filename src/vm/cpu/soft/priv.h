@@ -39,7 +39,7 @@ struct soft_engine {
 	uint64_t          tsc_hz;
 	_Atomic(struct soft_cpu *) alone;          /* who runs alone; NULL: nobody */
 	pthread_mutex_t   alone_lock;
-	pthread_mutex_t   code_lock;               /* soft_page.code and .granules change together */
+	pthread_mutex_t   code_lock;               /* of soft_page.code with .granules */
 	int64_t           clock_offset_ns;         /* guest's boot clock - host monotonic */
 	bool              counted;                 /* deterministic: time is counted */
 	struct xl_cache  *xl;                      /* NULL: the interpreter does everything */
@@ -159,10 +159,10 @@ enum soft_way { SOFT_ON, SOFT_TAKEN, SOFT_WAY__COUNT };
  */
 struct soft_block {
 	struct soft_block *hash_next, *page_next;
-	struct soft_block *link[SOFT_WAY__COUNT];   /* NULL: not looked up yet, or in another page */
+	struct soft_block *link[SOFT_WAY__COUNT];   /* NULL: not looked up yet, or elsewhere */
 	uint64_t gpa;          /* of the first byte */
 	uint16_t bytes;
-	uint16_t guarded;      /* whose stores are seen; a translation may be longer than the block */
+	uint16_t guarded;      /* whose stores are seen; a translation may be longer */
 	uint8_t  n;
 	uint8_t  mode;         /* enum insn_mode; SOFT_BLOCK_INVALID */
 	bool     cross;        /* one instruction on two pages, for this time only: no links */
@@ -237,8 +237,8 @@ static inline bool soft_may_chain(struct soft_cpu *c)
 	       --c->budget >= 0;
 }
 
-static inline __attribute__((always_inline)) void soft_block_enter(struct soft_cpu *c, struct soft_block *b,
-								   uint64_t rip)
+static inline __attribute__((always_inline))
+void soft_block_enter(struct soft_cpu *c, struct soft_block *b, uint64_t rip)
 {
 	c->running = b;
 	c->running_rip = rip;
@@ -249,8 +249,8 @@ static inline __attribute__((always_inline)) void soft_block_enter(struct soft_c
 }
 
 /* In 64-bit mode, to the block that this one is linked to; the last of a threaded function. */
-static inline __attribute__((always_inline)) void soft_go_linked(struct soft_cpu *c, enum soft_way way,
-								 uint64_t rip)
+static inline __attribute__((always_inline))
+void soft_go_linked(struct soft_cpu *c, enum soft_way way, uint64_t rip)
 {
 	struct soft_block *b = c->running->link[way];
 
@@ -267,8 +267,8 @@ static inline __attribute__((always_inline)) void soft_go_linked(struct soft_cpu
 }
 
 /* In 64-bit mode, to a canonical address, where soft_block_known() had that answer. */
-static inline __attribute__((always_inline)) void soft_go_known(struct soft_cpu *c, struct soft_block *b,
-								uint64_t rip)
+static inline __attribute__((always_inline))
+void soft_go_known(struct soft_cpu *c, struct soft_block *b, uint64_t rip)
 {
 	if (__builtin_expect(b && b->heat > 0 && soft_may_chain(c), 1)) {
 		soft_block_enter(c, b, rip);

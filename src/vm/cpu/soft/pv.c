@@ -122,7 +122,8 @@ void soft_pv_wall_clock(struct soft_cpu *c, uint64_t gpa)
 
 	w.sec = (uint32_t)(boot / NS_PER_SEC);
 	w.nsec = (uint32_t)(boot % NS_PER_SEC);
-	ignore_result(write_guest(c, gpa, &w, sizeof(w))); /* an address that is no RAM gets nothing */
+	/* An address that is no RAM gets nothing. */
+	ignore_result(write_guest(c, gpa, &w, sizeof(w)));
 }
 
 /* --- Steal time --- */

@@ -155,15 +155,16 @@ static bool same_page(uint64_t a, uint64_t b)
 static inline struct soft_block *next_block(struct soft_cpu *c)
 {
 	struct soft_block **link = c->link, *b = NULL;
-	uint64_t from = c->running_rip, gpa = link && !c->running->cross ? c->running->gpa : UINT64_MAX;
+	uint64_t from = c->running_rip;
+	uint64_t gpa = link && !c->running->cross ? c->running->gpa : UINT64_MAX;
 
 	if (link && *link && (*link)->mode == INSN_MODE_64) {
 		return *link;
 	}
 	b = find(c);
 	link = c->link;   /* gone, if the arena was emptied */
-	if (link && c->mode == INSN_MODE_64 && same_page(from, c->s.rip) && same_page(gpa, b->gpa) &&
-	    !b->cross) {
+	if (link && c->mode == INSN_MODE_64 && same_page(from, c->s.rip) &&
+	    same_page(gpa, b->gpa) && !b->cross) {
 		*link = b;
 	}
 	return b;

@@ -41,7 +41,9 @@ uint64_t soft__linear_legacy(struct soft_cpu *c, unsigned seg, uint64_t ea, unsi
 	}
 	/* In real and virtual 8086 mode only limits count. */
 	if (soft_protected(c)) {
-		if (access == SOFT_WRITE ? code || !(s->ar & CPU_AR_RW) : code && !(s->ar & CPU_AR_RW)) {
+		bool rw = s->ar & CPU_AR_RW;
+
+		if (access == SOFT_WRITE ? code || !rw : code && !rw) {
 			segment_fault(c, seg);
 		}
 	}
@@ -151,7 +153,8 @@ static void load_null(struct soft_cpu *c, unsigned seg, uint16_t selector)
 			soft_fault(c, CPU_GP, 0);
 		}
 		*s = (struct cpu_seg){ .selector = selector,
-				       .ar = CPU_AR_UNUSABLE | (uint32_t)c->cpl << CPU_AR_DPL_SHIFT };
+				       .ar = CPU_AR_UNUSABLE |
+					     (uint32_t)c->cpl << CPU_AR_DPL_SHIFT };
 		return;
 	}
 	*s = (struct cpu_seg){ .selector = selector, .ar = CPU_AR_UNUSABLE };

@@ -58,7 +58,8 @@ static void memory_written(void *ctx, gpa_t first, uint64_t bytes)
 			continue;
 		}
 		if (eng->xl) {
-			xl_written(eng, at, (size_t)MIN(end - at, GMEM_PAGE_BYTES - at % GMEM_PAGE_BYTES));
+			xl_written(eng, at,
+				   (size_t)MIN(end - at, GMEM_PAGE_BYTES - at % GMEM_PAGE_BYTES));
 		}
 		/* Only now: who comes later finds no old translation any more. */
 		mask = atomic_load(&page->code);
@@ -114,8 +115,9 @@ static void soft_free(struct engine *e)
 	}
 	for (unsigned i = 0; eng->eng.conf.mem && i < eng->eng.conf.mem->n_slots; i++) {
 		if (eng->pages[i]) {
-			munmap(eng->pages[i], (eng->eng.conf.mem->slots[i].bytes >> GMEM_PAGE_SHIFT) *
-						      sizeof(struct soft_page));
+			uint64_t n = eng->eng.conf.mem->slots[i].bytes >> GMEM_PAGE_SHIFT;
+
+			munmap(eng->pages[i], n * sizeof(struct soft_page));
 		}
 	}
 	shadow_free(eng);
@@ -208,9 +210,9 @@ static int set_cpuid(struct soft_cpu *c, const struct cpu_cpuid *entries, size_t
 	c->n_cpuid = n;
 	c->features = insn_features(copy, n);
 	leaf = cpu_model_find(copy, n, 0x80000008, 0);
-	unsigned bits = leaf && (leaf->eax & 0xff) >= 32 && (leaf->eax & 0xff) <= 52 ? leaf->eax & 0xff
-										      : 36;
+	unsigned bits = leaf ? leaf->eax & 0xff : 0;
 
+	bits = bits >= 32 && bits <= 52 ? bits : 36;
 	c->phys_reserved = (BIT(52) - 1) & ~(BIT(bits) - 1);
 	leaf = cpu_model_find(copy, n, 0xd, 0);
 	c->xcr0_supported = leaf ? leaf->eax & 7 : CPU_XCR0_X87;
@@ -325,8 +327,8 @@ static int vcpu_set(struct vcpu *v, const struct cpu_state *s, struct err *e)
 	struct soft_cpu *c = cpu_of(v);
 
 	c->s = *s;
-	/* It may have been woken before it halted, which no state says: one that waits for a lock so
-	 * looks again when it is woken for nothing, and would sleep for ever if it were not. */
+	/* It may have been woken before it halted, which no state says: one that waits for a lock
+	 * so looks again when it is woken for nothing, and would sleep for ever if it were not. */
 	atomic_store(&c->unhalt, s->msr.pv_system_time != 0 && s->mp_state == CPU_MP_RUNNABLE);
 	cpu_xsave_fill(c->s.xsave, components(c));
 	soft_flags_set(c, s->rflags);
@@ -349,7 +351,8 @@ static int vcpu_debug(struct vcpu *v, const struct vcpu_debug *d, struct err *e)
 	struct soft_cpu *c = cpu_of(v);
 
 	if (d->n_breakpoints > VCPU_BREAKPOINTS_MAX) {
-		return err_set(e, EINVAL, ERR_LIMIT, "more than %d breakpoints", VCPU_BREAKPOINTS_MAX);
+		return err_set(e, EINVAL, ERR_LIMIT, "more than %d breakpoints",
+			       VCPU_BREAKPOINTS_MAX);
 	}
 	c->debug = *d;
 	c->debug_hit = false;

@@ -151,7 +151,7 @@ struct soft_cpu {
 	struct cpu_state s;               /* the flags of arithmetic: see `flags` */
 	/* To `link`: what every block needs, side by side. */
 	uint64_t         next_rip;
-	const struct insn *at;            /* which runs: s.rip follows by soft_rip_sync(); NULL: it is right */
+	const struct insn *at;            /* which runs: soft_rip_sync(); NULL: s.rip is right */
 	/* CF PF AF ZF SF as LAHF gives them in the high byte, OF as SETO in the low one; those
 	 * bits of s.rflags are stale while the vCPU runs: soft_flags_get(). */
 	uint16_t         flags;
@@ -181,7 +181,7 @@ struct soft_cpu {
 
 	/* Of translated code (xl.h), which runs while GS is this struct. */
 	struct soft_cpu *xl_self;
-	uint64_t         xl_page;         /* virtual address of the page that runs, where it is not bound */
+	uint64_t         xl_page;         /* address of the page that runs, if it is not bound */
 	uint64_t         xl_tmp;      /* between two instructions of one of the guest */
 	uint64_t         xl_in;           /* what the instruction that set the flags worked on */
 	uint64_t         xl_join[XL_JOINS];   /* addresses of the host: xl-join.c */
@@ -195,8 +195,8 @@ struct soft_cpu {
 	uint32_t         xl_host_mxcsr;
 	uint32_t         xl_x87_cw, xl_x87_masks, xl_mxcsr_fixed;
 	uint8_t          xl_x87_off;      /* 0: x87 instructions may run: xl-x87.c */
-	/* Bits of an address that are its slot in the tables. None: the code is to be left, and nothing
-	 * is found in slot 0. */
+	/* Bits of an address that are its slot in the tables. None: the code is to be left, and
+	 * nothing is found in slot 0. */
 	atomic_ullong    xl_mask;
 	const uint8_t   *xl_next;         /* where it goes on behind a call */
 	/* The stack of translated code, which holds where calls return to (xl-return.c): its
@@ -216,10 +216,10 @@ struct soft_cpu {
 	bool             xl_loose;        /* and relies on nothing of its stack: xl-stack.c */
 	uint64_t         xl_high_bit, xl_not_low, xl_distance;   /* to look where an address is */
 	uint64_t         xl_miss_va;      /* which access is looked up by xl_fill() */
-	uint32_t         xl_pf;           /* a page fault that it has seen coming: its code and XL_PF; or 0 */
-	uint64_t         xl_sample_faults;   /* of the guest's, when shadow_sample() was called last */
+	uint32_t         xl_pf;           /* of a page fault that is coming: code and XL_PF; or 0 */
+	uint64_t         xl_sample_faults;   /* of the guest's, at the last shadow_sample() */
 	uint64_t         xl_fault_va;     /* of a direct access that failed; UINT64_MAX: none */
-	bool             xl_part;         /* an instruction with REP is to do the page that is missing only */
+	bool             xl_part;         /* with REP: to do the page that is missing only */
 	bool             xl_inside;       /* and does */
 	uint8_t          xl_exit;         /* why it was left: enum xl_count */
 	uint64_t         xl_host_gs;      /* what GS was on it before */
@@ -261,8 +261,8 @@ struct soft_cpu {
 	struct xl_counts   *counts;
 	uint64_t         generations;     /* given out so far */
 	uint64_t         phys_reserved;   /* address bits that are reserved in page tables */
-	/* Pages that are not global in tlb_kernel and code_kernel: the slots of tlb_kernel that such
-	 * pages came into; or kernel_local: there are more, or code is among them. */
+	/* Pages that are not global in tlb_kernel and code_kernel: the slots of tlb_kernel that
+	 * such pages came into; or kernel_local: there are more, or code is among them. */
 	bool             kernel_local;
 	unsigned         n_kernel_locals;
 	uint16_t         kernel_locals[SOFT_LOCALS];
@@ -288,7 +288,7 @@ struct soft_cpu {
 	atomic_bool      unhalt;          /* KVM_HC_KICK_CPU: HLT ends */
 	struct soft_inbox inbox;
 
-	struct soft_tlb_entry  tlb_kernel[SOFT_TLB_ENTRIES];   /* CPL 0 to 2, no user pages if SMAP */
+	struct soft_tlb_entry  tlb_kernel[SOFT_TLB_ENTRIES];   /* CPL 0 to 2; SMAP: no user pages */
 	struct soft_tlb_entry  tlb_none[SOFT_TLB_ENTRIES];     /* never hits */
 	struct soft_used       kernel_used;
 	struct soft_code_entry code_kernel[SOFT_CODE_ENTRIES];
@@ -362,7 +362,8 @@ static inline void soft_rip_sync(struct soft_cpu *c)
 
 /* On to the next instruction of the block. Where the compiler optimises this is a jump, so that
  * a block's instructions run without a return between them. */
-static inline __attribute__((always_inline)) void soft_next(struct soft_cpu *c, const struct insn *i)
+static inline __attribute__((always_inline))
+void soft_next(struct soft_cpu *c, const struct insn *i)
 {
 	i++;
 	i->fn(c, i);
@@ -370,28 +371,28 @@ static inline __attribute__((always_inline)) void soft_next(struct soft_cpu *c, 
 
 /* A threaded function, whose body is what the instruction does. */
 #define SOFT_FN(name) \
-	static inline __attribute__((always_inline)) void name##__body(struct soft_cpu *c, \
-								       const struct insn *i); \
+	static inline __attribute__((always_inline)) void \
+	name##__body(struct soft_cpu *c, const struct insn *i); \
 	static void name(struct soft_cpu *c, const struct insn *i) \
 	{ \
 		c->at = i; \
 		name##__body(c, i); \
 		soft_next(c, i); \
 	} \
-	static inline __attribute__((always_inline)) void name##__body(unused_arg struct soft_cpu *c, \
-								       unused_arg const struct insn *i)
+	static inline __attribute__((always_inline)) void \
+	name##__body(unused_arg struct soft_cpu *c, unused_arg const struct insn *i)
 
 /* The same for what cannot fault. */
 #define SOFT_PURE_FN(name) \
-	static inline __attribute__((always_inline)) void name##__body(struct soft_cpu *c, \
-								       const struct insn *i); \
+	static inline __attribute__((always_inline)) void \
+	name##__body(struct soft_cpu *c, const struct insn *i); \
 	static void name(struct soft_cpu *c, const struct insn *i) \
 	{ \
 		name##__body(c, i); \
 		soft_next(c, i); \
 	} \
-	static inline __attribute__((always_inline)) void name##__body(unused_arg struct soft_cpu *c, \
-								       unused_arg const struct insn *i)
+	static inline __attribute__((always_inline)) void \
+	name##__body(unused_arg struct soft_cpu *c, unused_arg const struct insn *i)
 
 /* --- Faults --- */
 

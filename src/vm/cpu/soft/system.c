@@ -244,8 +244,9 @@ void op_lar(struct soft_cpu *c, const struct insn *i)
 	need_protected(c);
 	sel = (uint16_t)soft_rm_get(c, i, 2);
 	ok = visible(c, sel, &d) &&
-	     ((d.ar & CPU_AR_S) || ((soft_long(c) ? types_long : types) >> (d.ar & CPU_AR_TYPE) & 1));
-	set_zf(c, ok);
+	     ((d.ar & CPU_AR_S) ||
+	      ((soft_long(c) ? types_long : types) >> (d.ar & CPU_AR_TYPE) & 1));
+	     set_zf(c, ok);
 	if (ok) {
 		soft_reg_set(c, i->reg, i->op_bytes, d.raw >> 32 & 0xffff00);
 	}
@@ -261,8 +262,9 @@ void op_lsl(struct soft_cpu *c, const struct insn *i)
 	need_protected(c);
 	sel = (uint16_t)soft_rm_get(c, i, 2);
 	ok = visible(c, sel, &d) &&
-	     ((d.ar & CPU_AR_S) || ((soft_long(c) ? types_long : types) >> (d.ar & CPU_AR_TYPE) & 1));
-	set_zf(c, ok);
+	     ((d.ar & CPU_AR_S) ||
+	      ((soft_long(c) ? types_long : types) >> (d.ar & CPU_AR_TYPE) & 1));
+	     set_zf(c, ok);
 	if (ok) {
 		soft_reg_set(c, i->reg, i->op_bytes, d.limit);
 	}

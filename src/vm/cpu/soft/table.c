@@ -19,7 +19,8 @@ const struct insn_operand_desc insn_operands[INSN_O__COUNT] = { INSN_OPERANDS(IN
 #define I8(map_, opcode_, name_, ...) \
 	{ .name = #name_, .map = INSN_MAP_##map_, .opcode = (opcode_), .n_opcodes = 8, __VA_ARGS__ }
 #define I16(map_, opcode_, name_, ...) \
-	{ .name = #name_, .map = INSN_MAP_##map_, .opcode = (opcode_), .n_opcodes = 16, __VA_ARGS__ }
+	{ .name = #name_, .map = INSN_MAP_##map_, .opcode = (opcode_), .n_opcodes = 16, \
+	  __VA_ARGS__ }
 #define REG(n)       .reg = (n) + 1
 #define EXACT(r, m)  .reg = (r) + 1, .rm = (m) + 1, .mod = INSN_MOD_REG
 #define MEM          .mod = INSN_MOD_MEM

@@ -21,7 +21,8 @@ static void busy(struct soft_cpu *c, uint16_t selector, bool on)
 	if (soft_desc_read(c, selector, &d) == 0) {
 		uint64_t b = d.raw >> 40 & 0xff;
 
-		soft_store_system(c, d.linear + 5, 1, on ? b | TYPE_BUSY : b & ~(uint64_t)TYPE_BUSY);
+		soft_store_system(c, d.linear + 5, 1,
+				  on ? b | TYPE_BUSY : b & ~(uint64_t)TYPE_BUSY);
 	}
 }
 

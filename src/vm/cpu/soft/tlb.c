@@ -60,7 +60,9 @@ static void clear_code(struct soft_code_entry *t)
 	}
 }
 
-static const struct soft_fetched nothing_fetched = { .first = UINT64_MAX, .large_first = UINT64_MAX };
+static const struct soft_fetched nothing_fetched = {
+	.first = UINT64_MAX, .large_first = UINT64_MAX,
+};
 
 /* Nothing is known any more of what runs where, at CPL 3 in a window. Linux changes its own code by
  * an address space that only the kernel looks into: in its window there was nothing. */
@@ -248,7 +250,8 @@ static void drop(struct soft_tlb_entry *t, const struct soft_used *used, uint64_
 	if (t[slot].tag_read == page || t[slot].tag_write == page) {
 		clear_entry(t, slot);
 	}
-	for (size_t i = next_used(used, 0); large && i < SOFT_TLB_ENTRIES; i = next_used(used, i + 1)) {
+	for (size_t i = next_used(used, 0); large && i < SOFT_TLB_ENTRIES;
+	     i = next_used(used, i + 1)) {
 		unsigned shift = t[i].gpa >> SOFT_TLB_SIZE_SHIFT & 63;
 
 		if ((t[i].gpa & SOFT_TLB_LARGE) && t[i].tag_read != soft_tlb_never(i) &&
@@ -307,7 +310,8 @@ static void drop_in_window(struct soft_cpu *c, struct soft_window *w, uint64_t v
 static void drop_in_kernel(struct soft_cpu *c, uint64_t va)
 {
 	soft_stack_forget(c);
-	drop(c->tlb_kernel, &c->kernel_used, va, va >= c->kernel_large_first && va <= c->kernel_large_last);
+	drop(c->tlb_kernel, &c->kernel_used, va,
+	     va >= c->kernel_large_first && va <= c->kernel_large_last);
 	/* It runs nothing of the half where programs are, whose pages change all the time. */
 	if (was_fetched(&c->kernel_fetched[va >> 63], va)) {
 		forget_kernel(c);
@@ -344,7 +348,8 @@ void soft_tlb_flush_pcid_address(struct soft_cpu *c, uint16_t pcid, uint64_t va)
 	}
 }
 
-static void drop_writes(struct soft_tlb_entry *t, const struct soft_used *used, uint64_t gpa_page, bool all)
+static void drop_writes(struct soft_tlb_entry *t, const struct soft_used *used,
+			uint64_t gpa_page, bool all)
 {
 	for (size_t i = next_used(used, 0); i < SOFT_TLB_ENTRIES; i = next_used(used, i + 1)) {
 		if (all || (t[i].gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) == gpa_page) {
@@ -397,7 +402,8 @@ uint64_t soft_fetch_page(struct soft_cpu *c, uint64_t linear)
 	}
 	e->tag = page;
 	e->gpa = w.gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1);
-	note_fetched(c->cpl == 3 ? &c->window->fetched : &c->kernel_fetched[linear >> 63], linear, w.shift);
+	note_fetched(c->cpl == 3 ? &c->window->fetched : &c->kernel_fetched[linear >> 63],
+		     linear, w.shift);
 	if (c->cpl < 3 && !w.global) {
 		c->kernel_local = true;
 	}

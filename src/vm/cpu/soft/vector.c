@@ -206,8 +206,8 @@ void op_vgather(struct soft_cpu *c, const struct insn *i)
 			memcpy(&o32, index + 4 * k, 4);
 			off = o32;
 		}
-		uint64_t ea = soft_cut(base + ((uint64_t)off << i->scale) + (uint64_t)(int64_t)i->disp,
-				       i->ad_bytes);
+		uint64_t ea = soft_cut(base + ((uint64_t)off << i->scale) +
+				       (uint64_t)(int64_t)i->disp, i->ad_bytes);
 
 		v = element(c, soft_linear(c, i->seg, ea, step, SOFT_READ), step);
 		vector_put(c, i->reg, step * k, &v, step);

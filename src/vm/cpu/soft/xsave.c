@@ -218,7 +218,8 @@ static void restore_sse(struct soft_cpu *c, const uint8_t *image, uint64_t bv, u
 	uint8_t *x = c->s.xsave;
 	uint32_t mxcsr = 0x1f80;
 
-	if (compact ? (bv & parts & CPU_XCR0_SSE) != 0 : (parts & (CPU_XCR0_SSE | CPU_XCR0_AVX)) != 0) {
+	if (compact ? (bv & parts & CPU_XCR0_SSE) != 0 :
+		      (parts & (CPU_XCR0_SSE | CPU_XCR0_AVX)) != 0) {
 		mxcsr = get32(image + MXCSR);
 	}
 	if (parts & (compact ? CPU_XCR0_SSE : CPU_XCR0_SSE | CPU_XCR0_AVX)) {
