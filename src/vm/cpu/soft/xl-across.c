@@ -46,7 +46,9 @@ bool xl_across_hold(struct xl_across *all, uint64_t rip, uint32_t epoch, unsigne
 	for (unsigned i = 0; i < TRIES; i++) {
 		*ret = (first_try(rip) + i) % XL_ACROSS;
 		if (all[*ret].rip == rip) {
-			__atomic_store_n(&all[*ret].holders, all[*ret].holders + 1, __ATOMIC_RELAXED);
+			uint32_t more = all[*ret].holders + 1;
+
+			__atomic_store_n(&all[*ret].holders, more, __ATOMIC_RELAXED);
 			return true;
 		}
 	}
@@ -96,7 +98,8 @@ void xl_across_forget_block(struct soft_cpu *c, const struct xl_block *b)
 	unsigned number = 0;
 
 	if (b->page != XL_ANYWHERE &&
-	    xl_across_find(xl_across_of(c->eng->xl, user), b->page + b->gpa % GMEM_PAGE_BYTES, &number)) {
+	    xl_across_find(xl_across_of(c->eng->xl, user), b->page + b->gpa % GMEM_PAGE_BYTES,
+			   &number)) {
 		c->xl_across[user][number] = way_out(c);
 	}
 }
@@ -106,7 +109,8 @@ void xl_across_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block 
 	bool user = b->kind != XK_KERNEL;
 	unsigned number = 0, *n = &c->xl_n_across_used[user];
 
-	if (b->page == XL_ANYWHERE || !xl_across_find(xl_across_of(c->eng->xl, user), rip, &number)) {
+	if (b->page == XL_ANYWHERE ||
+	    !xl_across_find(xl_across_of(c->eng->xl, user), rip, &number)) {
 		return;
 	}
 	if (c->xl_across[user][number] == way_out(c)) {
@@ -129,7 +133,7 @@ bool xl_across(struct xl_tr *t, int64_t off, struct xl_rm *ret)
 	if (!xl_address_at(t, off, &rip) || !xl_across_new(t, rip, &number)) {
 		return false;
 	}
-	*ret = xl_gs(offsetof(struct soft_cpu, xl_across) + user * sizeof(((struct soft_cpu *)NULL)->xl_across[0]) +
-		     number * sizeof(uint8_t *));
+	*ret = xl_gs(offsetof(struct soft_cpu, xl_across) +
+		     (user * XL_ACROSS + number) * sizeof(uint8_t *));
 	return true;
 }

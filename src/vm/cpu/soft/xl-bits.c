@@ -50,8 +50,8 @@ bool xl_bits(struct xl_tr *t)
 		xe_op(&t->e, how, 1, 0xa3, XR_CX, xl_reg(XR_11));
 	} else {
 		xe_load(&t->e, XR_CX, XG(xl_tmp));
-		xe_op(&t->e, how | (i->prefix & INSN_LOCK ? (unsigned)XE_LOCK : 0), 1, i->opcode, XR_CX,
-		      xl_mem(XR_11, 0));
+		how |= i->prefix & INSN_LOCK ? (unsigned)XE_LOCK : 0;
+		xe_op(&t->e, how, 1, i->opcode, XR_CX, xl_mem(XR_11, 0));
 	}
 	xf_set(t, &none);
 	return true;

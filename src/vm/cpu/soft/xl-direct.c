@@ -5,9 +5,10 @@
  *
  * What has to be known of an address is only in which of the two ranges it begins. That is looked
  * at once in a block for each register that addresses go out from, and each sum with an index, and
- * holds as long as its registers are only moved a little. Which range it will be is guessed when the
- * block is translated, from what the registers hold; the cache remembers where that was wrong. Where it is now one and now the other, both are looked for, and
- * what reaches neither, or code, looks at the TLB as in other blocks.
+ * holds as long as its registers are only moved a little. Which range it will be is guessed when
+ * the block is translated, from what the registers hold; the cache remembers where that was
+ * wrong. Where it is now one and now the other, both are looked for, and what reaches neither, or
+ * code, looks at the TLB as in other blocks.
  *
  * What is known of a register behind an instruction holds only if the instruction has looked: a way
  * to the interpreter that begins before it has does not come back. Behind an access more is known:
@@ -30,8 +31,8 @@ enum {
 };
 
 /* A displacement, what the register was moved by, and the operand itself. */
-_Static_assert(XL_MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES + XL_STACK_DRIFT + SMALL_MAX <= SHADOW_GUARD,
-	       "it stays inside");
+_Static_assert(XL_MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES + XL_STACK_DRIFT +
+	       SMALL_MAX <= SHADOW_GUARD, "it stays inside");
 
 /* --- Where an address will be --- */
 
@@ -53,7 +54,8 @@ static struct xl_sum *sum_of(struct xl_tr *t, const struct insn *i)
 
 static uint8_t place_of(uint64_t va)
 {
-	return va >> SHADOW_HIGH_BIT == 1 ? XP_HIGH : va >> SHADOW_LOW_BITS == 0 ? XP_LOW : XP_UNKNOWN;
+	return va >> SHADOW_HIGH_BIT == 1 ? XP_HIGH :
+	       va >> SHADOW_LOW_BITS == 0 ? XP_LOW : XP_UNKNOWN;
 }
 
 static bool value_of(const struct xl_tr *t, unsigned guest, uint64_t *ret)
@@ -84,7 +86,8 @@ static uint8_t guess(const struct xl_tr *t, const struct insn *i)
 		va += t->c->s.seg[i->seg].base;
 	}
 	if (!known && i->base < CPU_REG__COUNT && value_of(t, i->base, &v)) {
-		return place_of(v) && v >= SHADOW_LOW_FIRST ? place_of(v) : code;   /* so it is near that */
+		/* It is near that. */
+		return place_of(v) && v >= SHADOW_LOW_FIRST ? place_of(v) : code;
 	}
 	place = known ? place_of(va) : XP_UNKNOWN;
 	return place ? place : code;
@@ -103,7 +106,8 @@ static void look(struct xl_tr *t, unsigned host, uint8_t place)
 {
 	struct xl_code *e = &t->e;
 	bool near = xl_near(t) && (place == XP_HIGH || xl_by_loop(t));
-	bool saves = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE || (!near && xf_worth_saving(t));
+	bool saves = t->f.at != XF_HOST || t->f.recipe.kind != XRC_NONE ||
+		     (!near && xf_worth_saving(t));
 
 	if (!saves) {
 		xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host,              /* pext */
@@ -223,7 +227,8 @@ void xl_r11_to(struct xl_tr *t, const struct xl_r11 *r11)
 /* What R11 has to hold for an instruction's access, if that is in the high range. */
 static struct xl_r11 asks_for(const struct xl_tr *t, const struct insn *i)
 {
-	unsigned host = i->index != INSN_NONE && i->base < CPU_REG__COUNT ? xl_now(t, i->base) : XR_NONE;
+	unsigned host = i->index != INSN_NONE && i->base < CPU_REG__COUNT ?
+			xl_now(t, i->base) : XR_NONE;
 
 	if (i->index == INSN_NONE) {
 		return (struct xl_r11){ .holds = XH_DISTANCE };
@@ -244,7 +249,8 @@ void xl_known_rounds(struct xl_tr *t, unsigned first, unsigned last)
 			continue;
 		}
 		one = asks_for(t, &t->insns[k].i);
-		same &= all.holds == XH_UNKNOWN || (one.holds == all.holds && one.guest == all.guest);
+		same &= all.holds == XH_UNKNOWN ||
+			(one.holds == all.holds && one.guest == all.guest);
 		all = one;
 	}
 	t->constant &= ~wrote;
@@ -322,7 +328,8 @@ static struct xl_rm from_register(struct xl_tr *t, unsigned guest, int32_t disp,
 /* One that is a sum, of which it is known where it is. */
 static struct xl_rm from_sum(struct xl_tr *t, const struct insn *i, uint8_t place)
 {
-	unsigned base = i->base == INSN_NONE ? XR_NONE : xl_now(t, i->base), index = xl_now(t, i->index);
+	unsigned base = i->base == INSN_NONE ? XR_NONE : xl_now(t, i->base);
+	unsigned index = xl_now(t, i->index);
 
 	if (index == XR_NONE || (base == XR_NONE && i->base != INSN_NONE)) {
 		lost(t);
@@ -372,7 +379,8 @@ static struct xl_rm with_index(struct xl_tr *t, const struct insn *i, uint8_t pl
 	if (i->base < CPU_REG__COUNT && t->constant & BIT(i->index) && xl_little(disp)) {
 		place = t->known[i->base].place ? t->known[i->base].place : place;
 		s = sum_of(t, i);
-		s->known = (struct xl_known){ .place = xl_little(i->disp) ? place : (uint8_t)XP_UNKNOWN, .by = -i->disp };
+		s->known.place = xl_little(i->disp) ? place : (uint8_t)XP_UNKNOWN;
+		s->known.by = -i->disp;
 		return from_register(t, i->base, (int32_t)disp, place);
 	}
 	if (small_index(t, &turned)) {
@@ -427,7 +435,8 @@ static struct xl_rm from_r11(struct xl_tr *t, const struct insn *i, uint8_t plac
 /* The one register that an address goes out from, and how far from there. false: it has more. */
 static bool only_base(const struct insn *i, unsigned *ret, int32_t *ret_disp)
 {
-	if (i->index != INSN_NONE || i->seg >= CPU_FS || i->base >= CPU_REG__COUNT || i->ad_bytes != 8) {
+	if (i->index != INSN_NONE || i->seg >= CPU_FS || i->base >= CPU_REG__COUNT ||
+	    i->ad_bytes != 8) {
 		return false;
 	}
 	*ret = i->base;

@@ -38,7 +38,8 @@ static inline struct xl_rm xl_reg(unsigned reg)
 
 static inline struct xl_rm xl_mem(unsigned base, int32_t disp)
 {
-	return (struct xl_rm){ .reg = XR_NONE, .base = (uint8_t)base, .index = XR_NONE, .disp = disp };
+	return (struct xl_rm){ .reg = XR_NONE, .base = (uint8_t)base, .index = XR_NONE,
+			       .disp = disp };
 }
 
 static inline struct xl_rm xl_mem_index(unsigned base, unsigned index, unsigned scale, int32_t disp)
@@ -87,7 +88,8 @@ static inline void xe_modrm(struct xl_code *e, unsigned reg, struct xl_rm rm)
 	}
 	if (rm.base == XR_NONE) {
 		xe_8(e, r | 4);
-		xe_8(e, (unsigned)rm.scale << 6 | (rm.index == XR_NONE ? 4u : rm.index & 7u) << 3 | 5);
+		xe_8(e, (unsigned)rm.scale << 6 |
+				(rm.index == XR_NONE ? 4u : rm.index & 7u) << 3 | 5);
 		xe_n(e, (uint32_t)rm.disp, 4);
 		return;
 	}
@@ -138,8 +140,8 @@ static inline void xe__prefixes(struct xl_code *e, unsigned how, struct xl_rm rm
 }
 
 /* map: 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A */
-static inline void xe_op(struct xl_code *e, unsigned how, unsigned map, unsigned opcode, unsigned reg,
-			 struct xl_rm rm)
+static inline void xe_op(struct xl_code *e, unsigned how, unsigned map, unsigned opcode,
+			 unsigned reg, struct xl_rm rm)
 {
 	unsigned rex = (how & XE_W ? 8u : 0) | xl__high(reg) << 2 | xl__high(rm.index) << 1 |
 		       xl__high(rm.reg != XR_NONE ? rm.reg : rm.base);
@@ -159,8 +161,8 @@ static inline void xe_op(struct xl_code *e, unsigned how, unsigned map, unsigned
 }
 
 /* pp: 0: none, 1: 66, 2: F3, 3: F2 */
-static inline void xe_vex(struct xl_code *e, unsigned how, unsigned pp, unsigned map, unsigned opcode,
-			  unsigned reg, unsigned vvvv, struct xl_rm rm)
+static inline void xe_vex(struct xl_code *e, unsigned how, unsigned pp, unsigned map,
+			  unsigned opcode, unsigned reg, unsigned vvvv, struct xl_rm rm)
 {
 	unsigned b = xl__high(rm.reg != XR_NONE ? rm.reg : rm.base);
 
@@ -168,7 +170,8 @@ static inline void xe_vex(struct xl_code *e, unsigned how, unsigned pp, unsigned
 		xe_8(e, 0x65);
 	}
 	xe_8(e, 0xc4);
-	xe_8(e, (xl__high(reg) ? 0u : 0x80) | (xl__high(rm.index) ? 0u : 0x40) | (b ? 0u : 0x20) | map);
+	xe_8(e, (xl__high(reg) ? 0u : 0x80) | (xl__high(rm.index) ? 0u : 0x40) |
+			(b ? 0u : 0x20) | map);
 	xe_8(e, (how & XE_W ? 0x80u : 0) | (~vvvv & 15) << 3 | (how & XE_L ? 4u : 0) | pp);
 	xe_8(e, opcode);
 	xe_modrm(e, reg, rm);
@@ -229,12 +232,14 @@ static inline void xe_lea(struct xl_code *e, unsigned reg, struct xl_rm rm)
 }
 
 /* op: the number of ADD, OR, ADC, SBB, AND, SUB, XOR, CMP */
-static inline void xe_alu(struct xl_code *e, unsigned how, unsigned op, unsigned reg, struct xl_rm rm)
+static inline void xe_alu(struct xl_code *e, unsigned how, unsigned op, unsigned reg,
+			  struct xl_rm rm)
 {
 	xe_op(e, how, 0, op << 3 | 3, reg, rm);
 }
 
-static inline void xe_alu_imm(struct xl_code *e, unsigned how, unsigned op, struct xl_rm rm, int32_t v)
+static inline void xe_alu_imm(struct xl_code *e, unsigned how, unsigned op, struct xl_rm rm,
+			      int32_t v)
 {
 	if (v == (int8_t)v) {
 		xe_op(e, how, 0, 0x83, op, rm);

@@ -22,13 +22,16 @@ static bool reads(const struct insn *i)
 	if (i->opcode < 0x40) {
 		return (i->opcode & 6) == 2 || (i->opcode & 0xfe) == 0x38;   /* op reg, mem; cmp */
 	}
-	return i->opcode == 0x8a || i->opcode == 0x8b || i->opcode == 0x63 || (i->opcode & 0xfe) == 0x84 ||
-	       (op == 7 && i->opcode >= 0x80 && i->opcode <= 0x83) || (op == 0 && (i->opcode & 0xfe) == 0xf6);
+	return i->opcode == 0x8a || i->opcode == 0x8b || i->opcode == 0x63 ||
+	       (i->opcode & 0xfe) == 0x84 ||
+	       (op == 7 && i->opcode >= 0x80 && i->opcode <= 0x83) ||
+	       (op == 0 && (i->opcode & 0xfe) == 0xf6);
 }
 
 static bool writes(const struct insn *i)
 {
-	return i->map == INSN_MAP_1 && (i->opcode == 0x88 || i->opcode == 0x89 || (i->opcode & 0xfe) == 0xc6);
+	return i->map == INSN_MAP_1 &&
+	       (i->opcode == 0x88 || i->opcode == 0x89 || (i->opcode & 0xfe) == 0xc6);
 }
 
 static bool plain(const struct insn *i, bool write)
@@ -43,9 +46,9 @@ bool xl_fault(struct soft_cpu *c, const struct xl_out *o)
 	uint32_t error = c->xl_pf & ~(uint32_t)XL_PF;
 
 	c->xl_pf = 0;
-	/* One that ends where no address is canonical, or outside of a segment, is another fault. */
-	if (!plain(i, error & ERROR_W) || c->mode != INSN_MODE_64 || !soft_canonical(c->xl_miss_va + 7) ||
-	    c->s.events.injected != CPU_EVENT_NONE) {
+	/* One that ends where no address is canonical, or outside of a segment, is another. */
+	if (!plain(i, error & ERROR_W) || c->mode != INSN_MODE_64 ||
+	    !soft_canonical(c->xl_miss_va + 7) || c->s.events.injected != CPU_EVENT_NONE) {
 		return false;
 	}
 	xl_add(&c->counts->n[error & ERROR_W ? XC_WRITE_FAULT : XC_READ_FAULT], 1);

@@ -122,14 +122,15 @@ static enum next next_of(const struct insn *i)
 	if (row->cls == INSN_IMPLICIT) {
 		return NEXT_ACCESS;
 	}
-	bool divides = i->map == INSN_MAP_1 && (i->opcode & 0xfe) == 0xf6 && (i->modrm >> 3 & 7) >= 6;
+	bool divides = i->map == INSN_MAP_1 && (i->opcode & 0xfe) == 0xf6 &&
+		       (i->modrm >> 3 & 7) >= 6;
 
 	if (row->cls != INSN_COPY || row->fn || row->fr) {
 		return NEXT_SEES;
 	}
 	/* What may fault without an access, if only as #NM, #MF, #XM, #DE or #UD. */
-	if (row->attr & (INSN_A_SSE | INSN_A_MMX | INSN_A_X87 | INSN_A_VSIB) || divides || row->feature ||
-	    of_vectors(row)) {
+	if (row->attr & (INSN_A_SSE | INSN_A_MMX | INSN_A_X87 | INSN_A_VSIB) || divides ||
+	    row->feature || of_vectors(row)) {
 		return NEXT_SEES;
 	}
 	if (i->rm == INSN_NONE && i->modrm < 0xc0 && !lea) {
@@ -218,9 +219,9 @@ void xf_make(struct xl_tr *t, const struct xl_flags *f)
 
 bool xf_same(const struct xl_recipe *a, const struct xl_recipe *b)
 {
-	return a->kind == b->kind && a->how == b->how && a->d == b->d && a->s == b->s && a->n == b->n &&
-	       memcmp(a->bytes, b->bytes, a->n) == 0 && a->uses == b->uses && a->imm == b->imm &&
-	       a->bias == b->bias;
+	return a->kind == b->kind && a->how == b->how && a->d == b->d && a->s == b->s &&
+	       a->n == b->n && memcmp(a->bytes, b->bytes, a->n) == 0 && a->uses == b->uses &&
+	       a->imm == b->imm && a->bias == b->bias;
 }
 
 void xf_clobber(struct xl_tr *t)

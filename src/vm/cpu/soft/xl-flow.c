@@ -117,7 +117,7 @@ static void call_found(struct xl_tr *t)
 /* Out of the code, on at R11. */
 static void leave(struct xl_tr *t)
 {
-	xe_patch(&t->e, xe_jmp(&t->e), xl_rw(t->x, xl_routines(t->x)->leave_unlinked));
+	xl_jump_routine(t, xl_routines(t->x)->leave_unlinked);
 }
 
 void xl_rip_to(struct xl_tr *t, unsigned reg, int64_t off)
@@ -241,7 +241,7 @@ static void go_call(struct xl_tr *t, int64_t to)
 	xl_leave_at(t, to);
 	if (miss) {
 		xe_here(e, miss);
-		xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->leave_unlinked));
+		xl_call_routine(t, xl_routines(t->x)->leave_unlinked);
 		xe_patch(e, xe_jmp(e), landing);
 	}
 }
@@ -366,8 +366,8 @@ static void jcc(struct xl_tr *t, unsigned cond)
 	xl_go(t, xl_next_off(t));
 }
 
-/* To what is written next. Behind a jump backward wants are looked at where the block is left, if that
- * is not done there in any case. */
+/* To what is written next. Behind a jump backward wants are looked at where the block is left, if
+ * that is not done there in any case. */
 static void jmp_on(struct xl_tr *t, int64_t to)
 {
 	t->owes |= to <= t->insns[t->k].off && !t->polled;
@@ -542,8 +542,8 @@ bool xl_jump(struct xl_tr *t)
 	return true;
 }
 
-/* Blocks behind a call or a return rely on what its access shows of the stack: one that looks at the
- * TLB shows nothing, and is the interpreter's. */
+/* Blocks behind a call or a return rely on what its access shows of the stack: one that looks at
+ * the TLB shows nothing, and is the interpreter's. */
 static bool shows_nothing(const struct xl_tr *t)
 {
 	return t->to->kind == XK_DIRECT && xl_hint(t->x, xl_gpa_of(t)) == XP_TLB;

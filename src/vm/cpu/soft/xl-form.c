@@ -35,28 +35,29 @@ static bool takes_memory(const struct insn *i)
 		return false;
 	}
 	if (i->map == INSN_MAP_0F) {
-		return (op & 0xf0) == 0x40 || op == 0xaf || (op & 0xf6) == 0xb6;   /* CMOV, IMUL, MOVZX, MOVSX */
+		/* CMOV, IMUL, MOVZX, MOVSX */
+		return (op & 0xf0) == 0x40 || op == 0xaf || (op & 0xf6) == 0xb6;
 	}
-	return i->map == INSN_MAP_1 && (op < 0x40 || op == 0x63 || op == 0x69 || op == 0x6b ||
-					(op & 0xfc) == 0x80 || op == 0x84 || op == 0x85 ||
-					(op & 0xfc) == 0x88 || (op & 0xfe) == 0xc0 || (op & 0xfc) == 0xd0 ||
-					op == 0xc7 || (op & 0xfe) == 0xf6 || op == 0xff);
+	return i->map == INSN_MAP_1 &&
+	       (op < 0x40 || op == 0x63 || op == 0x69 || op == 0x6b || (op & 0xfc) == 0x80 ||
+		op == 0x84 || op == 0x85 || (op & 0xfc) == 0x88 || (op & 0xfe) == 0xc0 ||
+		(op & 0xfc) == 0xd0 || op == 0xc7 || (op & 0xfe) == 0xf6 || op == 0xff);
 }
 
 /* What is written there is all of it: what is less has to be made wide, or would be waited for when
  * more than that is read. */
 static bool in_place(const struct insn *i, const struct xl_field *d)
 {
-	return d->slot && d->where == INSN_AT_RM && i->reg != i->rm && (!d->written || d->bytes == 8) &&
-	       takes_memory(i);
+	return d->slot && d->where == INSN_AT_RM && i->reg != i->rm &&
+	       (!d->written || d->bytes == 8) && takes_memory(i);
 }
 
 /* The scratch register that an operand before this one has for the same; XR_NONE: there is none. */
 static uint8_t shared(const struct xl_form *f, const struct xl_field *d)
 {
-	for (unsigned k = 0; &f->f[k] != d; k++) {
-		if (xl_field_is_scratch(&f->f[k]) && f->f[k].guest == d->guest && f->f[k].high == d->high) {
-			return f->f[k].host;
+	for (const struct xl_field *o = f->f; o != d; o++) {
+		if (xl_field_is_scratch(o) && o->guest == d->guest && o->high == d->high) {
+			return o->host;
 		}
 	}
 	return XR_NONE;
@@ -115,9 +116,9 @@ static bool known(const struct xl_tr *t, const struct insn *i, const struct insn
 	if (i->map == INSN_MAP_1 && (i->opcode & 0xfe) == 0xf6 && (i->modrm >> 3 & 7) >= 6) {
 		return false;   /* a division may fault */
 	}
-	return xl_decoded(t)->fn != insn_ud && row->cls == INSN_COPY && !(row->attr & never) && !by_hand(row) && !bits &&
-	       t->c->features & BIT(insn_feature(i)) && insn_feature(i) != INSN_F_RDRAND &&
-	       insn_feature(i) != INSN_F_RDSEED;
+	return xl_decoded(t)->fn != insn_ud && row->cls == INSN_COPY && !(row->attr & never) &&
+	       !by_hand(row) && !bits && t->c->features & BIT(insn_feature(i)) &&
+	       insn_feature(i) != INSN_F_RDRAND && insn_feature(i) != INSN_F_RDSEED;
 }
 
 /* A vector register is what it is. */
@@ -216,7 +217,8 @@ static unsigned how_of(const struct xl_form *f)
 {
 	const struct insn *i = f->i;
 
-	return (i->prefix & INSN_W ? (unsigned)XE_W : 0) | (i->prefix & INSN_66 ? (unsigned)XE_66 : 0) |
+	return (i->prefix & INSN_W ? (unsigned)XE_W : 0) |
+	       (i->prefix & INSN_66 ? (unsigned)XE_66 : 0) |
 	       (f->row->pp == INSN_PP_F3 ? (unsigned)XE_F3 : 0) |
 	       (f->row->pp == INSN_PP_F2 ? (unsigned)XE_F2 : 0) |
 	       (i->prefix & INSN_LOCK ? (unsigned)XE_LOCK : 0) | (f->rex ? (unsigned)XE_REX : 0) |
@@ -233,11 +235,12 @@ static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
 /* Is what an operand was of no matter? */
 static bool only_written(const struct xl_form *f, const struct xl_field *d)
 {
-	bool moves = xl_is(f, XO_MOV) || xl_is(f, XO_MOVZX) || xl_is(f, XO_MOVSX) || xl_is(f, XO_MOVSXD);
+	bool replaces = xl_is(f, XO_MOV) || xl_is(f, XO_MOVZX) || xl_is(f, XO_MOVSX) ||
+			xl_is(f, XO_MOVSXD) || (xl_is(f, XO_IMUL) && f->n == 3);
 	bool zero = xl_is(f, XO_XOR) && f->n == 2 && !f->mem && f->f[1].file == INSN_FILE_GPR &&
 		    f->f[0].guest == f->f[1].guest;
 
-	return d->bytes >= 4 && (zero || (d->written && (moves || (xl_is(f, XO_IMUL) && f->n == 3))));
+	return d->bytes >= 4 && (zero || (d->written && replaces));
 }
 
 static void slots(struct xl_tr *t, const struct xl_form *f, bool load)
@@ -336,8 +339,8 @@ static bool plain_load(struct xl_tr *t, const struct xl_form *f)
 	const struct insn *i = f->i;
 	bool mov = i->map == INSN_MAP_1 && i->opcode == 0x8b && i->op_bytes >= 4;
 
-	if (xl_is_direct(t->to->kind) || t->joins[t->k].role || !f->mem || !mov || f->f[0].slot || t->f.recipe.uses & f->guest_written ||
-	    xl_on_stack(i)) {
+	if (xl_is_direct(t->to->kind) || t->joins[t->k].role || !f->mem || !mov || f->f[0].slot ||
+	    t->f.recipe.uses & f->guest_written || xl_on_stack(i)) {
 		return false;
 	}
 	t->r11_kept = false;
@@ -414,7 +417,8 @@ static bool vzero(struct xl_tr *t, const struct insn *i)
 	insn_fn *fn = insn_table[i->row].fn;
 
 	/* In 32-bit mode these leave the upper eight as they are. */
-	if ((fn != op_vzeroupper && fn != op_vzeroall) || t->compat || !(t->c->features & BIT(insn_feature(i)))) {
+	if ((fn != op_vzeroupper && fn != op_vzeroall) || t->compat ||
+	    !(t->c->features & BIT(insn_feature(i)))) {
 		return false;
 	}
 	xv_need(t, XV_AVX);
@@ -433,12 +437,12 @@ static void registers_after(struct xl_tr *t, const struct xl_form *f)
 	xl_wrote(t, f->guest_written | (f->row->imp & INSN_IMP_RCX ? (unsigned)BIT(CPU_RCX) : 0));
 	if (xl_is(f, XO_MOVZX) && f->i->op_bytes >= 4) {
 		t->made_small = f->guest_written;
-	} else if (f->n == 2 && xl_has_imm(f) && f->i->op_bytes >= 4 && !f->mem && v >= 0 && v <= UINT16_MAX &&
-		   (xl_is(f, XO_MOV) || xl_is(f, XO_AND))) {
+	} else if (f->n == 2 && xl_has_imm(f) && f->i->op_bytes >= 4 && !f->mem && v >= 0 &&
+		   v <= UINT16_MAX && (xl_is(f, XO_MOV) || xl_is(f, XO_AND))) {
 		t->made_small = f->guest_written;
 	}
-	if (f->mem || f->n != 2 || !xl_is_wide(f->i) || f->i->prefix & INSN_VEX || f->f[0].file != INSN_FILE_GPR ||
-	    f->row->imp) {
+	if (f->mem || f->n != 2 || !xl_is_wide(f->i) || f->i->prefix & INSN_VEX ||
+	    f->f[0].file != INSN_FILE_GPR || f->row->imp) {
 		return;
 	}
 	if ((xl_is(f, XO_XOR) || xl_is(f, XO_SUB)) && f->f[1].file == INSN_FILE_GPR &&
@@ -448,7 +452,8 @@ static void registers_after(struct xl_tr *t, const struct xl_form *f)
 		return;
 	}
 	if (sums && xl_has_imm(f) && v > -(1 << 30) && v < 1 << 30) {
-		xl_moved(t, f->f[0].guest, f->f[0].guest, xl_is(f, XO_ADD) ? (int32_t)v : -(int32_t)v);
+		xl_moved(t, f->f[0].guest, f->f[0].guest,
+			 xl_is(f, XO_ADD) ? (int32_t)v : -(int32_t)v);
 	} else if (xl_is(f, XO_MOV) && f->f[1].file == INSN_FILE_GPR) {
 		xl_moved(t, f->f[0].guest, f->f[1].guest, 0);
 	}
@@ -458,8 +463,8 @@ static struct xl_form form_of(const struct xl_tr *t)
 {
 	const struct insn *i = &t->insns[t->k].i;
 
-	return (struct xl_form){ .t = t, .i = i, .row = &insn_table[i->row], .op = (uint8_t)xl_op(i),
-			      .mode = (enum insn_mode)t->b->mode };
+	return (struct xl_form){ .t = t, .i = i, .row = &insn_table[i->row],
+				 .op = (uint8_t)xl_op(i), .mode = (enum insn_mode)t->b->mode };
 }
 
 bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
@@ -475,8 +480,10 @@ bool xl_form_about(const struct xl_tr *t, struct xl_about *ret)
 	ret->access = f.mem && !f.aligned;
 	ret->write = f.mem_written;
 	ret->bytes = (uint8_t)f.mem_bytes;
-	if (!f.mem && f.n == 2 && i->op_bytes == 8 && f.f[0].file == INSN_FILE_GPR && !f.row->imp && xl_has_imm(&f) &&
-	    v > -(1 << 30) && v < 1 << 30 && (xl_is(&f, XO_ADD) || xl_is(&f, XO_SUB))) {
+	bool moves = !f.mem && f.n == 2 && i->op_bytes == 8 && f.f[0].file == INSN_FILE_GPR &&
+		     !f.row->imp && xl_has_imm(&f) && v > -(1 << 30) && v < 1 << 30;
+
+	if (moves && (xl_is(&f, XO_ADD) || xl_is(&f, XO_SUB))) {
 		ret->moved = true;
 		ret->to = f.f[0].guest;
 		ret->by = xl_is(&f, XO_ADD) ? (int32_t)v : -(int32_t)v;

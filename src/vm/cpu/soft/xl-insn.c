@@ -18,8 +18,8 @@ static struct xl_slow *slow_new(struct xl_tr *t)
 	}
 	struct xl_slow *s = &t->slow[t->n_slow++];
 
-	*s = (struct xl_slow){ .before = t->f, .stack_before = t->stack_off, .k = (uint8_t)t->k, .why = XL_WHY_MEMORY,
-			       .set = t->set, .x87_last = t->x87_last };
+	*s = (struct xl_slow){ .before = t->f, .stack_before = t->stack_off, .k = (uint8_t)t->k,
+			       .why = XL_WHY_MEMORY, .set = t->set, .x87_last = t->x87_last };
 	return s;
 }
 
@@ -110,8 +110,9 @@ unsigned xl_slow_fault(struct xl_tr *t)
 	for (unsigned s = t->n_slow; s > 0 && t->slow[s - 1].k == t->k; s--) {
 		const struct xl_slow *known = &t->slow[s - 1];
 
-		if (known->why == XL_WHY_MEMORY && !known->load && !known->again && known->set == t->set &&
-		    known->x87_last == t->x87_last && known->stack_before == t->stack_off && same_flags(&known->before, &t->f)) {
+		if (known->why == XL_WHY_MEMORY && !known->load && !known->again &&
+		    known->set == t->set && known->x87_last == t->x87_last &&
+		    known->stack_before == t->stack_off && same_flags(&known->before, &t->f)) {
 			return s - 1;
 		}
 	}
@@ -135,8 +136,7 @@ void xl_call_interpreter(struct xl_tr *t, bool last)
 	}
 	xl_x87_record(t, t->x87_last);
 	xe_mov_imm32(&t->e, XR_11, index);
-	xe_patch(&t->e, xe_call(&t->e),
-		 xl_rw(t->x, t->f.at == XF_SAVED ? r->out_saved : r->out_host));
+	xl_call_routine(t, t->f.at == XF_SAVED ? r->out_saved : r->out_host);
 	t->f = (struct xl_flags){ .at = XF_SAVED };
 	t->vec = XV_NONE;
 	t->x87 = false;
@@ -157,8 +157,8 @@ static unsigned address_register(struct xl_tr *t, unsigned guest, unsigned scrat
 }
 
 /* What these registers give, of 64 bits or cut to 32. */
-static void sum(struct xl_tr *t, unsigned to, unsigned how, unsigned base, unsigned index, unsigned scale,
-		int32_t disp)
+static void sum(struct xl_tr *t, unsigned to, unsigned how, unsigned base, unsigned index,
+		unsigned scale, int32_t disp)
 {
 	struct xl_rm rm = xl_mem(XR_NONE, disp);
 
@@ -273,7 +273,8 @@ void xl_check_to_r11(struct xl_tr *t, unsigned bytes, bool write)
 	check_to_r11(t, bytes, write, false);
 }
 
-static void stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write, bool aligned)
+static void stack_to_r11(struct xl_tr *t, unsigned base, int32_t disp, unsigned bytes, bool write,
+			 bool aligned)
 {
 	const size_t at = offsetof(struct soft_cpu, xl_stack) + write * sizeof(struct soft_stack);
 	struct xl_code *e = &t->e;
@@ -462,7 +463,8 @@ static bool lea(struct xl_tr *t)
 	t->r11_kept = host != XR_NONE && (i->index == INSN_NONE || xl_now(t, i->index) != XR_NONE);
 	effective(t, to, i->op_bytes == 8 && i->ad_bytes == 8 ? XE_W : 0);
 	xl_wrote(t, (unsigned)BIT(i->reg));
-	if (i->op_bytes == 8 && i->base < CPU_REG__COUNT && i->index == INSN_NONE && i->ad_bytes == 8) {
+	if (i->op_bytes == 8 && i->base < CPU_REG__COUNT && i->index == INSN_NONE &&
+	    i->ad_bytes == 8) {
 		xl_moved(t, i->reg, i->base, i->disp);
 	}
 	if (host == XR_NONE) {

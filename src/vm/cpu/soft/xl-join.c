@@ -2,9 +2,9 @@
 /*
  * Accesses off the same register in one block look at the TLB together. The first of them looks
  * whether all bytes that they reach, from the lowest to the highest, lie in one page that may be
- * reached so, and keeps the host's address of the lowest one in a word of the vCPU; the others go out
- * from there and neither look nor change flags. Which they are is found before the block is written,
- * by what its instructions do with the register: it may be moved by what is known.
+ * reached so, and keeps the host's address of the lowest one in a word of the vCPU; the others go
+ * out from there and neither look nor change flags. Which they are is found before the block is
+ * written, by what its instructions do with the register: it may be moved by what is known.
  *
  * The word holds an address of the page that was looked at and nothing else, and a distance from it
  * never leaves that, whatever the guest's registers hold by then.
@@ -13,9 +13,9 @@
  * may go out of a loop, with what its last round looked at.
  *
  * It holds for as long as nothing but translated code runs: while it does, nobody takes a page from
- * this vCPU. So a call of the interpreter does not come back where the word is still needed, and what
- * calls it in any case ends the group. Where the look fails again and again (the bytes are on two
- * pages, or may not all be written) the block is made again, without that group.
+ * this vCPU. So a call of the interpreter does not come back where the word is still needed, and
+ * what calls it in any case ends the group. Where the look fails again and again (the bytes are on
+ * two pages, or may not all be written) the block is made again, without that group.
  */
 #include <limits.h>
 
@@ -52,7 +52,8 @@ static void moves(struct xl_about *a, unsigned guest, int32_t by)
 static bool about_stack(const struct insn *i, struct xl_about *a)
 {
 	unsigned op = i->modrm >> 3 & 7;
-	bool pushes_reg = (i->opcode >= 0x50 && i->opcode <= 0x57) || (i->opcode == 0xff && op == 6 && i->rm != INSN_NONE);
+	bool pushes_reg = (i->opcode >= 0x50 && i->opcode <= 0x57) ||
+			  (i->opcode == 0xff && op == 6 && i->rm != INSN_NONE);
 
 	if (i->map != INSN_MAP_1 || i->op_bytes != 8 || i->prefix & INSN_VEX) {
 		return false;
@@ -91,13 +92,15 @@ static void about(struct xl_tr *t, struct xl_about *a)
 		a->known = false;
 	} else if (xl_nothing(i) || (xl_jumps(i) && i->op_bytes == 8)) {
 		return;
-	} else if (lea && i->base == i->reg && i->index == INSN_NONE && i->op_bytes == 8 && i->ad_bytes == 8) {
+	} else if (lea && i->base == i->reg && i->index == INSN_NONE && i->op_bytes == 8 &&
+		   i->ad_bytes == 8) {
 		moves(a, i->reg, i->disp);
 	} else if (lea) {
 		a->wrote = (unsigned)BIT(i->reg);
 	} else if (!about_stack(i, a)) {
 		a->known = xl_form_about(t, a);
-		a->access &= i->seg < CPU_FS && i->ad_bytes == 8 && (i->base != INSN_NONE || i->index != INSN_NONE);
+		a->access &= i->seg < CPU_FS && i->ad_bytes == 8 &&
+			     (i->base != INSN_NONE || i->index != INSN_NONE);
 		a->disp = i->base == INSN_BASE_RIP ? (int64_t)xl_next_off(t) + i->disp : i->disp;
 		a->base = i->base;
 		a->index = i->index;
@@ -126,7 +129,8 @@ static bool still(const struct xl_about *of, const struct xl_about *a, int64_t *
 
 static bool same_base(const struct xl_about *a, const struct xl_about *b)
 {
-	return a->base == b->base && a->index == b->index && (a->index == INSN_NONE || a->scale == b->scale);
+	return a->base == b->base && a->index == b->index &&
+	       (a->index == INSN_NONE || a->scale == b->scale);
 }
 
 static bool of_stack(const struct xl_about *a)
@@ -160,7 +164,8 @@ static void group(struct xl_tr *t, unsigned k)
 	if (!still(lead, lead, &moved)) {
 		return;
 	}
-	for (unsigned j = k + 1; j < t->n && j <= k + AHEAD && t->about[j].known && !t->join_head[j]; j++) {
+	for (unsigned j = k + 1;
+	     j < t->n && j <= k + AHEAD && t->about[j].known && !t->join_head[j]; j++) {
 		const struct xl_about *a = &t->about[j];
 		int64_t disp = a->disp + moved;
 
@@ -177,14 +182,16 @@ static void group(struct xl_tr *t, unsigned k)
 			break;
 		}
 	}
+	bool one_page = first >> GMEM_PAGE_SHIFT == (end - 1) >> GMEM_PAGE_SHIFT;
 	bool fits = first >= INT32_MIN && end <= INT32_MAX &&
-		    (lead->base != INSN_BASE_RIP || first >> GMEM_PAGE_SHIFT == (end - 1) >> GMEM_PAGE_SHIFT);
+		    (lead->base != INSN_BASE_RIP || one_page);
 
 	if (n == 0 || !fits || !word_for(t, k, last, &word)) {
 		return;
 	}
-	t->joins[k] = (struct xl_join){ .role = XJ_FIRST, .word = word, .write = write, .first = (int32_t)first,
-					.span = (uint16_t)(end - first), .disp = (uint16_t)(lead->disp - first) };
+	t->joins[k] = (struct xl_join){ .role = XJ_FIRST, .word = word, .write = write,
+					.first = (int32_t)first, .span = (uint16_t)(end - first),
+					.disp = (uint16_t)(lead->disp - first) };
 	for (unsigned m = 0; m < n; m++) {
 		t->joins[members[m]] = (struct xl_join){ .role = XJ_MORE, .word = word,
 							 .disp = (uint16_t)(at[m] - first) };

@@ -92,7 +92,8 @@ bool xl_known_still(const struct xl_tr *t, const struct xl_state *state)
 		const struct xl_sum *a = &state->sums[s], *b = &t->sums[s];
 
 		if (!still(&a->known, &b->known) ||
-		    (a->known.place && (a->base != b->base || a->index != b->index || a->scale != b->scale))) {
+		    (a->known.place &&
+		     (a->base != b->base || a->index != b->index || a->scale != b->scale))) {
 			return false;
 		}
 	}

@@ -25,7 +25,8 @@ unsigned xl_uses(const struct insn *i, bool base)
 
 		if (d->file == INSN_FILE_GPR && guest < CPU_REG__COUNT) {
 			ret |= (unsigned)BIT(guest);
-			ret |= guest >= 4 && guest < 8 ? (unsigned)BIT(guest - 4) : 0;   /* AH to BH */
+			/* AH to BH */
+			ret |= guest >= 4 && guest < 8 ? (unsigned)BIT(guest - 4) : 0;
 		}
 	}
 	for (unsigned k = 0; k < ARRAY_LEN(implied); k++) {
@@ -212,6 +213,7 @@ bool xl_rounds_go_on(const struct xl_tr *t)
 {
 	const struct xl_state *h = &t->rounds->state;
 
-	return xl_known_still(t, h) && h->vec == t->vec && h->x87 == t->x87 && (!h->stack_seen || t->stack_seen) &&
+	return xl_known_still(t, h) && h->vec == t->vec && h->x87 == t->x87 &&
+	       (!h->stack_seen || t->stack_seen) &&
 	       (h->f.recipe.kind == XRC_NONE || xf_same(&h->f.recipe, &t->f.recipe));
 }

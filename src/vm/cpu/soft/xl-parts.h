@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files that translate do for each other. The map of them is in xl.h; what they all work at
- * is struct xl_tr, in xl-tr.h.
+ * What the files that translate do for each other. The map of them is in xl.h; what they all work
+ * at is struct xl_tr, in xl-tr.h.
  */
 #ifndef VM_CPU_SOFT_XL_PARTS_H
 #define VM_CPU_SOFT_XL_PARTS_H
@@ -20,6 +20,18 @@ struct xl_routines {
 	struct xl_site rep_sites[2][4];       /* where those of mapped memory may fault */
 };
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
+
+const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);   /* xl-cache.c */
+
+static inline void xl_call_routine(struct xl_tr *t, uint32_t routine)
+{
+	xe_patch(&t->e, xe_call(&t->e), xl_rw(t->x, routine));
+}
+
+static inline void xl_jump_routine(struct xl_tr *t, uint32_t routine)
+{
+	xe_patch(&t->e, xe_jmp(&t->e), xl_rw(t->x, routine));
+}
 
 /* --- xl-flags.c --- */
 
@@ -56,7 +68,7 @@ enum xl_op xl_op(const struct insn *i);
 bool xl_form(struct xl_tr *t);
 /* The number of the register that an operand of a row is. */
 unsigned xl_operand_number(const struct insn *i, const struct insn_operand_desc *d, unsigned op);
-/* Of instruction t->k: what it writes and reaches; not by which registers. false: not one of those. */
+/* Of instruction t->k: what it writes and reaches; not by which registers. false: none of those. */
 bool xl_form_about(const struct xl_tr *t, struct xl_about *ret);
 
 /* --- xl-insn.c --- */
@@ -85,20 +97,22 @@ void xl_operand_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 void xl_aligned_to_r11(struct xl_tr *t, unsigned bytes, bool write);
 /* A jump to the interpreter for instruction k in the state of flags that there is now. */
 void xl_slow(struct xl_tr *t, unsigned cond);
-void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why);   /* a jump that was written already */
-/* The way that was asked for last goes on with the instruction itself, which may not be done yet. */
+/* The same with a jump that was written already. */
+void xl_slow_from(struct xl_tr *t, uint8_t *jump, unsigned why);
+/* The way that was asked for last goes on with the instruction itself; it may not be done yet. */
 void xl_slow_again(struct xl_tr *t, const uint8_t *at);
 /* The same where RCX is not 0. No flag changes. */
 void xl_slow_unless_zero(struct xl_tr *t, unsigned why);
 /*
- * A jump that is not taken where all is well costs least. LOOP is one that looks whether RCX is 1 and
- * changes no flag: so what has to be 0 is made xl_by_loop(); where that is 0, LOOP is slow, as Intel's.
+ * A jump that is not taken where all is well costs least. LOOP is one that looks whether RCX is 1
+ * and changes no flag: so what has to be 0 is made xl_by_loop(); where that is 0, LOOP is slow, as
+ * Intel's.
  */
 unsigned xl_by_loop(const struct xl_tr *t);
 /* Unless RCX is that: to where xe_here_8() says. */
 uint8_t *xl_unless(struct xl_tr *t, unsigned by_loop);
-/* For instruction k as xl_slow(), by a jump in front of the block: LOOP where RCX is not 1, JRCXZ where
- * it is 0. If there still is one, and not too far away. */
+/* For instruction k as xl_slow(), by a jump in front of the block: LOOP where RCX is not 1, JRCXZ
+ * where it is 0. If there still is one, and not too far away. */
 void xl_near_room(struct xl_tr *t);
 bool xl_near(const struct xl_tr *t);
 void xl_slow_near(struct xl_tr *t, bool loop);
@@ -112,8 +126,8 @@ void xl_shaken(struct xl_tr *t);
 
 /* Which instructions of the block look together. */
 void xl_join_plan(struct xl_tr *t);
-/* The memory operand of one of those, or its place on the stack, as xl_operand(). false: it looks by
- * itself. */
+/* The memory operand of one of those, or its place on the stack, as xl_operand(). false: it looks
+ * by itself. */
 bool xl_join_operand(struct xl_tr *t, struct xl_rm *ret);
 
 /* --- xl-direct.c --- */
@@ -151,8 +165,8 @@ enum { XL_STACK_DRIFT = 1 << 20 };
 bool xl_stack_fits(const struct soft_cpu *c);
 /* If not, none does until the vCPU's memory is mapped anew. */
 void xl_stack_look(struct soft_cpu *c);
-/* A block begins; an instruction is going to be written that may lead out of it, or its line ends, on
- * at an offset: there RSP must be what blocks of its kind rely on. */
+/* A block begins; an instruction is going to be written that may lead out of it, or its line ends,
+ * on at an offset: there RSP must be what blocks of its kind rely on. */
 void xl_stack_begin(struct xl_tr *t);
 void xl_stack_settle(struct xl_tr *t, unsigned k, int64_t off);
 /* RSP was seen. */
@@ -252,8 +266,8 @@ void xl_leave_aside(struct xl_tr *t, uint8_t *jump, unsigned k, int64_t off);
 
 /* --- xl-loop.c --- */
 
-/* Which registers an instruction uses that its operands name or its row does: the guest's, and in any
- * way but as the base of an address; then that, too. */
+/* Which registers an instruction uses that its operands name or its row does: the guest's, and in
+ * any way but as the base of an address; then that, too. */
 unsigned xl_uses(const struct insn *i, bool base);
 /* Where the loop begins that instruction k jumps back for, if its later rounds are worth to be
  * written: another instruction; -1: none. */
@@ -304,7 +318,6 @@ const struct xl_routines *xl_routines(const struct xl_cache *x);
 struct xl_across *xl_across_of(struct xl_cache *x, bool user);
 /* A number for a block that is written. */
 bool xl_across_new(struct xl_tr *t, uint64_t rip, unsigned *ret);
-const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);
 uint32_t xl_off(const struct xl_cache *x, const uint8_t *rw);
 /* What the instruction at an address was found to reach; XP_UNKNOWN: nothing was. */
 uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa);
@@ -316,7 +329,8 @@ void xl_bind(const struct soft_engine *eng, enum insn_mode mode, struct insn *i)
 /* For instruction t->k, which has only one; NULL: there is no room. */
 struct xl_packed *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
 struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index);
-const struct xl_out *xl_out_at(struct soft_cpu *c, uint32_t index);   /* until it asks for another one */
+/* It is there until the vCPU asks for another one. */
+const struct xl_out *xl_out_at(struct soft_cpu *c, uint32_t index);
 
 /* --- xl-translate.c --- */
 

@@ -10,7 +10,8 @@ bool xl_form_reads_flags(const struct xl_form *f)
 	const struct insn_row *row = f->row;
 	unsigned count = f->i->imm & (f->i->op_bytes == 8 ? 63 : 31);
 	bool shift = f->i->map == INSN_MAP_1 && (f->i->opcode & 0xf6) == 0xc0;
-	bool shift_double = f->i->map == INSN_MAP_0F && (f->i->opcode == 0xa4 || f->i->opcode == 0xac);
+	bool shift_double = f->i->map == INSN_MAP_0F &&
+			    (f->i->opcode == 0xa4 || f->i->opcode == 0xac);
 	bool scan = f->i->map == INSN_MAP_0F && (f->i->opcode == 0xbc || f->i->opcode == 0xbd);
 	bool bits = f->i->map == INSN_MAP_0F &&
 		    ((f->i->opcode & 0xe7) == 0xa3 || f->i->opcode == 0xba);
@@ -64,7 +65,8 @@ bool xl_form_memory_in_cx(const struct xl_form *f)
 	return f->mem && in_registers(f) && !(f->i->prefix & INSN_LOCK) && (compares || adds);
 }
 
-static void replay_of(const struct xl_form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
+static void replay_of(const struct xl_form *f, const uint8_t *bytes, size_t n,
+		      struct xl_recipe *ret)
 {
 	if (n <= sizeof(ret->bytes)) {
 		ret->kind = f->kept ? XRC_REPLAY_IN : XRC_REPLAY;
@@ -89,13 +91,14 @@ static void sum_of(const struct xl_form *f, struct xl_recipe *ret)
 }
 
 /* How to get its flags again: all but those of memory are registers that stay for a while. */
-static void recipe_of(const struct xl_form *f, const uint8_t *bytes, size_t n, struct xl_recipe *ret)
+static void recipe_of(const struct xl_form *f, const uint8_t *bytes, size_t n,
+		      struct xl_recipe *ret)
 {
 	const struct xl_field *d = &f->f[0], *s = &f->f[1];
 	bool logic = xl_is(f, XO_AND) || xl_is(f, XO_OR) || xl_is(f, XO_XOR);
 
-	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host, .s = s->host,
-				   .imm = (int32_t)f->i->imm };
+	*ret = (struct xl_recipe){ .how = f->i->op_bytes == 8 ? XE_W : 0, .d = d->host,
+				   .s = s->host, .imm = (int32_t)f->i->imm };
 	bool compares = xl_is(f, XO_CMP) || xl_is(f, XO_TEST);
 
 	if (!(in_registers(f) || (compares && in_slots(f))) ||
@@ -103,8 +106,10 @@ static void recipe_of(const struct xl_form *f, const uint8_t *bytes, size_t n, s
 		return;
 	}
 	for (unsigned k = 0; k < f->n; k++) {
-		ret->uses |= f->f[k].file == INSN_FILE_GPR && !(f->mem && f->f[k].where == INSN_AT_RM) ?
-				     (uint16_t)BIT(f->f[k].guest) : 0;
+		bool memory = f->mem && f->f[k].where == INSN_AT_RM;
+
+		ret->uses |= f->f[k].file == INSN_FILE_GPR && !memory ?
+			     (uint16_t)BIT(f->f[k].guest) : 0;
 	}
 	if (compares) {
 		replay_of(f, bytes, n, ret);
@@ -123,7 +128,8 @@ static void recipe_of(const struct xl_form *f, const uint8_t *bytes, size_t n, s
 	}
 }
 
-void xl_form_flags_after(struct xl_tr *t, const struct xl_form *f, bool reads, const uint8_t *bytes, size_t n)
+void xl_form_flags_after(struct xl_tr *t, const struct xl_form *f, bool reads,
+			 const uint8_t *bytes, size_t n)
 {
 	struct xl_recipe r = { .kind = XRC_NONE };
 

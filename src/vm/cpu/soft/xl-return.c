@@ -36,11 +36,13 @@ static uint64_t bottom_of(struct soft_cpu *c, bool user)
 	uint64_t room = (uint64_t)(uintptr_t)c->xl_returns[user] + 2 * XL_RETURNS;
 
 	/* Up to a multiple of two parts, of which the upper one has the bit set. */
-	return ((room + 2 * XL_RETURNS - 1) & ~(uint64_t)(2 * XL_RETURNS - 1)) + 2 * XL_RETURNS - PAD;
+	room = (room + 2 * XL_RETURNS - 1) & ~(uint64_t)(2 * XL_RETURNS - 1);
+	return room + 2 * XL_RETURNS - PAD;
 }
 
 void xl_returns_begin(struct soft_cpu *c)
 {
+	const uint8_t *leave = NULL;
 	uint64_t v = 0;
 
 	if (getrandom(&v, sizeof(v), 0) != sizeof(v)) {
@@ -48,11 +50,12 @@ void xl_returns_begin(struct soft_cpu *c)
 	}
 	/* No canonical address, and nobody is to guess it. */
 	v = (v >> 2) | BIT(62);
+	leave = xl_code_at(c->eng, xl_routines(c->eng->xl)->leave_unlinked);
 	for (unsigned user = 0; user < 2; user++) {
 		uint64_t *pad = (void *)(uintptr_t)bottom_of(c, user);
 
 		for (unsigned i = 0; i < PAD / ENTRY; i++) {
-			pad[2 * i] = (uint64_t)(uintptr_t)xl_code_at(c->eng, xl_routines(c->eng->xl)->leave_unlinked);
+			pad[2 * i] = (uint64_t)(uintptr_t)leave;
 			pad[2 * i + 1] = v;
 		}
 		xl_returns_forget(c, user);
@@ -79,12 +82,13 @@ void xl_returns_ready(struct soft_cpu *c, bool user)
 	}
 	if (!(c->xl_rsp & XL_POLL)) {
 		kept = bottom_of(c, user) - XL_RETURNS / 2;
-		memmove((void *)(uintptr_t)kept, (const void *)(uintptr_t)c->xl_rsp, XL_RETURNS / 2);
+		memmove((void *)(uintptr_t)kept, (const void *)(uintptr_t)c->xl_rsp,
+			XL_RETURNS / 2);
 		c->xl_rsp = kept;
 	}
 	if (atomic_load_explicit(&c->xl_poll, memory_order_relaxed) == 0 ||
 	    atomic_load_explicit(&c->xl_mask, memory_order_relaxed) == 0) {
-		/* Whoever wants something says so before he clears them: one of both sees the other. */
+		/* Whoever wants something says so before he clears them: one sees the other. */
 		atomic_store(&c->xl_poll, XL_POLL);
 		atomic_store(&c->xl_mask, XL_SLOTS);
 		if (atomic_load(&c->wants) != 0) {
@@ -130,7 +134,7 @@ void xl_return(struct xl_tr *t, int32_t by)
 	xe_lea(e, XR_9, xl_mem(XR_9, by));
 	xe_8(e, 0xc3);
 	xe_here_8(e, miss);
-	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->find[t->to->kind != XK_KERNEL]));
+	xl_call_routine(t, xl_routines(t->x)->find[t->to->kind != XK_KERNEL]);
 	found = xe_jrcxz(e);
 	xl_slow_from(t, xe_jmp(e), XL_WHY_TARGET);
 	xe_here_8(e, found);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Routines at the begin of the cache: how code is entered and left, and how it calls what is written
- * in C. Those that belong to one kind of instruction are written by its own file.
+ * Routines at the begin of the cache: how code is entered and left, and how it calls what is
+ * written in C. Those that belong to one kind of instruction are written by its own file.
  */
 #include "vm/cpu/soft/xl-parts.h"
 

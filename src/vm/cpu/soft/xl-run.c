@@ -83,9 +83,12 @@ static void note_va(const struct xl_block *known, uint64_t rip)
 	struct xl_block *b = (struct xl_block *)known;   /* it is the cache's */
 	uint64_t va = XL_VA_NONE;
 
-	if (__atomic_load_n(&b->va, __ATOMIC_RELAXED) != rip &&
-	    (rip == XL_VA_NONE ||
-	     (!__atomic_compare_exchange_n(&b->va, &va, rip, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) && va != rip))) {
+	if (__atomic_load_n(&b->va, __ATOMIC_RELAXED) == rip) {
+		return;
+	}
+	if (rip == XL_VA_NONE ||
+	    (!__atomic_compare_exchange_n(&b->va, &va, rip, false, __ATOMIC_SEQ_CST,
+					  __ATOMIC_SEQ_CST) && va != rip)) {
 		__atomic_store_n(&b->va, XL_VA_MANY, __ATOMIC_SEQ_CST);
 	}
 }
@@ -132,6 +135,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	struct soft_cpu *c = NULL;
 	uint64_t way = 0, at = (uint64_t)(uintptr_t)info->si_addr;
+	bool high = at >= SHADOW_HIGH_FIRST + SHADOW_DISTANCE - SHADOW_GUARD;
 
 	__asm__ volatile("rdgsbase %0" : "=r"(c));
 	if (c && c->xl_inside) {
@@ -142,7 +146,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 		return;
 	}
 	/* An address that is not canonical comes as 0, and is nowhere. */
-	c->xl_fault_va = at >= SHADOW_HIGH_FIRST + SHADOW_DISTANCE - SHADOW_GUARD ? at - SHADOW_DISTANCE : at;
+	c->xl_fault_va = high ? at - SHADOW_DISTANCE : at;
 	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)way;
 }
 
@@ -199,7 +203,8 @@ static void no_stack(struct soft_cpu *c)
 	if (getrandom(&v, sizeof(v), 0) != sizeof(v)) {
 		v = clock_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
 	}
-	c->xl_no_stack.tag = (UINT64_C(1) << 62) | (v >> 16 << GMEM_PAGE_SHIFT & ~(UINT64_C(3) << 62));
+	c->xl_no_stack.tag = (UINT64_C(1) << 62) |
+			     (v >> 16 << GMEM_PAGE_SHIFT & ~(UINT64_C(3) << 62));
 	c->xl_no_stack.host = (uint64_t)(uintptr_t)c->xl_nobody;
 	soft_stack_forget(c);
 }
@@ -228,7 +233,8 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_mode[false] = c->xl_mode[true] = INSN_MODE_64;
 		no_stack(c);
 		xl_returns_begin(c);
-		c->xl_to[false][0] = c->xl_to[true][0] = xl_code_at(c->eng, xl_routines(c->eng->xl)->leave_slot_0);
+		c->xl_to[false][0] = xl_code_at(c->eng, xl_routines(c->eng->xl)->leave_slot_0);
+		c->xl_to[true][0] = c->xl_to[false][0];
 		/* Counted time needs no clock. */
 		c->xl_on = faults_come() && (c->eng->counted || timer_make(c));
 		c->xl_n_used[false] = c->xl_n_used[true] = XL_USED + 1;
@@ -250,7 +256,8 @@ void xl_pause(struct soft_cpu *c)
 /* Nobody looks at the clock while translated code runs: a signal ends it. */
 static void timer_arm(struct soft_cpu *c)
 {
-	uint64_t at = c->deadline_ns == UINT64_MAX ? 0 : MAX(soft_host_ns(c->eng, c->deadline_ns), UINT64_C(1));
+	uint64_t at = c->deadline_ns == UINT64_MAX ? 0 :
+		      MAX(soft_host_ns(c->eng, c->deadline_ns), UINT64_C(1));
 
 	atomic_store(&c->xl_tick, false);
 	if (c->s.msr.pv_steal_time & 1) {
@@ -260,7 +267,9 @@ static void timer_arm(struct soft_cpu *c)
 		at = at == 0 ? look : MIN(at, look);
 	}
 
-	struct itimerspec t = { .it_value = { (time_t)(at / NS_PER_SEC), (long)(at % NS_PER_SEC) } };
+	struct itimerspec t = {
+		.it_value = { (time_t)(at / NS_PER_SEC), (long)(at % NS_PER_SEC) },
+	};
 
 	c->xl_deadline_ns = c->deadline_ns;
 	(void)timer_settime(c->xl_timer, TIMER_ABSTIME, &t, NULL);
@@ -305,7 +314,8 @@ static void count_left(struct soft_cpu *c)
 	unsigned why = c->xl_exit != XC_LEFT_FAULT ? c->xl_exit :
 		       c->xl_site ? XC_LEFT_LINK :
 		       atomic_load_explicit(&c->wants, memory_order_relaxed) ? XC_LEFT_WANTED :
-		       c->eng->counted && c->xl_left < SOFT_BLOCK_INSNS ? XC_LEFT_COUNTED : XC_LEFT_MISS;
+		       c->eng->counted && c->xl_left < SOFT_BLOCK_INSNS ? XC_LEFT_COUNTED :
+		       XC_LEFT_MISS;
 
 	xl_add(&c->counts->n[why], 1);
 }
@@ -347,7 +357,8 @@ void xl_run(struct soft_cpu *c, const struct xl_block *b)
 	if (c->eng->counted) {
 		c->xl_left = (int64_t)MIN(soft_counted_room(c), (uint64_t)INT64_MAX);
 		c->xl_count_end = c->count + (uint64_t)c->xl_left;
-	} else if (c->xl_deadline_ns != c->deadline_ns || atomic_load_explicit(&c->xl_tick, memory_order_relaxed)) {
+	} else if (c->xl_deadline_ns != c->deadline_ns ||
+		   atomic_load_explicit(&c->xl_tick, memory_order_relaxed)) {
 		timer_arm(c);
 	}
 	/* An address may hold code of both modes. */
@@ -400,8 +411,8 @@ static unsigned elsewhere(struct soft_cpu *c)
 	const struct soft_block *b = NULL;
 
 	if ((c->slow | atomic_load_explicit(&c->wants, memory_order_relaxed)) != 0 ||
-	    c->mode != INSN_MODE_64 || c->xl_mode[user] != INSN_MODE_64 || c->eng->counted || !xl_stack_fits(c) ||
-	    c->xl_deadline_ns != c->deadline_ns) {
+	    c->mode != INSN_MODE_64 || c->xl_mode[user] != INSN_MODE_64 || c->eng->counted ||
+	    !xl_stack_fits(c) || c->xl_deadline_ns != c->deadline_ns) {
 		return XL_LEAVE;
 	}
 	c->xl_next = c->xl_to[user][slot];
@@ -430,7 +441,8 @@ static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o, uint64_t rsp
 	if (o->last) {
 		return elsewhere(c);
 	}
-	if (c->next_rip == c->running_rip && atomic_load_explicit(&c->wants, memory_order_relaxed) != 0) {
+	if (c->next_rip == c->running_rip &&
+	    atomic_load_explicit(&c->wants, memory_order_relaxed) != 0) {
 		return XL_LEAVE;   /* it is not done, and does not look */
 	}
 	return c->slow || o->block->dead || o->block->kind != xl_kind(c) ? XL_LEAVE : XL_BACK;
@@ -438,8 +450,10 @@ static unsigned goes_on(struct soft_cpu *c, const struct xl_out *o, uint64_t rsp
 
 static void count_call(struct soft_cpu *c, const struct xl_out *o, unsigned why)
 {
-	static const uint8_t calls[] = { [XL_WHY_INSN] = XC_CALL_INSN, [XL_WHY_MEMORY] = XC_CALL_MEMORY,
-					 [XL_WHY_TARGET] = XC_CALL_TARGET, [XL_WHY_JOINED] = XC_CALL_JOINED };
+	static const uint8_t calls[] = {
+		[XL_WHY_INSN] = XC_CALL_INSN, [XL_WHY_MEMORY] = XC_CALL_MEMORY,
+		[XL_WHY_TARGET] = XC_CALL_TARGET, [XL_WHY_JOINED] = XC_CALL_JOINED,
+	};
 
 	xl_add(&c->counts->n[calls[why]], 1);
 	if (why == XL_WHY_INSN) {
@@ -474,8 +488,10 @@ static unsigned why_of(uint32_t out)
 
 unsigned xl_call_out(struct soft_cpu *c, uint32_t out)
 {
-	static const uint8_t lasts[] = { [XL_WHY_INSN] = XC_LEFT_INSN, [XL_WHY_MEMORY] = XC_LEFT_MEMORY,
-					 [XL_WHY_TARGET] = XC_LEFT_TARGET, [XL_WHY_JOINED] = XC_LEFT_MEMORY };
+	static const uint8_t lasts[] = {
+		[XL_WHY_INSN] = XC_LEFT_INSN, [XL_WHY_MEMORY] = XC_LEFT_MEMORY,
+		[XL_WHY_TARGET] = XC_LEFT_TARGET, [XL_WHY_JOINED] = XC_LEFT_MEMORY,
+	};
 	const struct xl_out *o = xl_out_at(c, out & XL_WHY_INDEX);
 	unsigned how = XL_BACK;
 	int budget = c->budget;

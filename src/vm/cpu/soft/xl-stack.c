@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The stack of direct code. Blocks of that kind rely on RSP: where one begins it is in the high range
- * (xl-shadow.h), or at most XL_STACK_DRIFT from it. So accesses from it look at nothing. Who writes RSP
- * has a look where the block is left, unless an access has shown by then where it is; C looks where
- * code is entered. What pushes, pops and additions move RSP by is kept in mind, and its register of
- * the host changed once, before anything but them needs it, or the block is left; ways to the
- * interpreter change it and back. A program whose stack is elsewhere has its code made of the loose kind instead, until
- * its memory is mapped anew.
+ * The stack of direct code. Blocks of that kind rely on RSP: where one begins it is in the high
+ * range (xl-shadow.h), or at most XL_STACK_DRIFT from it. So accesses from it look at nothing. Who
+ * writes RSP has a look where the block is left, unless an access has shown by then where it is; C
+ * looks where code is entered. What pushes, pops and additions move RSP by is kept in mind, and its
+ * register of the host changed once, before anything but them needs it, or the block is left; ways
+ * to the interpreter change it and back. A program whose stack is elsewhere has its code made of
+ * the loose kind instead, until its memory is mapped anew.
  */
 #include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-shadow.h"
@@ -44,22 +44,28 @@ void xl_stack_seen(struct xl_tr *t)
 
 void xl_stack_after(struct xl_tr *t)
 {
+	bool moved = t->moved && t->move_to == CPU_RSP && t->move_from == CPU_RSP;
+
 	/* What another register is known by may be what RSP was at the begin. */
-	if (t->wrote & BIT(CPU_RSP) && !(t->moved && t->move_to == CPU_RSP && t->move_from == CPU_RSP)) {
+	if (t->wrote & BIT(CPU_RSP) && !moved) {
 		t->stack_seen = false;
 	}
+}
+
+static bool is_drift(int64_t by)
+{
+	return by >= -XL_STACK_DRIFT && by <= XL_STACK_DRIFT;
 }
 
 static bool settled(const struct xl_tr *t)
 {
 	const struct xl_known *k = &t->known[CPU_RSP];
 
-	return k->place == XP_HIGH &&
-	       (k->by == 0 || (t->stack_seen && k->by >= -XL_STACK_DRIFT && k->by <= XL_STACK_DRIFT));
+	return k->place == XP_HIGH && (k->by == 0 || (t->stack_seen && is_drift(k->by)));
 }
 
-/* Does it have operands in registers and memory only, so that it is written as it is, or called for as
- * a whole? */
+/* Does it have operands in registers and memory only, so that it is written as it is, or called
+ * for as a whole? */
 static bool plain(const struct insn *i)
 {
 	unsigned op = i->modrm >> 3 & 7, o = i->opcode;
@@ -68,11 +74,13 @@ static bool plain(const struct insn *i)
 		return false;
 	}
 	if (i->map == INSN_MAP_0F) {
-		return (o & 0xf0) == 0x40 || (o & 0xf0) == 0x90 || (o & 0xf6) == 0xb6 || o == 0xaf || o == 0x1f;
+		return (o & 0xf0) == 0x40 || (o & 0xf0) == 0x90 || (o & 0xf6) == 0xb6 ||
+		       o == 0xaf || o == 0x1f;
 	}
 	return i->map == INSN_MAP_1 &&
-	       ((o < 0x40 && (o & 7) < 6) || o == 0x63 || (o >= 0x80 && o <= 0x85) || (o >= 0x88 && o <= 0x8b) ||
-		o == 0x8d || o == 0x90 || (o >= 0xb0 && o <= 0xc1) || o == 0xc6 || o == 0xc7 || o == 0xd1 || o == 0xd3 ||
+	       ((o < 0x40 && (o & 7) < 6) || o == 0x63 || (o >= 0x80 && o <= 0x85) ||
+		(o >= 0x88 && o <= 0x8b) || o == 0x8d || o == 0x90 || (o >= 0xb0 && o <= 0xc1) ||
+		o == 0xc6 || o == 0xc7 || o == 0xd1 || o == 0xd3 ||
 		(o == 0xff && op < 2));
 }
 
@@ -84,8 +92,9 @@ static bool moves(const struct insn *i)
 	if (i->map != INSN_MAP_1 || i->op_bytes != 8 || i->prefix & (INSN_VEX | INSN_LOCK)) {
 		return false;
 	}
-	return ((o >= 0x50 && o <= 0x5f) && i->rm != CPU_RSP) || o == 0x68 || o == 0x6a || o == 0xe8 || o == 0xc3 ||
-	       o == 0xc2 || ((o == 0x81 || o == 0x83) && i->rm == CPU_RSP && (op == 0 || op == 5));
+	return ((o >= 0x50 && o <= 0x5f) && i->rm != CPU_RSP) || o == 0x68 || o == 0x6a ||
+	       o == 0xe8 || o == 0xc3 || o == 0xc2 ||
+	       ((o == 0x81 || o == 0x83) && i->rm == CPU_RSP && (op == 0 || op == 5));
 }
 
 static bool keeps(const struct xl_tr *t)
@@ -97,8 +106,8 @@ static bool keeps(const struct xl_tr *t)
 		return true;
 	}
 	return plain(i) && !(xl_uses(i, false) & BIT(CPU_RSP)) &&
-	       !(based && (i->opcode == 0x8d || i->index != INSN_NONE || i->ad_bytes != 8 || i->seg >= CPU_FS ||
-			   i->disp > XL_STACK_DRIFT || i->disp < -XL_STACK_DRIFT));
+	       !(based && (i->opcode == 0x8d || i->index != INSN_NONE || i->ad_bytes != 8 ||
+			   i->seg >= CPU_FS || !is_drift(i->disp)));
 }
 
 void xl_stack_prepare(struct xl_tr *t)
@@ -123,7 +132,7 @@ void xl_stack_move(struct xl_tr *t, int32_t by)
 {
 	xl_moved(t, CPU_RSP, CPU_RSP, by);
 	t->stack_off += by;
-	if (t->to->kind != XK_DIRECT || t->stack_off > XL_STACK_DRIFT || t->stack_off < -XL_STACK_DRIFT) {
+	if (t->to->kind != XK_DIRECT || !is_drift(t->stack_off)) {
 		xl_stack_flush(t);
 	}
 }
@@ -135,12 +144,13 @@ bool xl_stack_add(struct xl_tr *t)
 	int64_t v = (int64_t)i->imm;
 	int32_t imm = (int32_t)v;
 
-	if (t->to->kind != XK_DIRECT || i->map != INSN_MAP_1 || (i->opcode != 0x81 && i->opcode != 0x83) || !moves(i) ||
-	    v > XL_STACK_DRIFT || v < -XL_STACK_DRIFT) {
+	if (t->to->kind != XK_DIRECT || i->map != INSN_MAP_1 ||
+	    (i->opcode != 0x81 && i->opcode != 0x83) || !moves(i) || !is_drift(v)) {
 		return false;
 	}
 	t->f.at = XF_RECIPE;
-	t->f.recipe = (struct xl_recipe){ .kind = add ? XRC_ADD_I : XRC_SUB_I, .how = XE_W, .d = XR_9, .s = XR_9,
+	t->f.recipe = (struct xl_recipe){ .kind = add ? XRC_ADD_I : XRC_SUB_I, .how = XE_W,
+					  .d = XR_9, .s = XR_9,
 					  .uses = (uint16_t)BIT(CPU_RSP), .imm = imm,
 					  .bias = (add ? -imm : imm) - t->stack_off };
 	xl_wrote(t, (unsigned)BIT(CPU_RSP));

@@ -150,10 +150,11 @@ static void perf_line(const struct soft_engine *eng, uint32_t at, uint64_t bytes
 {
 	char line[128];
 	int n = snprintf(line, sizeof(line), "%llx %llx %s\n",
-			 (unsigned long long)(uintptr_t)xl_code_at(eng, at), (unsigned long long)bytes,
-			 name);
+			 (unsigned long long)(uintptr_t)xl_code_at(eng, at),
+			 (unsigned long long)bytes, name);
 
-	ignore_result(sys_write(eng->eng.conf.xl.perf_map_fd, line, (size_t)n)); /* code without a name */
+	/* Or it is code without a name. */
+	ignore_result(sys_write(eng->eng.conf.xl.perf_map_fd, line, (size_t)n));
 }
 
 void xl_perf_begin(const struct soft_engine *eng, size_t routines_bytes)
@@ -165,7 +166,8 @@ void xl_perf_begin(const struct soft_engine *eng, size_t routines_bytes)
 	}
 }
 
-static void perf_part(const struct xl_tr *t, const char *part, const uint8_t *begin, const uint8_t *end)
+static void perf_part(const struct xl_tr *t, const char *part, const uint8_t *begin,
+		      const uint8_t *end)
 {
 	static const char *const kinds[] = { "kernel", "user", "direct", "loose" };
 	char name[64];
@@ -194,6 +196,7 @@ void xl_stats_translated(const struct xl_tr *t, uint64_t since_ns, bool done)
 	}
 	xl_add(&n[XC_BLOCKS], 1);
 	xl_add(&n[XC_GUEST_BYTES], t->to->bytes);
-	xl_add(&n[XC_HOST_BYTES], (uint64_t)(t->line_end - t->line_begin + t->e.at - t->ways_begin));
+	xl_add(&n[XC_HOST_BYTES],
+	       (uint64_t)(t->line_end - t->line_begin + t->e.at - t->ways_begin));
 	perf_block(t);
 }

@@ -23,7 +23,8 @@ enum {
 
 /* RCX: the entry of the TLB for a register; R11: its offset in the page. The jump is taken where
  * not even one element is there. */
-static uint8_t *lookup(struct xl_code *e, unsigned reg, unsigned bytes, bool write, const uint8_t *fill)
+static uint8_t *lookup(struct xl_code *e, unsigned reg, unsigned bytes, bool write,
+		       const uint8_t *fill)
 {
 	const int32_t tag = write ? offsetof(struct soft_tlb_entry, tag_write) :
 				    offsetof(struct soft_tlb_entry, tag_read);
@@ -93,7 +94,8 @@ static void host_rep(struct xl_code *e, unsigned opcode, unsigned log2)
 }
 
 /* A page of MOVS; RAX may change. */
-static void page_of_movs(struct xl_code *e, unsigned log2, const uint8_t *const fill[2], uint8_t *ret_no[2])
+static void page_of_movs(struct xl_code *e, unsigned log2, const uint8_t *const fill[2],
+			 uint8_t *ret_no[2])
 {
 	const int32_t host = offsetof(struct soft_tlb_entry, host);
 
@@ -118,7 +120,8 @@ static void page_of_movs(struct xl_code *e, unsigned log2, const uint8_t *const 
 }
 
 /* A page of STOS. */
-static void page_of_stos(struct xl_code *e, unsigned log2, const uint8_t *const fill[2], uint8_t *ret_no[2])
+static void page_of_stos(struct xl_code *e, unsigned log2, const uint8_t *const fill[2],
+			 uint8_t *ret_no[2])
 {
 	ret_no[0] = lookup(e, XR_DI, 1u << log2, true, fill[true]);
 	ret_no[1] = NULL;
@@ -135,7 +138,9 @@ static void page_of_stos(struct xl_code *e, unsigned log2, const uint8_t *const 
 /* The jump is taken where the direction is downwards. */
 static uint8_t *downwards(struct xl_code *e)
 {
-	xe_op(e, 0, 0, 0xf6, 0, xl_gs(offsetof(struct soft_cpu, s.rflags) + BIT_DF / 8));   /* test */
+	const struct xl_rm df = xl_gs(offsetof(struct soft_cpu, s.rflags) + BIT_DF / 8);
+
+	xe_op(e, 0, 0, 0xf6, 0, df);                          /* test */
 	xe_8(e, 1 << BIT_DF % 8);
 	return xe_jcc(e, COND_NZ);
 }
@@ -198,8 +203,8 @@ static void stack_by(struct xl_code *e, int32_t by)
 	xe_lea(e, XR_SP, xl_mem(XR_SP, by));
 }
 
-/* R10 and RCX: how many elements are left, and how many of them the host's instruction is to do; RSI
- * and RDI are the host's. */
+/* R10 and RCX: how many elements are left, and how many of them the host's instruction is to do;
+ * RSI and RDI are the host's. */
 static void to_host(struct xl_code *e, bool movs, unsigned log2)
 {
 	if (movs) {
@@ -223,7 +228,8 @@ static void to_guest(struct xl_code *e, bool movs)
 }
 
 /* The same of mapped memory. CF: there is something else to do before the rest. */
-static void write_direct(struct xl_code *e, const uint8_t *begin, bool movs, unsigned log2, struct xl_site *ret)
+static void write_direct(struct xl_code *e, const uint8_t *begin, bool movs, unsigned log2,
+			 struct xl_site *ret)
 {
 	uint8_t *down = NULL, *no[3] = { NULL }, *done[2] = { NULL };
 	const uint8_t *again = NULL;
@@ -289,7 +295,7 @@ static void rep_direct(struct xl_tr *t, const struct insn *i, bool movs)
 	const uint8_t *again = t->e.at;
 
 	t->insns[t->k].place = XP_EITHER;
-	xe_patch(&t->e, xe_call(&t->e), xl_rw(t->x, xl_routines(t->x)->rep_direct[movs][log2_of(i->op_bytes)]));
+	xl_call_routine(t, xl_routines(t->x)->rep_direct[movs][log2_of(i->op_bytes)]);
 	xl_slow_from(t, xe_jcc(&t->e, COND_C), XL_WHY_INSN);
 	xl_slow_again(t, again);
 	xl_slow(t, COND_NZ);
@@ -310,7 +316,7 @@ static void rep(struct xl_tr *t, const struct insn *i, bool movs)
 	if (t->to->kind == XK_DIRECT && xl_hint(t->x, xl_gpa_of(t)) != XP_TLB) {
 		rep_direct(t, i, movs);
 	} else {
-		xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->rep[movs][log2_of(i->op_bytes)]));
+		xl_call_routine(t, xl_routines(t->x)->rep[movs][log2_of(i->op_bytes)]);
 		xl_slow(t, COND_NZ);
 	}
 	xf_need_host(t);

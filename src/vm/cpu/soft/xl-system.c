@@ -74,7 +74,8 @@ static void sti(struct xl_tr *t)
 /* As soft_stack_forget() does. */
 static void forget_stack(struct xl_tr *t)
 {
-	const size_t from = offsetof(struct soft_cpu, xl_no_stack), to = offsetof(struct soft_cpu, xl_stack);
+	const size_t from = offsetof(struct soft_cpu, xl_no_stack);
+	const size_t to = offsetof(struct soft_cpu, xl_stack);
 
 	for (size_t word = 0; word < sizeof(struct soft_stack); word += sizeof(uint64_t)) {
 		xe_load(&t->e, XR_CX, xl_gs(from + word));

@@ -40,7 +40,8 @@ struct xl_flags {
 
 enum {
 	XL_INSNS = 2 * SOFT_BLOCK_INSNS,
-	XL_SLOWS = 240, XL_NEAR = 4, XL_LINKS = 40, XL_STACKS = 128, XL_ACCESSES = 192, XL_SIDES = 32,
+	XL_SLOWS = 240, XL_NEAR = 4, XL_LINKS = 40, XL_STACKS = 128, XL_ACCESSES = 192,
+	XL_SIDES = 32,
 };
 
 /* What R11 holds behind an instruction: nothing that is known, the distance, or that and a register
@@ -54,12 +55,12 @@ struct xl_r11 {
 
 /* A jump out of the straight line to the interpreter. */
 struct xl_slow {
-	uint8_t *jump;             /* the distance to fill in; NULL: it is reached by a fault only */
+	uint8_t *jump;             /* the distance to fill in; NULL: only a fault leads there */
 	uint32_t way;              /* where it is, from the begin of the cache */
 	uint8_t *again;            /* where its TLB is asked for R11; NULL: it was not for that */
 	bool     write;
 	uint8_t *back;             /* where to go on; NULL: nowhere, it is the last */
-	const uint8_t *redo;       /* there instead, with flags saved: it may not be done; or NULL */
+	const uint8_t *redo;       /* there instead, flags saved: it may not be done; or NULL */
 	struct xl_flags before;
 	int32_t  stack_before, stack_after;   /* xl_tr.stack_off */
 	uint8_t  after;            /* enum xl_flags_at */
@@ -84,7 +85,7 @@ struct xl_insn {
 	uint16_t off;              /* in its page */
 	uint8_t  place;            /* where it reaches memory: enum xl_place */
 	uint8_t  bytes[INSN_BYTES_MAX];
-	/* Once it was written: it needs all registers where they are elsewhere; it changes these. */
+	/* Once it was written: it needs all registers at home; it changes these. */
 	bool     rigid;
 	unsigned wrote;
 };
@@ -196,9 +197,10 @@ struct xl_tr {
 	bool     full;             /* of something: it cannot be finished */
 	bool     kept;             /* instruction k has put its memory operand into c->xl_in */
 	unsigned n_slow;
-	unsigned looked;           /* ways of instruction k before this one did not look at all: xl-direct.c */
+	/* Ways of instruction k before this one did not look at all: xl-direct.c. */
+	unsigned looked;
 	struct xl_slow slow[XL_SLOWS];
-	unsigned n_near;           /* in use of the jumps in front of the block that are for rel8 ones */
+	unsigned n_near;           /* in use of the jumps in front of the block for rel8 ones */
 	uint8_t *near;
 	unsigned n_stacks;
 	struct {
@@ -224,14 +226,15 @@ struct xl_tr {
 	struct xl_loans sets[XL_SETS];
 	unsigned n_sides;
 	struct xl_side sides[XL_SIDES];
-	/* Of direct blocks: what is known of registers; masks of those that have changed, and that
-	 * instruction k changes; and whether one of these is another one's value and a little more. */
+	/* Of direct blocks: what is known of registers; masks of those that have changed, and
+	 * that instruction k changes; and whether one of these is another one's value and a little
+	 * more. */
 	struct xl_known known[CPU_REG__COUNT];
 	struct xl_sum   sums[XL_SUMS];
 	unsigned next_sum;         /* goes for another one */
-	int32_t  stack_off;        /* RSP is so much more than its register of the host: xl-stack.c */
-	bool     stack_seen;       /* known[CPU_RSP] is from an access or a look, not from the begin */
-	unsigned small;            /* mask of registers below 2^16; instruction k makes one of them */
+	int32_t  stack_off;        /* RSP is so much more than its register: xl-stack.c */
+	bool     stack_seen;       /* known[CPU_RSP] is from an access or a look */
+	unsigned small;            /* mask of registers below 2^16; k makes one of them */
 	unsigned made_small;
 	unsigned written, wrote;
 	bool     moved;

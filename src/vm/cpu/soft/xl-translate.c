@@ -22,8 +22,9 @@ static void turn_round(struct insn *i, const uint8_t *bytes, enum insn_mode mode
 	bool sums = i->opcode < 0x40 && (i->opcode & 7) < 2, moves = (i->opcode & 0xfe) == 0x88;
 	bool tests = (i->opcode & 0xfe) == 0x84;
 
-	if (mode != INSN_MODE_64 || i->map != INSN_MAP_1 || i->prefix & INSN_LOCK || i->modrm < 0xc0 ||
-	    !(sums || moves || tests) || xl_host(i->reg) != XR_NONE || xl_host(i->rm) == XR_NONE) {
+	if (mode != INSN_MODE_64 || i->map != INSN_MAP_1 || i->prefix & INSN_LOCK ||
+	    i->modrm < 0xc0 || !(sums || moves || tests) ||
+	    xl_host(i->reg) != XR_NONE || xl_host(i->rm) == XR_NONE) {
 		return;
 	}
 	/* There is a REX in front of the opcode, whose R is set. */
@@ -45,12 +46,13 @@ static bool decode(struct xl_tr *t, const struct soft_block *b, const uint8_t *b
 	for (unsigned k = 0; k < b->n; k++) {
 		struct xl_insn *x = &t->insns[t->n + k];
 		const struct insn *known = &b->insns[k];
+		int n = 0;
 
 		x->off = (uint16_t)((b->gpa & (GMEM_PAGE_BYTES - 1)) + at);
 		x->out = 0;
 		x->place = XP_UNKNOWN;
-		if (insn_parse(bytes + at, b->bytes - at, (enum insn_mode)b->mode, &x->i) != known->len ||
-		    x->i.row != known->row) {
+		n = insn_parse(bytes + at, b->bytes - at, (enum insn_mode)b->mode, &x->i);
+		if (n != known->len || x->i.row != known->row) {
 			return false;
 		}
 		memcpy(x->bytes, bytes + at, x->i.len);
@@ -85,7 +87,8 @@ static bool decode_first(struct xl_tr *t)
 	t->to->bytes = t->b->bytes;
 	soft_copy_whole(bytes, host_at(t, t->first_off), first);
 	if (t->b->cross) {
-		soft_copy_whole(bytes + first, soft_ram(t->c->eng, t->b->gpa2, &page), t->b->bytes - first);
+		soft_copy_whole(bytes + first, soft_ram(t->c->eng, t->b->gpa2, &page),
+				t->b->bytes - first);
 	}
 	return decode(t, t->b, bytes);
 }
@@ -172,7 +175,8 @@ static const struct soft_block *behind(const struct xl_tr *t)
 		return NULL;
 	}
 	b = soft_block_at(t->c, (t->b->gpa & ~(uint64_t)(GMEM_PAGE_BYTES - 1)) | (uint64_t)off);
-	return b && !b->cross && b->heat <= soft_heat(t->c) / 2 && t->n + b->n <= XL_INSNS ? b : NULL;
+	return b && !b->cross && b->heat <= soft_heat(t->c) / 2 &&
+	       t->n + b->n <= XL_INSNS ? b : NULL;
 }
 
 static void extend(struct xl_tr *t)
@@ -230,7 +234,7 @@ static void countdown(struct xl_tr *t, unsigned first, unsigned last)
 	xl_give_back(t, t->set);
 	xl_rip_to(t, XR_11, t->insns[first].off);
 	xe_mov_imm32(e, XR_CX, 0);
-	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
+	xl_jump_routine(t, xl_routines(t->x)->leave);
 	xe_here_8(e, on);
 }
 
@@ -262,8 +266,8 @@ static int best_poll(const struct xl_tr *t, unsigned first, unsigned last)
 	int64_t to = xl_jumps_to(t, last);
 
 	/* A counted block is left at its end only. */
-	if (t->c->eng->counted || !xl_jumps_if(&x->i) || x->i.op_bytes != (t->compat ? 4 : 8) || to < 0 ||
-	    to > x->off) {
+	if (t->c->eng->counted || !xl_jumps_if(&x->i) ||
+	    x->i.op_bytes != (t->compat ? 4 : 8) || to < 0 || to > x->off) {
 		return -1;
 	}
 	for (unsigned k = last; k-- > first + 1; ) {
@@ -394,7 +398,7 @@ static void stack_way(struct xl_tr *t, unsigned n)
 	struct xl_code *e = &t->e;
 
 	xe_here(e, t->stacks[n].jump);
-	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->stack[t->stacks[n].write]));
+	xl_call_routine(t, xl_routines(t->x)->stack[t->stacks[n].write]);
 	xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));
 	xe_patch(e, xe_jcc(e, 4), t->stacks[n].again);
 	t->slow[t->stacks[n].slow_at].jump = xe_jmp(e);
@@ -405,7 +409,7 @@ static void fill_way(struct xl_tr *t, const struct xl_slow *s)
 {
 	struct xl_code *e = &t->e;
 
-	xe_patch(e, xe_call(e), xl_rw(t->x, xl_routines(t->x)->fill[s->write]));
+	xl_call_routine(t, xl_routines(t->x)->fill[s->write]);
 	xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));
 	xe_patch(e, xe_jcc(e, 4), s->again);
 }
@@ -448,7 +452,7 @@ static void slow_way(struct xl_tr *t, struct xl_slow *s)
 	stack_by(t, s->stack_before);
 	xl_give_back(t, s->set);
 	xe_mov_imm32(e, XR_11, index | (uint32_t)s->why << XL_WHY_SHIFT);
-	xe_patch(e, xe_call(e), xl_rw(t->x, s->before.at == XF_SAVED ? r->out_saved : r->out_host));
+	xl_call_routine(t, s->before.at == XF_SAVED ? r->out_saved : r->out_host);
 	if (!last) {
 		stack_by(t, -s->stack_after);
 		xl_borrow(t, s->set);
@@ -482,7 +486,7 @@ static void unknown(struct xl_tr *t, unsigned l)
 		xl_rip_to(t, XR_11, t->links[l].off);
 	}
 	xe_mov_imm32(e, XR_CX, index);
-	xe_patch(e, xe_jmp(e), xl_rw(t->x, xl_routines(t->x)->leave));
+	xl_jump_routine(t, xl_routines(t->x)->leave);
 }
 
 /* What is rarely reached: elsewhere, so that what runs lies close together. */

@@ -29,7 +29,8 @@ static struct xl_rm part(unsigned off)
 
 static struct xl_rm off_flag(unsigned vec)
 {
-	return vec == XV_X87 ? XG(xl_x87_off) : xl_gs(offsetof(struct soft_cpu, xl_vec_off) + vec - XV_SSE);
+	return vec == XV_X87 ? XG(xl_x87_off) :
+	       xl_gs(offsetof(struct soft_cpu, xl_vec_off) + vec - XV_SSE);
 }
 
 static void mxcsr(struct xl_code *e, bool load, struct xl_rm at)
@@ -209,11 +210,6 @@ void xv_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routin
 
 /* --- In a block --- */
 
-static void call(struct xl_tr *t, uint32_t routine)
-{
-	xe_patch(&t->e, xe_call(&t->e), xl_rw(t->x, routine));
-}
-
 /* Look, and go on here if it may be. */
 static void look(struct xl_tr *t, unsigned vec)
 {
@@ -254,7 +250,7 @@ void xv_load_or(struct xl_tr *t, const struct xl_slow *s)
 	struct xl_code *e = &t->e;
 	uint8_t *may = NULL, *not = NULL;
 
-	call(t, xl_routines(t->x)->vec_enter[s->load]);
+	xl_call_routine(t, xl_routines(t->x)->vec_enter[s->load]);
 	may = xe_jrcxz(e);
 	not = xe_jmp(e);
 	xe_here_8(e, may);
@@ -264,7 +260,7 @@ void xv_load_or(struct xl_tr *t, const struct xl_slow *s)
 
 void xv_reload(struct xl_tr *t, unsigned vec)
 {
-	call(t, xl_routines(t->x)->vec_load[vec]);
+	xl_call_routine(t, xl_routines(t->x)->vec_load[vec]);
 }
 
 /* To MXCSR, here only if it masks all exceptions and sets no reserved bit: then what is fixed of it

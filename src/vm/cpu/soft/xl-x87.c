@@ -27,8 +27,8 @@ static bool parse(const struct xl_tr *t, const struct insn *i, struct x87 *x)
 {
 	const struct insn_row *row = x->row;
 
-	if (!(row->attr & INSN_A_X87) || row->cls != INSN_COPY || row->fn || i->prefix & INSN_LOCK ||
-	    xl_decoded(t)->fn == insn_ud) {
+	if (!(row->attr & INSN_A_X87) || row->cls != INSN_COPY || row->fn ||
+	    i->prefix & INSN_LOCK || xl_decoded(t)->fn == insn_ud) {
 		return false;
 	}
 	x->wait = i->map == INSN_MAP_1 && i->opcode == 0x9b;

@@ -25,8 +25,8 @@
  * While translated code runs, GS is the vCPU's struct soft_cpu, the host's RSP is the stack of
  * calls that the guest is in, RCX and R11 are free for the code, and all others hold the guest's
  * registers: each its own, but RSP in R9 and RCX in R10; the guest's R9, R10 and R11 stay in the
- * state, but in the later rounds of a loop. The guest's arithmetic flags are the host's wherever one
- * block ends and another begins.
+ * state, but in the later rounds of a loop. The guest's arithmetic flags are the host's wherever
+ * one block ends and another begins.
  *
  * An instruction that is not translated, and one whose access to memory is not a hit in the
  * software TLB, is run by the interpreter from there, state in memory, and the block goes on
@@ -75,7 +75,7 @@ struct xl_hold {
 enum xl_kind {
 	XK_KERNEL,     /* CPL 0 to 2 */
 	XK_USER,       /* CPL 3 */
-	XK_DIRECT,     /* CPL 3, in the address space that is mapped: xl-shadow.h; its stack is high */
+	XK_DIRECT,     /* CPL 3, in the address space that is mapped; its stack is high */
 	XK_LOOSE,      /* the same, and where its stack is nobody knows: xl-stack.c */
 };
 
@@ -93,7 +93,7 @@ enum xl_place {
 	XP_ALONE,          /* of hints: it does not look for others, too (xl-join.c) */
 };
 
-/* An instruction that may fault, and where its way to the interpreter is; from the cache's begin. */
+/* An instruction that may fault, and its way to the interpreter; from the cache's begin. */
 struct xl_site {
 	uint32_t at, way;
 };
@@ -106,14 +106,14 @@ struct xl_block {
 	struct xl_hold  *holds;    /* what it holds: xl-across.c */
 	uint64_t gpa;
 	uint64_t page;             /* the virtual one that it is bound to; XL_ANYWHERE */
-	uint64_t va;               /* the only one that any table knows it by; XL_VA_NONE, XL_VA_MANY */
+	uint64_t va;               /* the only one that any table knows; XL_VA_NONE, XL_VA_MANY */
 	uint32_t code;             /* from the begin of the cache; RIP's page is known */
 	uint32_t indirect;         /* the same with RIP in R11 */
-	/* Of one on two pages: what it has in the second, which is only in the list of that page; and
-	 * from there back. It has no links, for those know nothing of the second page. */
+	/* Of one on two pages: what it has in the second, which is only in the list of that page;
+	 * and from there back. It has no links, for those know nothing of the second page. */
 	struct xl_block *rest, *whole;
-	/* More pieces of the page that it was made of, and of each the next one; they are in the list of
-	 * the page only. */
+	/* More pieces of the page that it was made of, and of each the next one; they are in the
+	 * list of the page only. */
 	struct xl_block *pieces;
 	const struct xl_site *sites;   /* by address */
 	uint16_t n_sites;
@@ -220,7 +220,8 @@ void xl_free(struct soft_engine *eng);
 /* The translation of a block for the vCPU's privilege: a known one, or, unless that is all that is
  * asked for, a new one. NULL: it has none; *ret_later: now there is room for it, but the guest was
  * let go of. */
-struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool known, bool *ret_later);
+struct xl_block *xl_get(struct soft_cpu *c, const struct soft_block *b, bool known,
+			bool *ret_later);
 
 /* Bytes of guest memory have changed: what was made of them goes. Any thread. */
 void xl_written(struct soft_engine *eng, uint64_t gpa, size_t n);
