@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum {
 	MEMORY = 512 << 10, CANARY = 64 << 10, CODE_MAX = 8192, INSNS = 4000, CACHE = 256 << 10,
 	PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x4000, GDT = 0x5000, IDT = 0x6000,
-	TSS = 0x7000, STUBS = 0x8000, STACK = 0xb000, CODE = 0x10000, DATA = 0x20000, USER = 0x30000,
+	TSS = 0x7000, STUBS = 0x8000, STACK = 0xb000, CODE = 0x10000, DATA = 0x20000,
+	USER = 0x30000,
 };
 
 struct side {
@@ -55,8 +56,8 @@ static void bus_pio_read(unused_arg void *ctx, unused_arg uint16_t port, void *r
 	memset(ret, 0xa5, n);
 }
 
-static void bus_pio_write(unused_arg void *ctx, unused_arg uint16_t port, unused_arg const void *data,
-			  unused_arg unsigned n)
+static void bus_pio_write(unused_arg void *ctx, unused_arg uint16_t port,
+			  unused_arg const void *data, unused_arg unsigned n)
 {
 }
 
@@ -69,8 +70,8 @@ static int due(unused_arg void *ctx, unused_arg struct vcpu *v, const struct eng
 }
 
 /* Nobody would wake it. */
-static int slept(unused_arg void *ctx, unused_arg const struct engine_pos *at, unused_arg uint64_t *ns,
-		 struct err *e)
+static int slept(unused_arg void *ctx, unused_arg const struct engine_pos *at,
+		 unused_arg uint64_t *ns, struct err *e)
 {
 	return err_set(e, EIO, ERR_HOST, "it sleeps");
 }
@@ -94,7 +95,7 @@ static void page_tables(struct side *s)
 	put64(s, PT + 8 * ((DATA >> 12) + 1), (DATA + 0x1000) | 5);          /* read only */
 	put64(s, PT + 8 * ((DATA >> 12) + 2), 0);
 	put64(s, PT + 8 * ((DATA >> 12) + 3), (DATA + 0x3000) | 3);          /* the kernel's */
-	put64(s, PT + 8 * ((DATA >> 12) + 4), CODE | 7);                     /* the program, again */
+	put64(s, PT + 8 * ((DATA >> 12) + 4), CODE | 7);                    /* the program, again */
 	put64(s, PT + 8 * ((DATA >> 12) + 5), BIT(63) | (DATA + 0x5000) | 7);
 }
 
@@ -102,7 +103,8 @@ static void page_tables(struct side *s)
 static void handlers(struct side *s)
 {
 	static const uint8_t stub[] = { 0x48, 0xff, 0x04, 0x24, 0x48, 0xcf };
-	static const uint8_t stub_error[] = { 0x48, 0x83, 0xc4, 0x08, 0x48, 0xff, 0x04, 0x24, 0x48, 0xcf };
+	static const uint8_t stub_error[] = { 0x48, 0x83, 0xc4, 0x08, 0x48, 0xff, 0x04, 0x24, 0x48,
+					      0xcf };
 	const uint32_t errors = 0x27d00;
 
 	for (uint64_t v = 0; v < 32; v++) {
@@ -141,8 +143,8 @@ static uint64_t value(uint8_t what, unsigned reg)
 static struct cpu_seg segment(uint16_t selector, uint32_t type, unsigned dpl, bool code)
 {
 	return (struct cpu_seg){ .selector = selector, .limit = UINT32_MAX,
-				 .ar = type | CPU_AR_S | CPU_AR_P | CPU_AR_G | dpl << CPU_AR_DPL_SHIFT |
-				       (code ? CPU_AR_L : CPU_AR_DB) };
+				 .ar = type | CPU_AR_S | CPU_AR_P | CPU_AR_G |
+				       dpl << CPU_AR_DPL_SHIFT | (code ? CPU_AR_L : CPU_AR_DB) };
 }
 
 static void registers(struct cpu_state *c, const uint8_t *data)
@@ -158,7 +160,8 @@ static void registers(struct cpu_state *c, const uint8_t *data)
 	c->xcr0 = 7;
 	c->gdt = (struct cpu_table){ GDT, 0x7f };
 	c->idt = (struct cpu_table){ IDT, 4095 };
-	c->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x40 };
+	c->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11,
+				  .selector = 0x40 };
 	c->seg[CPU_CS] = segment((uint16_t)(user ? 0x33 : 0x10), 11, dpl, true);
 	for (unsigned k = 0; k < CPU_SEG__COUNT; k++) {
 		if (k != CPU_CS) {
@@ -181,7 +184,7 @@ static void canaries(struct side *s, bool make)
 			void *p = mmap(at[k], CANARY, PROT_READ | PROT_WRITE,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-			s->canary[k] = p == MAP_FAILED ? NULL : p;   /* something is there already */
+			s->canary[k] = p == MAP_FAILED ? NULL : p;   /* there is something */
 		} else if (s->canary[k]) {
 			for (size_t i = 0; i < CANARY; i++) {
 				must(s->canary[k][i] == 0, "a write beside the guest's memory");
@@ -193,12 +196,17 @@ static void canaries(struct side *s, bool make)
 
 static void run(struct side *s, const struct engine_ops *ops, const uint8_t *data, size_t size)
 {
-	static const struct engine_bus bus = { .mmio_read = bus_mmio_read, .mmio_write = bus_mmio_write,
-					       .pio_read = bus_pio_read, .pio_write = bus_pio_write };
-	static const struct engine_tape tape = { .replay = true, .seed = 1, .due = due, .slept = slept };
+	static const struct engine_bus bus = {
+		.mmio_read = bus_mmio_read, .mmio_write = bus_mmio_write,
+		.pio_read = bus_pio_read, .pio_write = bus_pio_write,
+	};
+	static const struct engine_tape tape = {
+		.replay = true, .seed = 1, .due = due, .slept = slept,
+	};
 	const struct engine_pos first = { INSNS, 0 };
 	struct err e = ERR_INIT;
-	struct engine_conf conf = { .mem = &s->mem, .bus = &bus, .n_vcpus = 1, .deterministic = true,
+	struct engine_conf conf = { .mem = &s->mem, .bus = &bus, .n_vcpus = 1,
+				    .deterministic = true,
 				    .xl = { .after = 1 + (data[0] >> 1 & 3), .bytes = CACHE } };
 
 	gmem_init(&s->mem);
@@ -233,7 +241,8 @@ static void same(const struct side *a, const struct side *b)
 		     a->end.seg[k].limit == b->end.seg[k].limit &&
 		     a->end.seg[k].ar == b->end.seg[k].ar, "segments");
 	}
-	must(memcmp(a->end.xsave, b->end.xsave, sizeof(a->end.xsave)) == 0, "x87 and vector registers");
+	must(memcmp(a->end.xsave, b->end.xsave, sizeof(a->end.xsave)) == 0,
+	     "x87 and vector registers");
 	must(memcmp(a->mem.slots[0].host, b->mem.slots[0].host, MEMORY) == 0, "memory");
 }
 

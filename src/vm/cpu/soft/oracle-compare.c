@@ -37,8 +37,10 @@ bool differ_xsave(struct difference *d, uint8_t *ours, uint8_t *theirs)
 		memset(theirs + 576, 0, 256);
 	}
 	if (differ(d, "fcw", ours, theirs, 2) || differ(d, "fsw", ours + 2, theirs + 2, 2) ||
-	    differ(d, "ftw", ours + 4, theirs + 4, 1) || differ(d, "fop", ours + 6, theirs + 6, 2) ||
-	    differ(d, "fip", ours + 8, theirs + 8, 8) || differ(d, "fdp", ours + 16, theirs + 16, 8) ||
+	    differ(d, "ftw", ours + 4, theirs + 4, 1) ||
+	    differ(d, "fop", ours + 6, theirs + 6, 2) ||
+	    differ(d, "fip", ours + 8, theirs + 8, 8) ||
+	    differ(d, "fdp", ours + 16, theirs + 16, 8) ||
 	    differ(d, "mxcsr", ours + 24, theirs + 24, 4)) {
 		return true;
 	}

@@ -62,9 +62,11 @@ static void tables(void)
 		put64(PT_CODE + 8 * ((STEP_CODE >> 12 & 511) + k), (CODE + 4096 * k) | 7);
 	}
 	for (unsigned k = 0; k < STEP_DATA_PAGES; k++) {
-		uint64_t bits = step_data_pages[k] == STEP_WRITE ? 7 : step_data_pages[k] == STEP_READ ? 5 : 0;
+		uint64_t bits = step_data_pages[k] == STEP_WRITE ? 7 :
+				step_data_pages[k] == STEP_READ ? 5 : 0;
+		uint64_t at = PT_DATA + 8 * ((STEP_DATA >> 12 & 511) + k);
 
-		put64(PT_DATA + 8 * ((STEP_DATA >> 12 & 511) + k), BIT(63) | (DATA + 4096 * k) | bits);
+		put64(at, BIT(63) | (DATA + 4096 * k) | bits);
 	}
 	put64(GDT + 0x10, UINT64_C(0x00af9b000000ffff));
 	put64(GDT + 0x18, UINT64_C(0x00cf93000000ffff));
@@ -90,7 +92,8 @@ struct soft_cpu *guest_new(void)
 {
 	static const struct engine_bus bus = { .mmio_read = mmio_read, .mmio_write = mmio_write,
 					       .pio_read = pio_read, .pio_write = pio_write };
-	struct engine_conf conf = { .mem = &memory, .bus = &bus, .n_vcpus = 1, .xl = test_translate() };
+	struct engine_conf conf = { .mem = &memory, .bus = &bus, .n_vcpus = 1,
+				    .xl = test_translate() };
 	struct err e = ERR_INIT;
 
 	gmem_init(&memory);
@@ -99,16 +102,19 @@ struct soft_cpu *guest_new(void)
 	assert_int_equal(engine_soft.vcpu_new(engine, 0, &vcpu, &e), 0);
 	cpu = container_of(vcpu, struct soft_cpu, vcpu);
 	tables();
-	cpu->s.cr0 = CPU_CR0_PG | CPU_CR0_PE | CPU_CR0_WP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_MP | CPU_CR0_AM;
+	cpu->s.cr0 = CPU_CR0_PG | CPU_CR0_PE | CPU_CR0_WP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_MP |
+		     CPU_CR0_AM;
 	cpu->s.cr3 = PML4;
-	cpu->s.cr4 = CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE |
-		     CPU_CR4_FSGSBASE | CPU_CR4_SMEP | CPU_CR4_SMAP;
+	cpu->s.cr4 = CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT |
+		     CPU_CR4_OSXSAVE | CPU_CR4_FSGSBASE | CPU_CR4_SMEP | CPU_CR4_SMAP;
 	cpu->s.efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE;
 	cpu->s.xcr0 = 7;
 	cpu->s.gdt = (struct cpu_table){ KERNEL + GDT, 0x7f };
 	cpu->s.idt = (struct cpu_table){ KERNEL + IDT, 4095 };
-	cpu->s.tr = (struct cpu_seg){ .base = KERNEL + TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x40 };
-	cpu->s.ldt = (struct cpu_seg){ .base = KERNEL + LDT, .limit = 15, .ar = CPU_AR_P | 2, .selector = 0x50 };
+	cpu->s.tr = (struct cpu_seg){ .base = KERNEL + TSS, .limit = 0x67, .ar = CPU_AR_P | 11,
+				      .selector = 0x40 };
+	cpu->s.ldt = (struct cpu_seg){ .base = KERNEL + LDT, .limit = 15, .ar = CPU_AR_P | 2,
+				       .selector = 0x50 };
 	cpu->s.mp_state = CPU_MP_RUNNABLE;
 	return cpu;
 }

@@ -23,7 +23,8 @@ uint32_t rnd(uint32_t below)
 uint64_t edge64(void)
 {
 	static const uint64_t edges[] = {
-		0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
+		0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
+		0xffffffff,
 		UINT64_C(0x7fffffffffffffff), UINT64_C(0x8000000000000000), UINT64_MAX,
 		UINT64_C(0x100000000), UINT64_C(0xffffffff00000000), 31, 32, 63, 64,
 	};
@@ -81,9 +82,12 @@ void random_bytes(uint8_t *to, size_t n)
 
 static void random_st(uint8_t *to)
 {
-	static const uint16_t exponents[] = { 0, 0x7fff, 0x3fff, 0xbfff, 0x8000, 0xffff, 0x403e, 1, 0x7ffe };
-	static const uint64_t fractions[] = { 0, UINT64_C(0x8000000000000000), 1, UINT64_MAX,
-		UINT64_C(0xc000000000000000), UINT64_C(0x7fffffffffffffff), UINT64_C(0xa000000000000000) };
+	static const uint16_t exponents[] = { 0, 0x7fff, 0x3fff, 0xbfff, 0x8000, 0xffff, 0x403e, 1,
+					      0x7ffe };
+	static const uint64_t fractions[] = {
+		0, UINT64_C(0x8000000000000000), 1, UINT64_MAX, UINT64_C(0xc000000000000000),
+		UINT64_C(0x7fffffffffffffff), UINT64_C(0xa000000000000000),
+	};
 	uint64_t fraction = rnd(2) ? fractions[rnd(ARRAY_LEN(fractions))] : rnd64() | BIT(63);
 	uint16_t exponent = rnd(2) ? exponents[rnd(ARRAY_LEN(exponents))] :
 			    (uint16_t)(0x3fff + rnd(128) - 64 + (rnd(2) << 15));
@@ -202,7 +206,8 @@ void random_insn(const struct insn_row *row, enum insn_mode mode, uint8_t *b)
 }
 
 /* Make registers or the displacement so that the operand is at `target`; false: cannot. */
-bool random_aim(struct soft_cpu *c, uint64_t code, uint8_t *b, struct insn *i, uint64_t target, bool bit_string)
+bool random_aim(struct soft_cpu *c, uint64_t code, uint8_t *b, struct insn *i, uint64_t target,
+		bool bit_string)
 {
 	uint64_t sum = (uint64_t)(int64_t)i->disp;
 	struct insn again;
@@ -224,8 +229,10 @@ bool random_aim(struct soft_cpu *c, uint64_t code, uint8_t *b, struct insn *i, u
 
 			memcpy(t, b, 15);
 			memcpy(t + at, &disp, (size_t)bytes);
-			if (insn_decode(t, 15, (enum insn_mode)c->mode, &again) == i->len && again.disp == disp &&
-			    again.base == i->base && again.index == i->index && again.row == i->row) {
+			int n = insn_decode(t, 15, (enum insn_mode)c->mode, &again);
+
+			if (n == i->len && again.disp == disp && again.base == i->base &&
+			    again.index == i->index && again.row == i->row) {
 				memcpy(b, t, 15);
 				*i = again;
 				return true;

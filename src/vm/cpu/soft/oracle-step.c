@@ -14,7 +14,8 @@
 #include "vm/cpu/soft/oracle-step.h"
 
 const enum step_page step_data_pages[STEP_DATA_PAGES] = {
-	STEP_ABSENT, STEP_WRITE, STEP_WRITE, STEP_READ, STEP_WRITE, STEP_ABSENT, STEP_WRITE, STEP_ABSENT,
+	STEP_ABSENT, STEP_WRITE, STEP_WRITE, STEP_READ, STEP_WRITE, STEP_ABSENT, STEP_WRITE,
+	STEP_ABSENT,
 };
 
 /* Reached without a register: what the way in takes its values from. */
@@ -150,7 +151,8 @@ void step_signals(void)
 	const struct itimerval often = { .it_interval = { STUCK_SECONDS, 0 },
 					 .it_value = { STUCK_SECONDS, 0 } };
 	static uint8_t stack[1 << 16];
-	struct sigaction sa = { .sa_sigaction = step_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	struct sigaction sa = { .sa_sigaction = step_signal,
+				.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
 
 	sigaltstack(&ss, NULL);
@@ -186,12 +188,14 @@ bool step_setup(void)
 	make_memory(STEP_DATA, STEP_DATA_PAGES * 4096, PROT_READ | PROT_WRITE);
 	for (unsigned k = 0; k < STEP_DATA_PAGES; k++) {
 		void *page = (void *)(uintptr_t)(STEP_DATA + 4096 * k);
+		int prot = step_data_pages[k] == STEP_ABSENT ? PROT_NONE :
+			   step_data_pages[k] == STEP_READ ? PROT_READ : PROT_READ | PROT_WRITE;
 
 		memset(page, 0, 4096);
-		if (mprotect(page, 4096, step_data_pages[k] == STEP_ABSENT ? PROT_NONE :
-			     step_data_pages[k] == STEP_READ ? PROT_READ : PROT_READ | PROT_WRITE) < 0) {
+		if (mprotect(page, 4096, prot) < 0) {
 			return false;
 		}
 	}
-	return segment(0, STEP_CODE, 0xffff, true) && segment(1, STEP_DATA, STEP_DS_16_LIMIT, false);
+	return segment(0, STEP_CODE, 0xffff, true) &&
+	       segment(1, STEP_DATA, STEP_DS_16_LIMIT, false);
 }

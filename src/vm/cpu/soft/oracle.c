@@ -108,7 +108,8 @@ void oracle_signals(void)
 {
 	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
 	static uint8_t stack[1 << 16];
-	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	struct sigaction sa = { .sa_sigaction = on_signal,
+				.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
 
 	sigaltstack(&ss, NULL);
@@ -119,7 +120,8 @@ void oracle_signals(void)
 
 static void make_memory(uint64_t at, size_t bytes, int prot)
 {
-	void *p = mmap((void *)at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	void *p = mmap((void *)at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		       -1, 0);
 
 	if (p != (void *)at) {
 		perror("mmap");

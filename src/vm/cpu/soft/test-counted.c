@@ -13,8 +13,9 @@
 #include "vm/cpu/soft/test-vm.h"
 #include "vm/cpu/test-translate.h"
 
-extern const uint8_t guest_counts[], guest_counts_end[], guest_finds[], guest_finds_end[], guest_first[],
-	guest_first_end[], guest_second[], guest_second_end[], guest_nmi[], guest_nmi_end[];
+extern const uint8_t guest_counts[], guest_counts_end[], guest_finds[], guest_finds_end[],
+	guest_first[], guest_first_end[], guest_second[], guest_second_end[], guest_nmi[],
+	guest_nmi_end[];
 
 enum {
 	ROUNDS_AT = 0x700, SLEEPS_AT = 0x718, SECOND_AT = BASE + 0x400, NMI_AT = BASE + 0x800,
@@ -161,8 +162,10 @@ static int due(void *ctx, struct vcpu *v, const struct engine_pos *at, struct en
 
 	if (x->replay) {
 		due_again(x, at);
-		*ret_next = x->next_sent < x->in->n_sent ? x->in->sent[x->next_sent].at :
-							   (struct engine_pos){ UINT64_MAX, UINT64_MAX };
+		*ret_next = (struct engine_pos){ UINT64_MAX, UINT64_MAX };
+		if (x->next_sent < x->in->n_sent) {
+			*ret_next = x->in->sent[x->next_sent].at;
+		}
 		return 0;
 	}
 	due_first(x, c);
@@ -219,7 +222,8 @@ static void *run_cpu(void *arg)
 
 static void make(struct run *x, const struct engine_ops *engine)
 {
-	const struct engine_conf conf = { .n_vcpus = 2, .deterministic = true, .xl = test_translate() };
+	const struct engine_conf conf = { .n_vcpus = 2, .deterministic = true,
+					  .xl = test_translate() };
 	const struct guest *g = x->guest;
 	struct vm *vm = x->vm = vm_new_on(engine, &conf);
 
@@ -231,7 +235,8 @@ static void make(struct run *x, const struct engine_ops *engine)
 	vm_put64(vm, IDT + 16 * 2, NMI_AT | 8 << 16 | UINT64_C(0x8e) << 40);
 	vm_put64(vm, ROUNDS_AT, g->rounds);
 	vm_put64(vm, SLEEPS_AT, g->sleeps);
-	x->tape = (struct engine_tape){ .ctx = x, .replay = x->replay, .seed = 1, .due = due, .slept = slept };
+	x->tape = (struct engine_tape){ .ctx = x, .replay = x->replay, .seed = 1, .due = due,
+					.slept = slept };
 	vm->eng->ops->set_tape(vm->eng, &x->tape, &(struct engine_pos){ 0, 0 });
 }
 
@@ -311,7 +316,8 @@ static void run(const struct guest *g, unsigned least)
 static bool at_end_of_turn(struct run *x, const struct soft_cpu *c, unsigned *ret_to)
 {
 	*ret_to = 1;
-	return x->in->n_sent == 0 && c->vcpu.id == 0 && c->count > 200000 && c->count == c->eng->turn_end;
+	return x->in->n_sent == 0 && c->vcpu.id == 0 && c->count > 200000 &&
+	       c->count == c->eng->turn_end;
 }
 
 static void test_end_of_turn(unused_arg void **state)
@@ -331,7 +337,8 @@ static bool at_random(struct run *x, const struct soft_cpu *c, unsigned *ret_to)
 
 static void test_any_moment(unused_arg void **state)
 {
-	run(&(struct guest){ PROGRAM(first), PROGRAM(second), .rounds = 20000, .now = at_random }, 100);
+	run(&(struct guest){ PROGRAM(first), PROGRAM(second), .rounds = 20000, .now = at_random },
+	    100);
 }
 
 /* When one that has halted is looked at again, as there is no other. */
@@ -343,7 +350,8 @@ static bool asleep(struct run *x, const struct soft_cpu *c, unsigned *ret_to)
 
 static void test_asleep(unused_arg void **state)
 {
-	run(&(struct guest){ PROGRAM(first), PROGRAM(second), .rounds = 2000, .sleeps = true, .now = asleep }, 60);
+	run(&(struct guest){ PROGRAM(first), PROGRAM(second), .rounds = 2000, .sleeps = true,
+			     .now = asleep }, 60);
 }
 
 /* Does vCPU 0 find an end of interrupt in memory that it may take? */

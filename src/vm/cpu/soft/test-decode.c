@@ -128,7 +128,7 @@ static const char *explained(const uint8_t *b, enum insn_mode mode, int ours, co
 		const struct insn_row *row = &insn_table[i->row];
 
 		if (row->pp > INSN_PP_NONE && row->enc == INSN_LEGACY) {
-			return "capstone wants a mandatory prefix to be the last, and not in 16-bit mode";
+			return "capstone wants a mandatory prefix to be last, not in 16-bit mode";
 		}
 		if (row->ops[0] == INSN_O_Sw || row->ops[1] == INSN_O_Sw) {
 			return "REX.R is ignored for segment registers";
@@ -387,7 +387,9 @@ static void test_table(unused_arg void **state)
 /* REX.W makes a port no wider than the four bytes that there are. */
 static void test_ports(unused_arg void **state)
 {
-	static const uint8_t codes[][2] = { { 0xe5, 0x71 }, { 0xe7, 0x71 }, { 0xed }, { 0xef }, { 0x6d }, { 0x6f } };
+	static const uint8_t codes[][2] = {
+		{ 0xe5, 0x71 }, { 0xe7, 0x71 }, { 0xed }, { 0xef }, { 0x6d }, { 0x6f },
+	};
 
 	for (size_t k = 0; k < ARRAY_LEN(codes); k++) {
 		uint8_t b[] = { 0x48, codes[k][0], codes[k][1], 0x90 };

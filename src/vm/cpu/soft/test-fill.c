@@ -41,7 +41,8 @@ static uint64_t at(unsigned level)
 /* Mostly what is common. */
 static uint64_t entry(unsigned level)
 {
-	uint64_t e = level == LEVELS - 1 ? DATA + any(16) * GMEM_PAGE_BYTES : TABLES + level * GMEM_PAGE_BYTES;
+	uint64_t e = level == LEVELS - 1 ? DATA + any(16) * GMEM_PAGE_BYTES :
+		     TABLES + level * GMEM_PAGE_BYTES;
 	static const uint64_t usual[] = { P, W, U, A, D };
 	static const uint64_t rare[] = { PS, G, NX, BIT(51), BIT(45), BIT(13) };
 
@@ -59,8 +60,8 @@ static void random_state(struct soft_cpu *c)
 	struct cpu_state *s = &c->s;
 
 	s->cr0 = (s->cr0 & ~(uint64_t)CPU_CR0_WP) | (one_in(4) ? 0 : CPU_CR0_WP);
-	s->cr4 = (s->cr4 & ~(uint64_t)(CPU_CR4_SMAP | CPU_CR4_PGE)) | (one_in(2) ? CPU_CR4_SMAP : 0) |
-		 (one_in(2) ? CPU_CR4_PGE : 0);
+	s->cr4 = (s->cr4 & ~(uint64_t)(CPU_CR4_SMAP | CPU_CR4_PGE)) |
+		 (one_in(2) ? CPU_CR4_SMAP : 0) | (one_in(2) ? CPU_CR4_PGE : 0);
 	s->efer = (s->efer & ~(uint64_t)CPU_EFER_NXE) | (one_in(4) ? 0 : CPU_EFER_NXE);
 	s->rflags = CPU_FLAG_1 | (one_in(2) ? CPU_FLAG_AC : 0);
 	s->seg[CPU_CS].ar = one_in(2) ? 0xa0fb : 0xa09b;
@@ -101,13 +102,15 @@ static void one(struct vm *vm, struct soft_cpu *c, unsigned *ret_filled, unsigne
 	if (filled) {
 		assert_int_equal(pf, 0);
 		assert_int_equal(r, 0);
-		assert_int_equal(e->host, (uintptr_t)soft_ram(c->eng, w.gpa, &page) & ~(uintptr_t)4095);
+		assert_int_equal(e->host,
+				 (uintptr_t)soft_ram(c->eng, w.gpa, &page) & ~(uintptr_t)4095);
 		/* All bits that the walk would set were there. */
 		for (unsigned level = 0; level < LEVELS; level++) {
 			assert_int_equal(vm_get64(vm, at(level)), tables[level]);
 		}
 		/* A right to write that nobody asked for is one that is there. */
-		assert_true(va - e->tag_write >= GMEM_PAGE_BYTES || (w.writable && w.dirty) || !(c->s.cr0 & CPU_CR0_WP));
+		assert_true(va - e->tag_write >= GMEM_PAGE_BYTES || (w.writable && w.dirty) ||
+			    !(c->s.cr0 & CPU_CR0_WP));
 		++*ret_filled;
 	}
 	if (pf) {

@@ -59,14 +59,16 @@ static uint32_t count_at(const struct set *s, size_t at)
 
 static bool wide_wrong(const struct set *s)
 {
-	return s->x[0] != 2 || s->x[1] != 0 || s->x[2] != 2 || s->x[3] != 0 || s->y[0] != 2 || s->y[1] != 2;
+	return s->x[0] != 2 || s->x[1] != 0 || s->x[2] != 2 || s->x[3] != 0 || s->y[0] != 2 ||
+	       s->y[1] != 2;
 }
 
 #define DECLARE_THREAD(name, n) \
 	extern const uint8_t guest_litmus_##name##_##n[] __attribute__((weak)), \
 			     guest_litmus_##name##_##n##_end[] __attribute__((weak));
 #define DECLARE(name, threads, bad, forbidden) \
-	DECLARE_THREAD(name, 0) DECLARE_THREAD(name, 1) DECLARE_THREAD(name, 2) DECLARE_THREAD(name, 3) \
+	DECLARE_THREAD(name, 0) DECLARE_THREAD(name, 1) \
+	DECLARE_THREAD(name, 2) DECLARE_THREAD(name, 3) \
 	static bool bad_##name(const struct set *s) \
 	{ \
 		(void)s; \

@@ -103,8 +103,9 @@ static void test_simd_exception(unused_arg void **state)
 /* An x87 exception is raised by the next instruction that waits, not by one that does not. */
 static void test_x87_exception(unused_arg void **state)
 {
-	static const uint8_t fdiv[8] = { 0xd8, 0xf1 }, fnop[8] = { 0xd9, 0xd0 }, fnclex[8] = { 0xdb, 0xe2 },
-			     fld1[8] = { 0xd9, 0xe8 }, fldz[8] = { 0xd9, 0xee }, fxch[8] = { 0xd9, 0xc9 };
+	static const uint8_t fdiv[8] = { 0xd8, 0xf1 }, fnop[8] = { 0xd9, 0xd0 };
+	static const uint8_t fnclex[8] = { 0xdb, 0xe2 }, fld1[8] = { 0xd9, 0xe8 };
+	static const uint8_t fldz[8] = { 0xd9, 0xee }, fxch[8] = { 0xd9, 0xc9 };
 	const uint16_t control = 0x037f & ~4u;
 
 	reset();

@@ -33,8 +33,8 @@ static void poke(uint64_t at, const void *data, size_t n)
 {
 	uint64_t first = (at - STEP_DATA) >> 12, last = (at - STEP_DATA + n - 1) >> 12;
 
-	if (first < STEP_DATA_PAGES && last < STEP_DATA_PAGES && step_data_pages[first] == STEP_WRITE &&
-	    step_data_pages[last] == STEP_WRITE) {
+	if (first < STEP_DATA_PAGES && last < STEP_DATA_PAGES &&
+	    step_data_pages[first] == STEP_WRITE && step_data_pages[last] == STEP_WRITE) {
 		memcpy(guest_data(at), data, n);
 	}
 }
@@ -44,7 +44,8 @@ static struct cpu_seg flat(uint16_t selector)
 	uint32_t ar = selector == STEP_CS_64 ? 0xa0fb : selector == STEP_CS_32 ? 0xc0fb : 0xc0f3;
 
 	if (selector == STEP_CS_16) {
-		return (struct cpu_seg){ .base = STEP_CODE, .limit = 0xffff, .ar = 0xfb, .selector = selector };
+		return (struct cpu_seg){ .base = STEP_CODE, .limit = 0xffff, .ar = 0xfb,
+					 .selector = selector };
 	}
 	if (selector == STEP_DS_16) {
 		return (struct cpu_seg){ .base = STEP_DATA, .limit = STEP_DS_16_LIMIT, .ar = 0xf3,
@@ -66,8 +67,9 @@ static bool named(const struct insn_row *row, const char *names)
 /* What is not the same here and there by its nature, or goes elsewhere than into the kernel. */
 static bool runnable(const struct insn_row *row, enum insn_mode mode)
 {
-	if (named(row, " rdtsc rdtscp rdpmc cpuid rdpid xgetbv syscall sysenter sysexit vmcall vmmcall"
-		       " sgdt sidt sldt str smsw lfs lgs rdfsbase wrfsbase wrgsbase serialize xsaveopt int1 ud0 ud1 ")) {
+	if (named(row, " rdtsc rdtscp rdpmc cpuid rdpid xgetbv syscall sysenter sysexit vmcall"
+		       " vmmcall sgdt sidt sldt str smsw lfs lgs rdfsbase wrfsbase wrgsbase"
+		       " serialize xsaveopt int1 ud0 ud1 ")) {
 		return false;
 	}
 	return !(row->attr & (mode == INSN_MODE_64 ? INSN_A_I64 : INSN_A_O64)) || rnd(64) == 0;
@@ -77,7 +79,8 @@ static bool allowed(const struct insn *i)
 {
 	const struct insn_row *row = &insn_table[i->row];
 
-	/* Far pointers with REX.W: AMD takes them as if without. SYSRET outside of 64-bit mode: #UD and #GP. */
+	/* Far pointers with REX.W: AMD takes them as if without. SYSRET outside of 64-bit mode:
+	 * #UD and #GP. */
 	if ((named(row, " callf jmpf lss ") && i->prefix & INSN_W) ||
 	    (named(row, " sysret ") && cpu->mode != INSN_MODE_64)) {
 		return false;
@@ -90,7 +93,8 @@ static bool allowed(const struct insn *i)
 	if ((row->fn == op_pop_seg || row->fn == op_mov_seg_rm) && i->reg >= CPU_FS) {
 		return false;
 	}
-	if (translated && (soft_block_ends(i) || row->cls == INSN_FLOW || row->attr & INSN_A_STACK)) {
+	if (translated && (soft_block_ends(i) || row->cls == INSN_FLOW ||
+			   row->attr & INSN_A_STACK)) {
 		return false;
 	}
 	return row->fn != op_int || (i->imm & 0xff) != 0x80;
@@ -176,8 +180,8 @@ static void aim_vector(const struct insn *i)
 /* Images of XRSTOR and its like, pointers with selectors that exist. */
 static void fill_operand(const struct insn_row *row, const struct insn *i, uint64_t target)
 {
-	static const uint16_t selectors[] = { STEP_CS_32, STEP_CS_64, STEP_DS, STEP_CS_16, STEP_DS_16, 0, 3,
-					      0x10, 0x17 };
+	static const uint16_t selectors[] = { STEP_CS_32, STEP_CS_64, STEP_DS, STEP_CS_16,
+					      STEP_DS_16, 0, 3, 0x10, 0x17 };
 	uint8_t image[CPU_XSAVE_BYTES];
 
 	if (named(row, " fxrstor xrstor ") && rnd(4)) {
@@ -194,7 +198,8 @@ static void fill_operand(const struct insn_row *row, const struct insn *i, uint6
 /* Frames of far returns and IRET on the stack. */
 static void fill_stack(const struct insn_row *row, const struct insn *i, uint64_t at)
 {
-	static const uint16_t codes[] = { STEP_CS_32, STEP_CS_64, STEP_CS_16, 0, 0x10, 0x13, STEP_DS };
+	static const uint16_t codes[] = { STEP_CS_32, STEP_CS_64, STEP_CS_16, 0, 0x10, 0x13,
+					  STEP_DS };
 	static const uint16_t stacks[] = { STEP_DS, STEP_DS_16, STEP_CS_64, 0, 3, 0x1b };
 	uint16_t cs = codes[rnd(ARRAY_LEN(codes))], ss = stacks[rnd(ARRAY_LEN(stacks))];
 	const uint8_t zero = 0;
@@ -271,23 +276,28 @@ static void put_code(uint64_t at, const uint8_t *b, unsigned len)
 /* Flags that the manuals leave undefined and that come from no unit of the host. */
 static uint64_t undefined(const struct insn_row *row)
 {
-	return named(row, " daa das aaa aas ") ? CPU_FLAG_OF | CPU_FLAG_SF | CPU_FLAG_ZF | CPU_FLAG_PF : 0;
+	const uint64_t flags = CPU_FLAG_OF | CPU_FLAG_SF | CPU_FLAG_ZF | CPU_FLAG_PF;
+
+	return named(row, " daa das aaa aas ") ? flags : 0;
 }
 
-static bool compare(struct difference *d, const struct insn_row *row, struct step_end *a, struct step_end *b)
+static bool compare(struct difference *d, const struct insn_row *row, struct step_end *a,
+		    struct step_end *b)
 {
 	static const char *const gprs[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
 		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
 	uint64_t flags = ~(undefined(row) | (named(row, " rdrand rdseed ") ? CPU_FLAG_CF : 0));
 
 	if (a->vector != b->vector) {
-		(void)snprintf(d->text, sizeof(d->text), "vector: ours %d (%x, at %llx) host %d (%x, at %llx, cr2 %llx)",
+		(void)snprintf(d->text, sizeof(d->text),
+			       "vector: ours %d (%x, at %llx) host %d (%x, at %llx, cr2 %llx)",
 			       a->vector, a->error, (unsigned long long)a->rip, b->vector, b->error,
 			       (unsigned long long)b->rip, (unsigned long long)b->cr2);
 		return true;
 	}
 	if (a->vector == CPU_PF && a->cr2 >= BIT(47) - 4096) {
-		b->error &= a->error | ~1u;   /* Linux says of all but its own part that it is present */
+		/* Linux says of all but its own part that it is present. */
+		b->error &= a->error | ~1u;
 	}
 	if (differ64(d, "error", a->error, b->error) || differ64(d, "rip", a->rip, b->rip) ||
 	    differ64(d, "rflags", a->rflags & flags, b->rflags & flags) ||
@@ -299,7 +309,8 @@ static bool compare(struct difference *d, const struct insn_row *row, struct ste
 	for (unsigned k = 0; k < CPU_REG__COUNT; k++) {
 		/* The upper half of a 16-bit stack's pointer is what it was on the way in. */
 		uint64_t cut = k == CPU_RSP && (a->ss != start.seg[CPU_SS].selector) ? 0xffff :
-			       cpu->mode == INSN_MODE_64 && a->cs == STEP_CS_64 ? UINT64_MAX : UINT32_MAX;
+			       cpu->mode == INSN_MODE_64 && a->cs == STEP_CS_64 ? UINT64_MAX :
+										  UINT32_MAX;
 
 		if (named(row, " rdrand rdseed ") && a->gpr[k] != b->gpr[k]) {
 			continue;
@@ -314,14 +325,16 @@ static bool compare(struct difference *d, const struct insn_row *row, struct ste
 static bool compare_memory(struct difference *d)
 {
 	for (unsigned k = 0; k < STEP_DATA_PAGES; k++) {
-		const uint8_t *a = guest_data(STEP_DATA + 4096 * k), *b = (const uint8_t *)(uintptr_t)(STEP_DATA + 4096 * k);
+		const uint8_t *a = guest_data(STEP_DATA + 4096 * k);
+		const uint8_t *b = (const uint8_t *)(uintptr_t)(STEP_DATA + 4096 * k);
 
 		if (step_data_pages[k] != STEP_WRITE || memcmp(a, b, 4096) == 0) {
 			continue;
 		}
 		for (unsigned x = 0; x < 4096; x++) {
 			if (a[x] != b[x]) {
-				(void)snprintf(d->text, sizeof(d->text), "memory at %x: ours %02x host %02x",
+				(void)snprintf(d->text, sizeof(d->text),
+					       "memory at %x: ours %02x host %02x",
 					       STEP_DATA + 4096 * k + x, a[x], b[x]);
 				memcpy((void *)(uintptr_t)b, a, 4096);
 				return true;
@@ -370,11 +383,13 @@ static unsigned operand_bytes(const struct insn_row *row, const struct insn *i)
 		enum insn_where where = (enum insn_where)insn_operands[row->ops[o]].where;
 
 		if ((where == INSN_AT_RM && i->rm == INSN_NONE) || where == INSN_AT_MOFFS) {
-			bytes = insn_mem_bytes(i, (enum insn_mode)cpu->mode, (enum insn_operand)row->ops[o]);
+			bytes = insn_mem_bytes(i, (enum insn_mode)cpu->mode,
+					       (enum insn_operand)row->ops[o]);
 		}
 	}
 	return named(row, " fxsave fxrstor xsave xrstor xsavec ") ? 832 :
-	       named(row, " fnsave frstor fnstenv fldenv ") ? 108 : row->attr & INSN_A_STRING ? 16 : bytes;
+	       named(row, " fnsave frstor fnstenv fldenv ") ? 108 :
+	       row->attr & INSN_A_STRING ? 16 : bytes;
 }
 
 /* State and operands for a decoded instruction that will stand at `at`. */
@@ -383,11 +398,14 @@ static bool prepare(uint8_t *b, struct insn *i, uint64_t at, uint64_t *ret_targe
 	const struct insn_row *row = &insn_table[i->row];
 	unsigned bytes = operand_bytes(row, i);
 	uint64_t target = target_in(bytes);
-	uint64_t base = i->seg < CPU_SEG__COUNT && cpu->mode != INSN_MODE_64 ? cpu->s.seg[i->seg].base : 0;
+	uint64_t base = i->seg < CPU_SEG__COUNT && cpu->mode != INSN_MODE_64 ?
+			cpu->s.seg[i->seg].base : 0;
+	uint64_t rip_base = cpu->mode == INSN_MODE_64 ? 0 : cpu->s.seg[CPU_CS].base;
 
 	if (named(row, " xsave xrstor xsavec ")) {
 		/* Of the host's parts those that we have. */
-		if (i->base == CPU_RAX || i->base == CPU_RDX || i->index == CPU_RAX || i->index == CPU_RDX) {
+		if (i->base == CPU_RAX || i->base == CPU_RDX || i->index == CPU_RAX ||
+		    i->index == CPU_RDX) {
 			return false;
 		}
 		cpu->s.gpr[CPU_RAX] &= 7;
@@ -400,12 +418,13 @@ static bool prepare(uint8_t *b, struct insn *i, uint64_t at, uint64_t *ret_targe
 		target -= base;
 		memcpy(b + i->len - i->ad_bytes, &target, i->ad_bytes);
 		target = soft_cut(target, i->ad_bytes) + base;
-	} else if (i->rm == INSN_NONE && insn__rows(row->enc, (enum insn_map)row->map, row->opcode).modrm) {
+	} else if (i->rm == INSN_NONE &&
+		   insn__rows(row->enc, (enum insn_map)row->map, row->opcode).modrm) {
 		if (row->attr & INSN_A_BITS && cpu->mode == INSN_MODE_16) {
 			return false;
 		}
-		if (!random_aim(cpu, at - (cpu->mode == INSN_MODE_64 ? 0 : cpu->s.seg[CPU_CS].base), b, i,
-				target - base, row->attr & INSN_A_BITS)) {
+		if (!random_aim(cpu, at - rip_base, b, i, target - base,
+				row->attr & INSN_A_BITS)) {
 			return false;
 		}
 		random_window(target, bytes);
@@ -418,10 +437,11 @@ static bool prepare(uint8_t *b, struct insn *i, uint64_t at, uint64_t *ret_targe
 		/* The native way in leaves its own upper half. */
 		cpu->s.gpr[CPU_RSP] = STEP_RSP_HIGH | (cpu->s.gpr[CPU_RSP] & 0xffff);
 	}
-	uint64_t stack = cpu->s.seg[CPU_SS].selector == STEP_DS_16 ? STEP_DATA + (cpu->s.gpr[CPU_RSP] & 0xffff)
-								     : cpu->s.gpr[CPU_RSP];
+	uint64_t stack = cpu->s.seg[CPU_SS].selector == STEP_DS_16 ?
+			 STEP_DATA + (cpu->s.gpr[CPU_RSP] & 0xffff) : cpu->s.gpr[CPU_RSP];
 
-	/* Into 64-bit code its frame would lie at the end of all addresses: that fault Linux repeats for ever. */
+	/* Into 64-bit code its frame would lie at the end of all addresses: that fault Linux
+	 * repeats for ever. */
 	if (named(row, " callf ") && cpu->mode != INSN_MODE_64 && cpu->s.gpr[CPU_RSP] < 8) {
 		return false;
 	}
@@ -447,7 +467,8 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 {
 	uint32_t mask = 0;
 
-	if (named(row, " fxsave xsave xsavec ") && (target & 15) == 0 && target - STEP_DATA < GUEST_DATA_BYTES - 4096 &&
+	if (named(row, " fxsave xsave xsavec ") && (target & 15) == 0 &&
+	    target - STEP_DATA < GUEST_DATA_BYTES - 4096 &&
 	    step_data_pages[(target - STEP_DATA) >> 12] == STEP_WRITE &&
 	    step_data_pages[(target + 31 - STEP_DATA) >> 12] == STEP_WRITE) {
 		/* AMD has one more bit in MXCSR, of which the mask tells. */
@@ -458,7 +479,8 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 		}
 	}
 	/* Which byte faulted, and whether those that the mask leaves out can fault. */
-	if (strstr(row->name, "maskmov") && (end_host.vector == CPU_PF || end_host.vector == CPU_GP)) {
+	if (strstr(row->name, "maskmov") &&
+	    (end_host.vector == CPU_PF || end_host.vector == CPU_GP)) {
 		return true;
 	}
 	/* AMD writes the upper half, and reads it. */
@@ -469,8 +491,8 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 		return true;
 	}
 	/* Which of its accesses goes first. */
-	if (named(row, " cmps movs retf iret enter pusha popa callf call push ") && end_ours.vector == CPU_PF &&
-	    end_host.vector == CPU_PF) {
+	if (named(row, " cmps movs retf iret enter pusha popa callf call push ") &&
+	    end_ours.vector == CPU_PF && end_host.vector == CPU_PF) {
 		end_ours.cr2 = end_host.cr2;
 		end_ours.error = end_host.error;
 	}
@@ -480,8 +502,8 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 			end_ours.gpr[k] = k == CPU_RSP ? end_ours.gpr[k] : end_host.gpr[k];
 		}
 	}
-	if (named(row, " fnsave fnstenv frstor fldenv fxsave fxrstor xsave xrstor xsavec ") && end_ours.vector == CPU_PF &&
-	    end_host.vector == CPU_PF) {
+	if (named(row, " fnsave fnstenv frstor fldenv fxsave fxrstor xsave xrstor xsavec ") &&
+	    end_ours.vector == CPU_PF && end_host.vector == CPU_PF) {
 		end_ours.cr2 = end_host.cr2;
 	}
 	/* An area that leaves the segment or the canonical half: that, or the page before. */
@@ -508,7 +530,8 @@ static bool explained(const struct insn_row *row, const struct insn *i, uint64_t
 		return true;
 	}
 	/* One that only ends outside of the canonical half is #GP with us, by any segment. */
-	if (end_ours.vector == CPU_GP && end_host.vector == CPU_SS_FAULT && cpu->mode == INSN_MODE_64) {
+	if (end_ours.vector == CPU_GP && end_host.vector == CPU_SS_FAULT &&
+	    cpu->mode == INSN_MODE_64) {
 		return true;
 	}
 	/* A null selector's RPL is lost on the way to the kernel and back. */
@@ -540,7 +563,8 @@ static void run_translated(const struct insn *i)
 	}
 }
 
-static enum outcome run_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
+static enum outcome run_case(const struct insn_row *row, struct difference *d, uint8_t *b,
+			     struct insn *i)
 {
 	uint64_t at = 0, target = 0;
 
@@ -578,18 +602,22 @@ static enum outcome run_case(const struct insn_row *row, struct difference *d, u
 		resync();
 		return SAME;
 	}
-	return compare(d, &insn_table[i->row], &end_ours, &end_host) || compare_memory(d) ? DIFFERS : SAME;
+	return compare(d, &insn_table[i->row], &end_ours, &end_host) || compare_memory(d) ?
+	       DIFFERS : SAME;
 }
 
-static void print_case(uint64_t seed, const struct insn *i, const uint8_t *b, const struct difference *d)
+static void print_case(uint64_t seed, const struct insn *i, const uint8_t *b,
+		       const struct difference *d)
 {
 	uint16_t cs = start.seg[CPU_CS].selector;
 
-	printf("%-10s %u:", insn_table[i->row].name, cs == STEP_CS_64 ? 64 : cs == STEP_CS_32 ? 32 : 16);
+	printf("%-10s %u:", insn_table[i->row].name,
+	       cs == STEP_CS_64 ? 64 : cs == STEP_CS_32 ? 32 : 16);
 	for (unsigned k = 0; k < i->len; k++) {
 		printf(" %02x", b[k]);
 	}
-	printf("  %s  at %llx (1 0x%llx)\n", d->text, (unsigned long long)start.rip, (unsigned long long)seed);
+	printf("  %s  at %llx (1 0x%llx)\n", d->text, (unsigned long long)start.rip,
+	       (unsigned long long)seed);
 }
 
 /* The case that the state of the random numbers leads to. */

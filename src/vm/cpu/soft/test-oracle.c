@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The instructions against the host's own CPU: random instructions of the table, in 64-bit mode
- * and in 32-bit compatibility mode, with random and edge state, run by our handlers and natively from the same state; every
- * register, flag, x87 and vector word, and the memory around the operand are compared, and the
- * exception, if there was one.
+ * and in 32-bit compatibility mode, with random and edge state, run by our handlers and natively
+ * from the same state; every register, flag, x87 and vector word, and the memory around the operand
+ * are compared, and the exception, if there was one.
  *
  *	test-soft-oracle [COUNT [SEED [ROW]]]      ROW: a mnemonic, to run nothing else
  *
@@ -78,12 +78,13 @@ static const struct {
 
 static uint64_t undefined_flags(const struct insn_row *row)
 {
-	static const uint32_t bits[] = { CPU_FLAG_CF, CPU_FLAG_PF, CPU_FLAG_AF, CPU_FLAG_ZF, CPU_FLAG_SF,
-					 CPU_FLAG_OF };
+	static const uint32_t bits[] = { CPU_FLAG_CF, CPU_FLAG_PF, CPU_FLAG_AF, CPU_FLAG_ZF,
+					 CPU_FLAG_SF, CPU_FLAG_OF };
 	uint64_t mask = 0;
 
 	for (unsigned k = 0; k < ARRAY_LEN(explained); k++) {
-		for (unsigned f = 0; f < ARRAY_LEN(bits) && strcmp(row->name, explained[k].name) == 0; f++) {
+		for (unsigned f = 0;
+		     f < ARRAY_LEN(bits) && strcmp(row->name, explained[k].name) == 0; f++) {
 			mask |= row->fu & 1u << f ? bits[f] : 0;
 		}
 	}
@@ -115,7 +116,8 @@ static bool compare_state(struct difference *d, const struct insn_row *row)
 enum outcome { SKIPPED, SAME, DIFFERS };
 
 /* A case with the state that is there; b holds an instruction, of `row` if that is given. */
-static enum outcome run_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
+static enum outcome run_case(const struct insn_row *row, struct difference *d, uint8_t *b,
+			     struct insn *i)
 {
 	static uint8_t before[DATA_BYTES], ours[DATA_BYTES];
 	struct cpu_state start __attribute__((uninitialized));
@@ -138,7 +140,8 @@ static enum outcome run_case(const struct insn_row *row, struct difference *d, u
 			bytes = insn_mem_bytes(i, mode, (enum insn_operand)row->ops[o]);
 		}
 	}
-	if (i->rm == INSN_NONE && insn__rows(row->enc, (enum insn_map)row->map, row->opcode).modrm) {
+	if (i->rm == INSN_NONE &&
+	    insn__rows(row->enc, (enum insn_map)row->map, row->opcode).modrm) {
 		target = random_target(bytes);
 		if (!random_aim(&cpu, CODE, b, i, target, row->attr & INSN_A_BITS)) {
 			return SKIPPED;
@@ -171,20 +174,24 @@ static enum outcome run_case(const struct insn_row *row, struct difference *d, u
 		return SAME;
 	}
 	if (vector != oracle_vector) {
-		(void)snprintf(d->text, sizeof(d->text), "exception: ours %d, host %d", vector, oracle_vector);
+		(void)snprintf(d->text, sizeof(d->text), "exception: ours %d, host %d", vector,
+			       oracle_vector);
 		return DIFFERS;
 	}
-	return compare_state(d, row) || (lo && differ(d, "memory", ours, (void *)lo, 2 * WINDOW)) ? DIFFERS : SAME;
+	return compare_state(d, row) ||
+	       (lo && differ(d, "memory", ours, (void *)lo, 2 * WINDOW)) ? DIFFERS : SAME;
 }
 
-static enum outcome one_case(const struct insn_row *row, struct difference *d, uint8_t *b, struct insn *i)
+static enum outcome one_case(const struct insn_row *row, struct difference *d, uint8_t *b,
+			     struct insn *i)
 {
 	random_registers(&cpu);
 	random_insn(row, mode, b);
 	return run_case(row, d, b, i);
 }
 
-static void print_case(uint64_t seed, const struct insn *i, const uint8_t *b, const struct difference *d)
+static void print_case(uint64_t seed, const struct insn *i, const uint8_t *b,
+		       const struct difference *d)
 {
 	printf("%-10s", insn_table[i->row].name);
 	for (unsigned k = 0; k < i->len; k++) {
@@ -357,7 +364,7 @@ static const struct {
 	{ INSN_MAP_0F3A, 0x30, 0x33, true, "AVX-512 on mask registers" },
 	{ INSN_MAP_0F38, 0xdc, 0xdf, true, "VAES" },
 	{ INSN_MAP_0F3A, 0x44, 0x44, true, "VPCLMULQDQ" },
-	{ INSN_MAP_0F3A, 0x00, 0x01, true, "VPERMQ and VPERMPD without W: AMD does not look at it" },
+	{ INSN_MAP_0F3A, 0x00, 0x01, true, "VPERMQ, VPERMPD without W: AMD does not look at it" },
 	{ INSN_MAP_0F38, 0xcf, 0xcf, true, "GFNI" },
 	{ INSN_MAP_0F3A, 0xce, 0xcf, true, "GFNI" },
 	{ INSN_MAP_0F38, 0x50, 0x53, true, "AVX-VNNI" },
@@ -405,7 +412,8 @@ static unsigned spoilt_insn(const struct insn_row *row, uint8_t b[static 24])
 		b[n++] = prefixes[rnd(ARRAY_LEN(prefixes))];
 	}
 	random_insn(&changed, mode, b + n);
-	for (n = 0; (b[n] & 0xf0) == 0x40 || (b[n] & 0xfe) == 0x66 || (b[n] >= 0xf0 && b[n] <= 0xf3); n++) {
+	for (n = 0; (b[n] & 0xf0) == 0x40 || (b[n] & 0xfe) == 0x66 ||
+		    (b[n] >= 0xf0 && b[n] <= 0xf3); n++) {
 	}
 	vex = b[n] == 0xc4;
 	if (vex) {
@@ -468,9 +476,10 @@ static void host_features(struct soft_cpu *c)
 
 int main(int argc, char **argv)
 {
-	static const struct CMUnitTest tests[] = { cmocka_unit_test(test_traps), cmocka_unit_test(test_random),
-		cmocka_unit_test(test_random_32),
-		cmocka_unit_test(test_refused) };
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_traps), cmocka_unit_test(test_random),
+		cmocka_unit_test(test_random_32), cmocka_unit_test(test_refused),
+	};
 
 	if (argc > 1) {
 		count = strtoull(argv[1], NULL, 0);

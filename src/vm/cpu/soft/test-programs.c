@@ -10,7 +10,9 @@
  * machine's kernel (test-programs.S), and the next piece goes on. So that every program ends,
  * what may go backwards counts down first.
  *
- *	test-soft-programs [COUNT [SEED [AFTER [shaken] [direct] [compat]]]]      compat: in 32-bit mode
+ *	test-soft-programs [COUNT [SEED [AFTER [shaken] [direct] [compat]]]]
+ *
+ * compat: in 32-bit mode.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -102,7 +104,8 @@ static bool put_number(unsigned reg, uint32_t v)
 /* The same for an address. In 64-bit mode there are pages for it in the upper half, too. */
 static bool put_pointer(unsigned reg, uint32_t v)
 {
-	uint8_t bts[5] = { (uint8_t)(0x48 | (reg >= 8)), 0x0f, 0xba, (uint8_t)(0xe8 | (reg & 7)), HIGH_BIT };
+	uint8_t bts[5] = { (uint8_t)(0x48 | (reg >= 8)), 0x0f, 0xba, (uint8_t)(0xe8 | (reg & 7)),
+			   HIGH_BIT };
 
 	return put_number(reg, v) && (mode == INSN_MODE_32 || rnd(3) || put(bts, sizeof(bts)));
 }
@@ -126,7 +129,8 @@ static uint32_t target(unsigned bytes)
 
 static bool runnable(const struct insn_row *row)
 {
-	if (named(row, " rdtsc rdtscp rdpmc cpuid rdpid rdrand rdseed xgetbv xsaveopt wrfsbase wrgsbase ") ||
+	if (named(row, " rdtsc rdtscp rdpmc cpuid rdpid rdrand rdseed xgetbv xsaveopt"
+		       " wrfsbase wrgsbase ") ||
 	    (row->attr & (mode == INSN_MODE_64 ? INSN_A_I64 : INSN_A_O64) && rnd(32))) {
 		return false;
 	}
@@ -230,7 +234,8 @@ static bool put_random(void)
 			fits = fits && put_number(i.index, rnd(8));
 		}
 	}
-	if (insn_operands[row->ops[0]].where == INSN_AT_MOFFS || insn_operands[row->ops[1]].where == INSN_AT_MOFFS) {
+	if (insn_operands[row->ops[0]].where == INSN_AT_MOFFS ||
+	    insn_operands[row->ops[1]].where == INSN_AT_MOFFS) {
 		uint32_t to = target(8);
 
 		memcpy(b + i.len - i.ad_bytes, &to, MIN(i.ad_bytes, 4u));
@@ -281,7 +286,8 @@ static void put_indirect(bool call, uint32_t to)
 {
 	static const uint8_t regs[] = { 0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 15 };
 	unsigned reg = regs[rnd(mode == INSN_MODE_64 ? sizeof(regs) : 6)];
-	uint8_t b[3] = { (uint8_t)(0x40 | (reg >= 8)), 0xff, (uint8_t)((call ? 0xd0 : 0xe0) | (reg & 7)) };
+	uint8_t b[3] = { (uint8_t)(0x40 | (reg >= 8)), 0xff,
+			 (uint8_t)((call ? 0xd0 : 0xe0) | (reg & 7)) };
 
 	(void)put_number(reg, to);
 	(void)put(b + (mode == INSN_MODE_32), mode == INSN_MODE_64 ? 3 : 2);
@@ -389,8 +395,9 @@ static bool put_op(const char *opcode, unsigned n, unsigned reg, unsigned rm, bo
 /* The same with the pointer and a small index. */
 static bool put_indexed(uint8_t opcode, unsigned reg, unsigned index)
 {
-	uint8_t b[5] = { (uint8_t)(0x48 | (reg >= 8 ? 4 : 0) | (index >= 8 ? 2 : 0) | (pointer >= 8)), opcode,
-			 (uint8_t)(0x44 | (reg & 7) << 3), (uint8_t)(rnd(4) << 6 | (index & 7) << 3 | (pointer & 7)),
+	unsigned rex = 0x48 | (reg >= 8 ? 4 : 0) | (index >= 8 ? 2 : 0) | (pointer >= 8);
+	uint8_t b[5] = { (uint8_t)rex, opcode, (uint8_t)(0x44 | (reg & 7) << 3),
+			 (uint8_t)(rnd(4) << 6 | (index & 7) << 3 | (pointer & 7)),
 			 (uint8_t)rnd(256) };
 
 	return put(b + (mode == INSN_MODE_32), mode == INSN_MODE_32 ? 4 : 5);
@@ -398,9 +405,13 @@ static bool put_indexed(uint8_t opcode, unsigned reg, unsigned index)
 
 static bool put_step(void)
 {
-	static const char *const ops[] = { "\x8b", "\x8b", "\x03", "\x13", "\x2b", "\x33", "\x3b", "\x39",
-					   "\x01", "\x89", "\x0f\xaf", "\x0f\xb6", "\x0f\x44", "\x0f\x4c" };
-	static const int32_t strides[] = { 1, 8, -8, 24, 64, 512, 4096, -4096, 0x30000000, -0x30000000 };
+	static const char *const ops[] = {
+		"\x8b", "\x8b", "\x03", "\x13", "\x2b", "\x33", "\x3b", "\x39", "\x01", "\x89",
+		"\x0f\xaf", "\x0f\xb6", "\x0f\x44", "\x0f\x4c",
+	};
+	static const int32_t strides[] = {
+		1, 8, -8, 24, 64, 512, 4096, -4096, 0x30000000, -0x30000000,
+	};
 	const char *op = ops[rnd(ARRAY_LEN(ops))];
 	int32_t by = strides[rnd(rnd(4) ? 6 : ARRAY_LEN(strides))];
 
@@ -427,7 +438,8 @@ static bool put_step(void)
 static void make_loop(unsigned k)
 {
 	static const uint8_t pointers[] = { 3, 6, 7, 8, 9, 10, 11, 13, 14, 15 };
-	static const uint8_t conds[] = { 5, 5, 5, 7, 9, 15 };   /* true as long as the count is positive */
+	/* True as long as the count is positive. */
+	static const uint8_t conds[] = { 5, 5, 5, 7, 9, 15 };
 	uint8_t *begin = code + (first - CODE) + (size_t)k * PIECE;
 	uint32_t head = 0;
 
@@ -495,7 +507,9 @@ static void high_pages(struct vm *vm)
 	vm_put64(vm, PD_HIGH + 16, vm_get64(vm, PD + 16));
 	vm_put64(vm, PD_HIGH + 24, PT_HIGH | 7);
 	for (unsigned i = 0; i < 512; i++) {
-		vm_put64(vm, PT_HIGH + 8 * i, vm_get64(vm, PT + 8 * (i >= 4 && i < 24 ? i ^ 1 : i)));
+		unsigned of = i >= 4 && i < 24 ? i ^ 1 : i;
+
+		vm_put64(vm, PT_HIGH + 8 * i, vm_get64(vm, PT + 8 * of));
 	}
 }
 
@@ -505,7 +519,8 @@ static struct vm *machine(const struct engine_ops *ops, const struct engine_conf
 
 	vm_long_mode(vm);
 	vm_put(vm, STUBS, guest_programs, (size_t)(guest_programs_end - guest_programs));
-	vm_put64(vm, IDT + 16 * END_VECTOR, vm_get64(vm, IDT + 16 * END_VECTOR) | UINT64_C(3) << 45);
+	vm_put64(vm, IDT + 16 * END_VECTOR,
+		 vm_get64(vm, IDT + 16 * END_VECTOR) | UINT64_C(3) << 45);
 	vm_put64(vm, GDT + (CS_32 & ~7), UINT64_C(0x00cffb000000ffff));
 	vm_put64(vm, PD, 0x83);                      /* the kernel's */
 	vm_put64(vm, PT + 8 * 18, (DATA + 4096 * 16) | 7);    /* another address of a page */
@@ -539,7 +554,8 @@ static void begin(struct vm *vm)
 	}
 	s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xa0fb, .selector = CS_64 };
 	if (mode == INSN_MODE_32) {
-		s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc0fb, .selector = CS_32 };
+		s->seg[CPU_CS] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc0fb,
+						   .selector = CS_32 };
 	}
 	s->seg[CPU_FS].base = DATA + 16 * 4096;
 	s->events = (struct cpu_events){ 0 };
@@ -551,6 +567,21 @@ static void begin(struct vm *vm)
 
 /* --- Comparing --- */
 
+/* A word of a machine's log. */
+static unsigned long long logged(unsigned m, uint64_t k, uint64_t off)
+{
+	return vm_get64(machines[m], LOG + LOG_ENTRY * k + off);
+}
+
+static void tell_fault(struct difference *d, uint64_t k, uint64_t off, const uint64_t v[2])
+{
+	(void)snprintf(d->text, sizeof(d->text),
+		       "fault %u (vector %llu and %llu at %llx and %llx): word %llx is %llx and"
+		       " %llx", (unsigned)k, logged(0, k, 16), logged(1, k, 16),
+		       logged(0, k, 32), logged(1, k, 32), (unsigned long long)off,
+		       (unsigned long long)v[0], (unsigned long long)v[1]);
+}
+
 static bool differ_log(struct difference *d)
 {
 	for (uint64_t k = 0; k < LOG_ENTRIES; k++) {
@@ -561,13 +592,7 @@ static bool differ_log(struct difference *d)
 				v[m] = vm_get64(machines[m], LOG + LOG_ENTRY * k + off);
 			}
 			if (v[0] != v[1]) {
-				(void)snprintf(d->text, sizeof(d->text),
-					       "fault %u (vector %llu and %llu at %llx and %llx): word %llx is %llx and %llx",
-					       (unsigned)k, (unsigned long long)vm_get64(machines[0], LOG + LOG_ENTRY * k + 16),
-					       (unsigned long long)vm_get64(machines[1], LOG + LOG_ENTRY * k + 16),
-					       (unsigned long long)vm_get64(machines[0], LOG + LOG_ENTRY * k + 32),
-					       (unsigned long long)vm_get64(machines[1], LOG + LOG_ENTRY * k + 32),
-					       (unsigned long long)off, (unsigned long long)v[0], (unsigned long long)v[1]);
+				tell_fault(d, k, off, v);
 				return true;
 			}
 		}
@@ -599,7 +624,7 @@ static bool differ_state(struct difference *d)
 			return true;
 		}
 	}
-	/* AMD's processors forget x87's last opcode and addresses when the host switches threads. */
+	/* AMD's processors forget x87's last opcode and addresses when the host changes threads. */
 	for (unsigned m = 0; m < 2; m++) {
 		memset(ends[m].xsave + 6, 0, 18);
 	}
@@ -609,7 +634,8 @@ static bool differ_state(struct difference *d)
 	       differ_xsave(d, ends[0].xsave, ends[1].xsave);
 }
 
-/* Each was stopped at a place of its own, and may have written beyond what every program begins with. */
+/* Each was stopped at a place of its own, and may have written beyond what every program begins
+ * with. */
 static void both_as_new(void)
 {
 	for (unsigned m = 0; m < 2; m++) {
@@ -623,10 +649,11 @@ static bool run_program(struct difference *d)
 		struct err e = ERR_INIT;
 
 		begin(machines[m]);
-		/* Of processor time: a program takes some microseconds. One may write over its counter
-		 * and not end at all; but then the interpreter finds that out. */
+		/* Of processor time: a program takes some microseconds. One may write over its
+		 * counter and not end at all; but then the interpreter finds that out. */
 		running = (sig_atomic_t)m;
-		setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value.tv_sec = m ? 10 : 1 }, NULL);
+		setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value.tv_sec = m ? 10 : 1 },
+			  NULL);
 		vm_run(machines[m]);
 		setitimer(ITIMER_VIRTUAL, &(struct itimerval){ 0 }, NULL);
 		if (stuck) {
@@ -683,7 +710,8 @@ static void test_programs(unused_arg void **state)
 		if (run_program(&d) && ++differences < 20) {
 			printf("%s (1 0x%llx)\n", d.text, (unsigned long long)seed);
 		}
-		for (uint64_t at_log = LOG; vm_get64(machines[0], at_log + 32); at_log += LOG_ENTRY) {
+		for (uint64_t at_log = LOG; vm_get64(machines[0], at_log + 32);
+		     at_log += LOG_ENTRY) {
 			seen[vm_get64(machines[0], at_log + 16) & 255]++;
 		}
 	}

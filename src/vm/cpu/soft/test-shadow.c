@@ -202,7 +202,7 @@ static void test_refused(void **state)
 	struct soft_cpu *c = cpu(vm, 0);
 
 	(void)state;
-	/* Absent, reserved, of the kernel: as they are accessed by nobody, their bits are set here. */
+	/* Absent, reserved, of the kernel: nobody accesses them, so their bits are set here. */
 	vm_put64(vm, PD + 24, PT | 0x27);
 	vm_put64(vm, PT + 24, UINT64_C(0x0008000000603067));
 	vm_put64(vm, PT + 32, 0x604063);
@@ -506,7 +506,9 @@ static void test_many(void **state)
 		/* Places of their own: each entry of a table of 2 MiB pieces leads to the same. */
 		vm_put64(vm, PD + 8 * (100 + k), 0x4000 | 0x27);
 		for (unsigned i = 0; i < 512; i++) {
-			assert_true(shadow_fill(c, (uint64_t)(100 + k) * LARGE + (uint64_t)i * PAGE));
+			uint64_t va = (uint64_t)(100 + k) * LARGE + (uint64_t)i * PAGE;
+
+			assert_true(shadow_fill(c, va));
 		}
 	}
 	fill_one(c);
@@ -659,10 +661,11 @@ int main(void)
 		cmocka_unit_test(test_maps), cmocka_unit_test(test_around),
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_code),
 		cmocka_unit_test(test_flush_address), cmocka_unit_test(test_large),
-		cmocka_unit_test(test_huge), cmocka_unit_test(test_cr3), cmocka_unit_test(test_pcid),
+		cmocka_unit_test(test_huge), cmocka_unit_test(test_cr3),
+		cmocka_unit_test(test_pcid),
 		cmocka_unit_test(test_dirty_log), cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_many), cmocka_unit_test(test_policy), cmocka_unit_test(test_released),
-		cmocka_unit_test(test_growing),
+		cmocka_unit_test(test_many), cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_released), cmocka_unit_test(test_growing),
 		cmocka_unit_test(test_watched), cmocka_unit_test(test_no_place),
 	};
 

@@ -5,7 +5,10 @@
 #include "vm/cpu/soft/xl.h"
 #include "vm/cpu/test-translate.h"
 
-enum { FUNCTION = 0x400103, CROSSING = 0x402ffe, UNCHANGED = 0x400203, TIMES = 200, OTHER = BASE + 0x1000 };
+enum {
+	FUNCTION = 0x400103, CROSSING = 0x402ffe, UNCHANGED = 0x400203, TIMES = 200,
+	OTHER = BASE + 0x1000,
+};
 
 #define GUESTS(X) X(smc_told_0) X(smc_told_1) X(smc_hot_0) X(smc_hot_1) X(smc_places_0) \
 	X(smc_places_1)
@@ -38,8 +41,8 @@ static void two(const uint8_t *first, const uint8_t *first_end, const uint8_t *s
 #define TWO(name, cache, ...) \
 	do { \
 		static const uint32_t want_[] = { __VA_ARGS__ }; \
-		two(guest_##name##_0, guest_##name##_0_end, guest_##name##_1, guest_##name##_1_end, \
-		    cache, want_, ARRAY_LEN(want_)); \
+		two(guest_##name##_0, guest_##name##_0_end, guest_##name##_1, \
+		    guest_##name##_1_end, cache, want_, ARRAY_LEN(want_)); \
 	} while (0)
 
 static void test_told(void **state)

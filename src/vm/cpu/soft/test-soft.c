@@ -13,7 +13,8 @@
 #include "vm/cpu/soft/xl.h"
 
 #define GUESTS(X) \
-	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) X(returns) \
+	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
+	X(returns) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
 	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(cross) \
 	X(cross_ap) X(many) X(remap) X(second) X(features) X(stubs32) X(legacy)
@@ -194,7 +195,8 @@ static void test_features(void **state)
 		{ 7, 0, 3, 1u << 4 | 1u << 31 },                  /* quick REP MOVSB, SSBD */
 		{ 0xd, 1, 0, 0 },
 		{ 0x80000001, 0, 2, 0 },
-		{ 0x80000001, 0, 3, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 29 },   /* SYSCALL, NX, 1 GiB, LM */
+		/* SYSCALL, NX, 1 GiB, LM */
+		{ 0x80000001, 0, 3, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 29 },
 	};
 	struct cpu_model_conf conf = { .n_vcpus = 1, .tsc_hz = 1000000000 };
 	struct cpu_cpuid model[CPU_MODEL_ENTRIES_MAX];
@@ -214,7 +216,8 @@ static void test_features(void **state)
 	vm_put(vm, BASE, guest_features, (size_t)(guest_features_end - guest_features));
 	vm_run(vm);
 	for (unsigned r = 0; r < ARRAY_LEN(regs); r++) {
-		const struct cpu_cpuid *leaf = cpu_model_find(model, n, regs[r].leaf, regs[r].subleaf);
+		const struct cpu_cpuid *leaf = cpu_model_find(model, n, regs[r].leaf,
+							      regs[r].subleaf);
 
 		assert_non_null(leaf);
 		uint32_t words[] = { leaf->eax, leaf->ebx, leaf->ecx, leaf->edx };
@@ -391,8 +394,8 @@ static void legacy_tables(struct vm *vm)
 	for (unsigned i = 0; i < 1024; i++) {
 		uint32_t page = 0x400000 + 4096 * i;
 
-		e = page == 0x600000 ? 0 : page == 0x601000 ? page | 5 : page == 0x604000 ? page | 3
-												: page | 7;
+		e = page == 0x600000 ? 0 : page == 0x601000 ? page | 5 :
+		    page == 0x604000 ? page | 3 : page | 7;
 		vm_put(vm, PT + 4 * i, &e, 4);
 	}
 }
@@ -421,7 +424,8 @@ static void test_legacy(void **state)
 	s->cr4 = CPU_CR4_PSE;
 	s->gdt = (struct cpu_table){ GDT, 71 };
 	s->idt = (struct cpu_table){ IDT, 2047 };
-	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x28 };
+	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11,
+				  .selector = 0x28 };
 	s->ldt.ar = CPU_AR_UNUSABLE;
 	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
 		s->seg[i] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc093, .selector = 0x10 };
@@ -563,11 +567,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hello), cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_invlpg),
-		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc), cmocka_unit_test(test_many),
-		cmocka_unit_test(test_small_cache),
-		cmocka_unit_test(test_remap), cmocka_unit_test(test_second), cmocka_unit_test(test_features),
-		cmocka_unit_test(test_sti),
-		cmocka_unit_test(test_step), cmocka_unit_test(test_strings), cmocka_unit_test(test_returns),
+		cmocka_unit_test(test_pcid), cmocka_unit_test(test_smc),
+		cmocka_unit_test(test_many), cmocka_unit_test(test_small_cache),
+		cmocka_unit_test(test_remap), cmocka_unit_test(test_second),
+		cmocka_unit_test(test_features), cmocka_unit_test(test_sti),
+		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_split), cmocka_unit_test(test_shutdown),
 		cmocka_unit_test(test_real), cmocka_unit_test(test_smp),

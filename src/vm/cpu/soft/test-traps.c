@@ -2,38 +2,46 @@
 /*
  * What others got wrong, row by row, and the test that has it:
  *
- *	 1 to  8  shifts, rotates, bit strings, BMI, ADCX, narrow sizes   test-oracle.c, traps[]
- *	 9, 10    flags before a store that faults; CMPXCHG               test-oracle.c; faults
- *	11        CMPXCHG16B on a TLB miss, its alignment                 test-oracle-engine.c
- *	12        locked instructions, alone                              test-litmus.c: xadd, split, wide
- *	13, 14    ENTER and LEAVE with 66; PUSH and POP of all kinds      test-oracle-engine.c; stack
- *	15        prefixes                                                test-oracle.c; test-decode.c
- *	16        VEX over a page's end, in real mode                     test-oracle-engine.c; vex16
- *	17        an instruction on two pages, one remapped               pages
- *	18        code that changes itself                                smc, returned; cross
- *	19, 20    of translators and of host mappings                     -
- *	21        write rights of a TLB entry; dirty bits                 ad_bits
- *	22, 23    error codes of upper levels; reserved bits, PDPTEs      upper, gib, faults; engines: paging
- *	24        SMEP, SMAP (no protection keys)                         smap
- *	25, 26    CR3 bit 63, INVLPG, canonical addresses                 canonical, pcid
- *	27        IRET: SS, data segments, NMIs                           iret, nmi
- *	28        SYSRET                                                  user; engines: sysret
- *	29        EXT                                                     ext
- *	30, 31    shadows of STI and MOV SS, RF                           sti, mov_ss, debug, held; test-oracle-engine.c
- *	32        debug registers                                         debug, drs
- *	33        the I/O map; task switches                              iomap, short_tss, legacy
- *	34        segment limits, LAR, LSL                                real, segments; test-oracle-engine.c
- *	35, 36    NaNs, denormals, exceptions of x87 and SSE              test-oracle.c
- *	37        MMX and the x87 stack                                   test-oracle.c; test-oracle-engine.c
- *	38, 39    FXSAVE, FNSAVE, XSAVE                                   test-oracle-engine.c; engines: xsave
- *	40        REP: address size, restart                              strings; test-oracle-engine.c
- *	41        alignment of vectors                                    test-oracle.c
- *	42        error codes in saved state                              test-state-desc.c; engines: halves
- *	43        the local APIC                                          vm/irq
- *	44        locked access over lines, on a host that minds it       test-litmus.c: split
- *	45        MOV to CR3 maps the running code elsewhere              cr3
- *	46        returns into changed code                               returned
- *	47        one register as source and destination                  test-oracle.c
+ *	 1 to  8  shifts, rotates, bit strings, BMI, ADCX, small sizes  test-oracle.c, traps[]
+ *	 9, 10    flags before a store that faults; CMPXCHG             test-oracle.c; faults
+ *	11        CMPXCHG16B on a TLB miss, its alignment               test-oracle-engine.c
+ *	12        locked instructions, alone                            test-litmus.c:
+ *	                                                                xadd, split, wide
+ *	13, 14    ENTER and LEAVE with 66; PUSH and POP of all kinds    test-oracle-engine.c; stack
+ *	15        prefixes                                              test-oracle.c; test-decode.c
+ *	16        VEX over a page's end, in real mode                   test-oracle-engine.c; vex16
+ *	17        an instruction on two pages, one remapped             pages
+ *	18        code that changes itself                              smc, returned; cross
+ *	19, 20    of translators and of host mappings                   -
+ *	21        write rights of a TLB entry; dirty bits               ad_bits
+ *	22, 23    error codes of upper levels; reserved bits, PDPTEs    upper, gib, faults;
+ *	                                                                engines: paging
+ *	24        SMEP, SMAP (no protection keys)                       smap
+ *	25, 26    CR3 bit 63, INVLPG, canonical addresses               canonical, pcid
+ *	27        IRET: SS, data segments, NMIs                         iret, nmi
+ *	28        SYSRET                                                user; engines: sysret
+ *	29        EXT                                                   ext
+ *	30, 31    shadows of STI and MOV SS, RF                         sti, mov_ss, debug, held;
+ *	                                                                test-oracle-engine.c
+ *	32        debug registers                                       debug, drs
+ *	33        the I/O map; task switches                            iomap, short_tss, legacy
+ *	34        segment limits, LAR, LSL                              real, segments;
+ *	                                                                test-oracle-engine.c
+ *	35, 36    NaNs, denormals, exceptions of x87 and SSE            test-oracle.c
+ *	37        MMX and the x87 stack                                 test-oracle.c;
+ *	                                                                test-oracle-engine.c
+ *	38, 39    FXSAVE, FNSAVE, XSAVE                                 test-oracle-engine.c;
+ *	                                                                engines: xsave
+ *	40        REP: address size, restart                            strings;
+ *	                                                                test-oracle-engine.c
+ *	41        alignment of vectors                                  test-oracle.c
+ *	42        error codes in saved state                            test-state-desc.c;
+ *	                                                                engines: halves
+ *	43        the local APIC                                        vm/irq
+ *	44        locked access over lines, on a host that minds it     test-litmus.c: split
+ *	45        MOV to CR3 maps the running code elsewhere            cr3
+ *	46        returns into changed code                             returned
+ *	47        one register as source and destination                test-oracle.c
  *
  * Names alone are guests of test-soft.c or of this file; engines: those of test-engines.c.
  */
@@ -44,7 +52,8 @@
 #include "vm/cpu/soft/test-vm.h"
 
 #define GUESTS(X) \
-	X(nmi) X(ac) X(gib) X(upper) X(canonical) X(iret) X(drs) X(iomap) X(short_tss) X(cr3) X(pages) \
+	X(nmi) X(ac) X(gib) X(upper) X(canonical) X(iret) X(drs) X(iomap) X(short_tss) X(cr3) \
+	X(pages) \
 	X(returned) X(no_step) X(vex16) X(held)
 #define DECLARE(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUESTS(DECLARE)

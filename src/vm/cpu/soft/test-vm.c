@@ -74,7 +74,8 @@ struct vm *vm_new(unsigned n_cpus, bool deterministic)
 
 struct vm *vm_new_xl(unsigned n_cpus, bool deterministic, struct engine_xl_conf xl)
 {
-	const struct engine_conf conf = { .n_vcpus = n_cpus, .deterministic = deterministic, .xl = xl };
+	const struct engine_conf conf = { .n_vcpus = n_cpus, .deterministic = deterministic,
+					  .xl = xl };
 
 	return vm_new_on(&engine_soft, &conf);
 }
@@ -175,7 +176,8 @@ void vm_long_cpu(struct vm *vm, unsigned cpu, uint64_t rip, uint64_t rsp)
 	s->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
 	s->gdt = (struct cpu_table){ GDT, 71 };
 	s->idt = (struct cpu_table){ IDT, 4095 };
-	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11, .selector = 0x28 };
+	s->tr = (struct cpu_seg){ .base = TSS, .limit = 0x67, .ar = CPU_AR_P | 11,
+				  .selector = 0x28 };
 	for (unsigned i = 0; i < CPU_SEG__COUNT; i++) {
 		s->seg[i] = (struct cpu_seg){ .limit = UINT32_MAX, .ar = 0xc093, .selector = 0x10 };
 	}

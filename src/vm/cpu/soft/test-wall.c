@@ -10,8 +10,10 @@
 #include "vm/cpu/soft/test-vm.h"
 #include "vm/cpu/soft/xl-shadow.h"
 
-enum { CODE = 0x400000, STACK3 = 0x480000, PAGE_A = 0x500000, PAGE_B = 0x510000, SPAN = 0x700000, RUNS = 24,
-       STEPS = 12, STEP = 1 << 29 /* of RSP */, TIMES = 8 };
+enum {
+	CODE = 0x400000, STACK3 = 0x480000, PAGE_A = 0x500000, PAGE_B = 0x510000,
+	SPAN = 0x700000, RUNS = 24, STEPS = 12, STEP = 1 << 29 /* of RSP */, TIMES = 8,
+};
 
 /* Between the two reserved ranges: the one place near them that may be the monitor's. */
 #define BETWEEN (UINT64_C(10) << 30)
@@ -52,17 +54,19 @@ static void run(struct vm *vm, uint64_t va, const uint8_t *body, size_t n)
 	vm_run(vm);
 }
 
-/* Every guest address from the monitor's own on, by its first and by further accesses of a block. */
+/* Every guest address from the monitor's own on, by the first and further accesses of a block. */
 static void no_way(uint64_t first, uint64_t *ours)
 {
 	static const uint8_t loads[] = { 0x48, 0x8b, 0x03, 0x48, 0xff, 0x43, 0x08 };
 	/* mov rsp, rbx; push [PAGE_A]; push rax; pop rdx; sub rsp, 16; push rdx */
-	static const uint8_t pushes[] = { 0x48, 0x89, 0xdc, 0xff, 0x34, 0x25, 0x00, 0x00, 0x50, 0x00, 0x50, 0x5a,
-					  0x48, 0x83, 0xec, 0x10, 0x52 };
-	/* lea rsi, [rbx + 64]; mov rax, [rsi]; inc qword [rsi + 8]; mov rdi, rsi; mov [rdi - 8], rax */
-	static const uint8_t moves[] = { 0x48, 0x8d, 0x73, 0x40, 0x48, 0x8b, 0x06, 0x48, 0xff, 0x46, 0x08,
-					 0x48, 0x89, 0xf7, 0x48, 0x89, 0x47, 0xf8 };
-	struct vm *vm = vm_new_xl(1, false, (struct engine_xl_conf){ .after = 1, .direct_now = true });
+	static const uint8_t pushes[] = { 0x48, 0x89, 0xdc, 0xff, 0x34, 0x25, 0x00, 0x00, 0x50,
+					  0x00, 0x50, 0x5a, 0x48, 0x83, 0xec, 0x10, 0x52 };
+	/* lea rsi, [rbx + 64]; mov rax, [rsi]; inc qword [rsi + 8]; mov rdi, rsi;
+	 * mov [rdi - 8], rax */
+	static const uint8_t moves[] = { 0x48, 0x8d, 0x73, 0x40, 0x48, 0x8b, 0x06, 0x48, 0xff, 0x46,
+					 0x08, 0x48, 0x89, 0xf7, 0x48, 0x89, 0x47, 0xf8 };
+	const struct engine_xl_conf direct = { .after = 1, .direct_now = true };
+	struct vm *vm = vm_new_xl(1, false, direct);
 
 	vm_long_mode(vm);
 	/* All of the gigabyte there is the one that begins at 0. */
@@ -130,17 +134,21 @@ static void test_by_the_distance(unused_arg void **state)
 	munmap(ours, SPAN);
 }
 
-/* Some times round, so that blocks lead to each other; in the last of them RSP leaves the high range in
- * steps, behind each of which a block ends without an access. */
+/* Some times round, so that blocks lead to each other; in the last of them RSP leaves the high
+ * range in steps, behind each of which a block ends without an access. */
 static size_t put_steps(uint8_t *code)
 {
-	static const uint8_t begin[] = { 0x41, 0xbc, TIMES, 0, 0, 0,             /* mov r12d */
-					 0x48, 0x89, 0xdc,                       /* mov rsp, rbx */
-					 0x31, 0xd2, 0xb8, 0, 0, 0, STEP >> 24,  /* xor edx, edx; mov eax */
-					 0x41, 0x83, 0xfc, 0x01,                 /* cmp r12d, 1 */
-					 0x0f, 0x44, 0xd0 };                     /* cmove edx, eax */
-	static const uint8_t step[] = { 0x48, 0x29, 0xd4, 0x31, 0xc9, 0xf3, 0xaa };   /* sub rsp, rdx; xor ecx, ecx; rep stosb */
-	static const uint8_t end[] = { 0x50, 0x41, 0xff, 0xcc, 0x0f, 0x85 };     /* push rax; dec r12d; jne */
+	static const uint8_t begin[] = {
+		0x41, 0xbc, TIMES, 0, 0, 0,              /* mov r12d */
+		0x48, 0x89, 0xdc,                        /* mov rsp, rbx */
+		0x31, 0xd2, 0xb8, 0, 0, 0, STEP >> 24,   /* xor edx, edx; mov eax */
+		0x41, 0x83, 0xfc, 0x01,                  /* cmp r12d, 1 */
+		0x0f, 0x44, 0xd0,                        /* cmove edx, eax */
+	};
+	/* sub rsp, rdx; xor ecx, ecx; rep stosb */
+	static const uint8_t step[] = { 0x48, 0x29, 0xd4, 0x31, 0xc9, 0xf3, 0xaa };
+	/* push rax; dec r12d; jne */
+	static const uint8_t end[] = { 0x50, 0x41, 0xff, 0xcc, 0x0f, 0x85 };
 	uint8_t *p = put(code, begin, sizeof(begin));
 	int32_t back = 0;
 
@@ -156,7 +164,8 @@ static void test_stack_in_steps(unused_arg void **state)
 {
 	const uint64_t to = BETWEEN - SHADOW_DISTANCE;
 	uint64_t *ours = ours_at(BETWEEN);
-	struct vm *vm = vm_new_xl(1, false, (struct engine_xl_conf){ .after = 1, .direct_now = true });
+	const struct engine_xl_conf direct = { .after = 1, .direct_now = true };
+	struct vm *vm = vm_new_xl(1, false, direct);
 	uint8_t steps[200];
 	size_t n = put_steps(steps);
 
