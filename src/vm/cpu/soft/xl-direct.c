@@ -110,8 +110,8 @@ static void look(struct xl_tr *t, unsigned host, uint8_t place)
 		     (!near && xf_worth_saving(t));
 
 	if (!saves) {
-		xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host,              /* pext */
-		       place == XP_HIGH ? XG(xl_high_bit) : XG(xl_not_low));
+		xe_pext(e, XE_W, XR_CX, host,
+			place == XP_HIGH ? XG(xl_high_bit) : XG(xl_not_low));
 		if (near) {
 			if (place != XP_HIGH) {
 				xe_lea(e, XR_CX, xl_mem(XR_CX, 1));
@@ -131,8 +131,7 @@ static void look(struct xl_tr *t, unsigned host, uint8_t place)
 		xe_8(e, SHADOW_HIGH_BIT);
 		xl_slow(t, COND_NC);
 	} else {
-		xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(host));  /* rorx */
-		xe_8(e, SHADOW_LOW_BITS);
+		xe_rorx(e, XE_W, XR_CX, xl_reg(host), SHADOW_LOW_BITS);
 		xe_op(e, 0, 0, 0x85, XR_CX, xl_reg(XR_CX));           /* test */
 		xl_slow(t, COND_NZ);
 	}
@@ -149,7 +148,7 @@ uint8_t *xl_look_high(struct xl_tr *t, unsigned host)
 		xe_8(e, SHADOW_HIGH_BIT);
 		return xe_jcc(e, COND_NC);
 	}
-	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, host, XG(xl_high_bit));    /* pext */
+	xe_pext(e, XE_W, XR_CX, host, XG(xl_high_bit));
 	xe_lea(e, XR_CX, xl_mem(XR_CX, -1));
 	on = xe_jrcxz(e);
 	jump = xe_jmp(e);
@@ -277,13 +276,13 @@ static void look_both(struct xl_tr *t)
 	struct xl_code *e = &t->e;
 	uint8_t *low = NULL, *is_low = NULL, *high = NULL;
 
-	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_high_bit));   /* pext */
+	xe_pext(e, XE_W, XR_CX, XR_11, XG(xl_high_bit));
 	low = xe_jrcxz(e);
 	xe_load(e, XR_CX, XG(xl_distance));
 	xe_lea(e, XR_11, xl_mem_index(XR_11, XR_CX, 0, 0));
 	high = xe_jmp(e);
 	xe_here_8(e, low);
-	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_11, XG(xl_not_low));
+	xe_pext(e, XE_W, XR_CX, XR_11, XG(xl_not_low));
 	is_low = xe_jrcxz(e);
 	xl_slow_from(t, xe_jmp(e), XL_WHY_MEMORY);
 	xe_here_8(e, is_low);

@@ -226,6 +226,21 @@ static inline void xe_mov_imm(struct xl_code *e, unsigned reg, uint64_t v)
 	}
 }
 
+/* PEXT: the bits of a register that the mask has, side by side. No flag changes. */
+static inline void xe_pext(struct xl_code *e, unsigned how, unsigned to, unsigned from,
+			   struct xl_rm mask)
+{
+	xe_vex(e, how, 2, 2, 0xf5, to, from, mask);
+}
+
+/* RORX: turned to the right by so many bits. No flag changes. */
+static inline void xe_rorx(struct xl_code *e, unsigned how, unsigned to, struct xl_rm from,
+			   unsigned bits)
+{
+	xe_vex(e, how, 3, 3, 0xf0, to, 0, from);
+	xe_8(e, bits);
+}
+
 static inline void xe_lea(struct xl_code *e, unsigned reg, struct xl_rm rm)
 {
 	xe_op(e, XE_W, 0, 0x8d, reg, rm);

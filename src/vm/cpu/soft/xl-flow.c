@@ -13,7 +13,7 @@
 /* A register: the slot of what another one holds, in the table. */
 static void slot(struct xl_code *e, unsigned to, unsigned from)
 {
-	xe_vex(e, XE_W, 2, 2, 0xf5, to, from, XG(xl_mask));   /* pext */
+	xe_pext(e, XE_W, to, from, XG(xl_mask));
 }
 
 static struct xl_rm in_table(size_t at, unsigned index)
@@ -69,7 +69,7 @@ void xl_flow_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_r
 /* Somebody wants something of the vCPU, or the stack of calls is full: the jump is taken. */
 static uint8_t *poll(struct xl_tr *t)
 {
-	xe_vex(&t->e, XE_W, 2, 2, 0xf5, XR_CX, XR_SP, XG(xl_poll));   /* pext */
+	xe_pext(&t->e, XE_W, XR_CX, XR_SP, XG(xl_poll));
 	return xe_jrcxz(&t->e);
 }
 

@@ -225,13 +225,6 @@ static unsigned how_of(const struct xl_form *f)
 	       (i->prefix & INSN_VEX_L ? (unsigned)XE_L : 0);
 }
 
-/* to = from, turned to the right. No flag changes. */
-static void turn(struct xl_tr *t, unsigned to, unsigned from, unsigned bits)
-{
-	xe_vex(&t->e, XE_W, 3, 3, 0xf0, to, 0, xl_reg(from));   /* rorx */
-	xe_8(&t->e, bits);
-}
-
 /* Is what an operand was of no matter? */
 static bool only_written(const struct xl_form *f, const struct xl_field *d)
 {
@@ -252,11 +245,13 @@ static void slots(struct xl_tr *t, const struct xl_form *f, bool load)
 			continue;
 		}
 		if (d->high && load) {
-			turn(t, d->host, xl_now(t, d->guest), 8);
+			xe_rorx(&t->e, XE_W, d->host, xl_reg(xl_now(t, d->guest)), 8);
 		} else if (d->high && d->written) {
-			turn(t, xl_now(t, d->guest), xl_now(t, d->guest), 8);
-			xe_op(&t->e, XE_REX, 0, 0x88, d->host, xl_reg(xl_now(t, d->guest)));
-			turn(t, xl_now(t, d->guest), xl_now(t, d->guest), 56);
+			const struct xl_rm whole = xl_reg(xl_now(t, d->guest));
+
+			xe_rorx(&t->e, XE_W, whole.reg, whole, 8);
+			xe_op(&t->e, XE_REX, 0, 0x88, d->host, whole);
+			xe_rorx(&t->e, XE_W, whole.reg, whole, 56);
 		} else if (d->slot && load) {
 			xe_load(&t->e, d->host, xl_gpr_slot(d->guest));
 		} else if (d->slot && d->written) {

@@ -188,7 +188,7 @@ static uint8_t *push_distance(struct xl_code *e, unsigned reg)
 	xe_8(e, SHADOW_HIGH_BIT);
 	high = xe_jcc(e, COND_C);
 	xe_mov_imm32(e, XR_11, 0);
-	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, reg, XG(xl_not_low));      /* pext */
+	xe_pext(e, XE_W, XR_CX, reg, XG(xl_not_low));
 	low = xe_jrcxz(e);
 	no = xe_jmp(e);
 	xe_here_8(e, low);

@@ -28,11 +28,9 @@ static void flag_bit(struct xl_tr *t, unsigned bit, bool on)
 	struct xl_code *e = &t->e;
 	struct xl_rm twice = xl_mem_index(XR_CX, XR_CX, 0, on);
 
-	xe_vex(e, 0, 3, 3, 0xf0, XR_CX, 0, XG(s.rflags));            /* rorx */
-	xe_8(e, bit + 1);
+	xe_rorx(e, 0, XR_CX, XG(s.rflags), bit + 1);
 	xe_op(e, 0, 0, 0x8d, XR_CX, twice);
-	xe_vex(e, 0, 3, 3, 0xf0, XR_CX, 0, xl_reg(XR_CX));
-	xe_8(e, 32 - bit);
+	xe_rorx(e, 0, XR_CX, xl_reg(XR_CX), 32 - bit);
 	xe_op(e, 0, 0, 0x89, XR_CX, XG(s.rflags));
 }
 

@@ -361,8 +361,7 @@ static inline void xl_flags_from(struct xl_code *e, struct xl_rm word)
 static inline void xl_tlb_entry(struct xl_code *e)
 {
 	_Static_assert(sizeof(struct soft_tlb_entry) == 32, "an entry is found by a shift");
-	xe_vex(e, XE_W, 3, 3, 0xf0, XR_CX, 0, xl_reg(XR_11));    /* rorx rcx, r11, 7 */
-	xe_8(e, GMEM_PAGE_SHIFT - 5);
+	xe_rorx(e, XE_W, XR_CX, xl_reg(XR_11), GMEM_PAGE_SHIFT - 5);
 	xe_alu_imm(e, 0, 4, xl_reg(XR_CX), (SOFT_TLB_ENTRIES - 1) * 32);
 	xe_alu(e, XE_W, 0, XR_CX, XG(tlb));
 }

@@ -226,7 +226,7 @@ static void countdown(struct xl_tr *t, unsigned first, unsigned last)
 	xe_load(e, XR_CX, XG(xl_left));
 	xe_lea(e, XR_CX, xl_mem(XR_CX, -n));
 	xe_store(e, XR_CX, XG(xl_left));
-	xe_vex(e, XE_W, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_sign));   /* pext */
+	xe_pext(e, XE_W, XR_CX, XR_CX, XG(xl_sign));
 	on = xe_jrcxz(e);
 	xe_load(e, XR_CX, XG(xl_left));
 	xe_lea(e, XR_CX, xl_mem(XR_CX, (int32_t)(t->n - first)));

@@ -272,7 +272,7 @@ static void load_mxcsr(struct xl_tr *t, struct xl_rm at)
 	xe_load32(e, XR_CX, at);
 	xe_op(e, 0, 0, 0x89, XR_CX, XG(xl_tmp));
 	xe_op(e, 0, 0, 0x8d, XR_CX, xl_mem(XR_CX, -MXCSR_MASKS));   /* lea */
-	xe_vex(e, 0, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_mxcsr_fixed)); /* pext */
+	xe_pext(e, 0, XR_CX, XR_CX, XG(xl_mxcsr_fixed));
 	xl_slow_unless_zero(t, XL_WHY_INSN);
 	mxcsr(e, true, XG(xl_tmp));
 	t->looked = t->n_slow;

@@ -56,7 +56,7 @@ static void load_control(struct xl_tr *t, struct xl_rm at)
 	xe_op(e, 0, 1, 0xb7, XR_CX, at);                          /* movzx */
 	xe_store(e, XR_CX, XG(xl_tmp));
 	xe_op(e, 0, 0, 0xf7, 2, xl_reg(XR_CX));                   /* not */
-	xe_vex(e, 0, 2, 2, 0xf5, XR_CX, XR_CX, XG(xl_x87_masks)); /* pext */
+	xe_pext(e, 0, XR_CX, XR_CX, XG(xl_x87_masks));
 	xl_slow_unless_zero(t, XL_WHY_INSN);
 	xe_op(e, 0, 0, 0xd9, 5, XG(xl_tmp));
 	t->looked = t->n_slow;
