@@ -21,7 +21,7 @@ struct xl_routines {
 };
 void xl_write_routines(struct xl_code *e, const uint8_t *begin, struct xl_routines *ret);
 
-const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);   /* xl-cache.c */
+const uint8_t *xl_rw(const struct xl_cache *x, uint32_t off);   /* xl-memory.c */
 
 static inline void xl_call_routine(struct xl_tr *t, uint32_t routine)
 {
@@ -311,26 +311,32 @@ void xl_across_remember(struct soft_cpu *c, uint64_t rip, const struct xl_block 
  * false: it has none. */
 bool xl_across(struct xl_tr *t, int64_t off, struct xl_rm *ret);
 
-/* --- xl-cache.c --- */
+/* --- xl-memory.c --- */
 
 const struct xl_routines *xl_routines(const struct xl_cache *x);
 /* All numbers of a side. */
 struct xl_across *xl_across_of(struct xl_cache *x, bool user);
-/* A number for a block that is written. */
-bool xl_across_new(struct xl_tr *t, uint64_t rip, unsigned *ret);
 uint32_t xl_off(const struct xl_cache *x, const uint8_t *rw);
-/* What the instruction at an address was found to reach; XP_UNKNOWN: nothing was. */
-uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa);
-/* The block is made of these bytes of its page, too; from now on it goes when they are written. */
-void    xl_piece_new(struct xl_tr *t, uint64_t gpa, unsigned bytes);
-void    xl_sites_new(struct xl_tr *t);     /* t->accesses, once all slow ways are written */
+
+/* --- xl-records.c --- */
+
 /* What the parser leaves out of an instruction that the interpreter is to run alone. */
 void xl_bind(const struct soft_engine *eng, enum insn_mode mode, struct insn *i);
+/* It is there until the vCPU asks for another one. */
+const struct xl_out *xl_out_at(struct soft_cpu *c, uint32_t index);
 /* For instruction t->k, which has only one; NULL: there is no room. */
 struct xl_packed *xl_out_new(struct xl_tr *t, uint32_t *ret_index);
 struct xl_link *xl_link_new(struct xl_tr *t, uint32_t *ret_index);
-/* It is there until the vCPU asks for another one. */
-const struct xl_out *xl_out_at(struct soft_cpu *c, uint32_t index);
+/* A number for a block that is written. */
+bool xl_across_new(struct xl_tr *t, uint64_t rip, unsigned *ret);
+/* The block is made of these bytes of its page, too; from now on it goes when they are written. */
+void xl_piece_new(struct xl_tr *t, uint64_t gpa, unsigned bytes);
+void xl_sites_new(struct xl_tr *t);        /* t->accesses, once all slow ways are written */
+
+/* --- xl-hints.c --- */
+
+/* What the instruction at an address was found to reach; XP_UNKNOWN: nothing was. */
+uint8_t xl_hint(const struct xl_cache *x, uint64_t gpa);
 
 /* --- xl-translate.c --- */
 

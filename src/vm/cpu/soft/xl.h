@@ -18,7 +18,9 @@
  *	xl-flow.c       how a block goes on; xl-return.c: and how calls come back; xl-across.c: to
  *	                other pages
  *	xl-translate.c  a block; xl-loop.c: the rounds of a loop
- *	xl-cache.c      the code cache of a VM: memory, blocks by address, links, and what ends them
+ *	xl-cache.c      the code cache of a VM: blocks by address, links, and what ends them
+ *	xl-memory.c     where their code is, and room for it
+ *	xl-records.c    what is known of each block besides; xl-hints.c: and of where it was wrong
  *	xl-routines.c   what blocks call and are entered by, written once at its begin
  *	xl-run.c        entering it, and what it calls; xl-fault.c
  *
@@ -208,7 +210,7 @@ static inline uint64_t xl_slot_address(size_t slot)
 
 struct xl_cache;
 
-/* --- xl-cache.c --- */
+/* --- The code cache: xl-cache.c, xl-memory.c, xl-records.c, xl-hints.c --- */
 
 enum { XL_BYTES_MIN = 256 << 10, XL_BYTES_MAX = 1 << 30 };
 
