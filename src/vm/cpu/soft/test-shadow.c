@@ -6,164 +6,40 @@
  * A sanitizer has these addresses for itself: there it is only seen that there are no mappings.
  */
 #include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <sys/mman.h>
 
 #include "base/test.h"
 #include "sys/map.h"
-#include "vm/cpu/soft/test-vm.h"
-#include "vm/cpu/soft/xl-shadow.h"
-#include "vm/cpu/soft/xl-stats.h"
-
-enum {
-	PAGE = GMEM_PAGE_BYTES,
-	SMALL = 0x400000,          /* by small pages: test-vm.c */
-	LARGE = 0x200000,
-	ODD = 0x600000,            /* pages of all kinds */
-	OTHER_PML4 = 0xa000, OTHER_PDPT = 0xb000,
-	DEVICE = 0x10000000,       /* no RAM */
-};
-
-#define HIGH SHADOW_HIGH_FIRST
-
-static sigjmp_buf caught;
-
-static void on_fault(int sig)
-{
-	(void)sig;
-	siglongjmp(caught, 1);
-}
-
-static uint8_t *at(uint64_t va)
-{
-	return (uint8_t *)(uintptr_t)(va >= HIGH ? va + SHADOW_DISTANCE : va);
-}
-
-static bool reaches(uint64_t va, bool write)
-{
-	if (sigsetjmp(caught, 1) != 0) {
-		return false;
-	}
-	if (write) {
-		__atomic_fetch_or(at(va), 0, __ATOMIC_RELAXED);
-	} else {
-		(void)*(volatile uint8_t *)at(va);
-	}
-	return true;
-}
-
-enum { NO = 0, READ = 1, WRITE = 3 };
-
-static int how(uint64_t va)
-{
-	return (reaches(va, false) ? READ : NO) | (reaches(va, true) ? WRITE : NO);
-}
-
-static struct soft_cpu *cpu(struct vm *vm, unsigned i)
-{
-	return container_of(vm->cpu[i], struct soft_cpu, vcpu);
-}
-
-static void set_cr3(struct vm *vm, unsigned i, uint64_t cr3, uint64_t cr4)
-{
-	struct err e = ERR_INIT;
-	struct cpu_state s;
-
-	assert_int_equal(engine_soft.vcpu_get(vm->cpu[i], &s, &e), 0);
-	s.seg[CPU_CS].ar = 0xa0fb;
-	s.seg[CPU_SS].ar = 0xc0f3;
-	s.cr3 = cr3;
-	s.cr4 |= cr4;
-	assert_int_equal(engine_soft.vcpu_set(vm->cpu[i], &s, &e), 0);
-	assert_int_equal(cpu(vm, i)->cpl, 3);
-}
-
-/* Two vCPUs at CPL 3 with the same tables, which are at HIGH, too; and others for one of them. */
-static struct vm *machine(struct engine_xl_conf xl)
-{
-	struct sigaction sa = { .sa_handler = on_fault };
-	struct vm *vm = vm_new_xl(2, false, xl);
-
-	vm_long_mode(vm);
-	vm_long_cpu(vm, 1, BASE, STACK);
-	vm_put64(vm, PML4 + 8 * (HIGH >> 39), PDPT | 7);
-	vm_put64(vm, PDPT + 16, DEVICE | 0xe7);
-	vm_put64(vm, OTHER_PML4, PDPT | 7);
-	set_cr3(vm, 0, PML4, 0);
-	set_cr3(vm, 1, PML4, 0);
-	assert_int_equal(sigaction(SIGSEGV, &sa, NULL), 0);
-	return vm;
-}
-
-static bool take(struct vm *vm, unsigned i)
-{
-	bool taken = shadow_take_now(cpu(vm, i));
-
-	soft_guest_leave(cpu(vm, i));
-	return taken;
-}
-
-static struct vm *mapped_machine(void)
-{
-	struct vm *vm = machine((struct engine_xl_conf){ .direct_now = true });
-
-	if (!soft_engine(vm->eng)->shadow) {
-		/* A sanitizer, or a host that cannot translate. */
-		assert_true(BUILD_ASAN || !soft_engine(vm->eng)->xl);
-		vm_free(vm);
-		skip();
-	}
-	assert_true(take(vm, 0));
-	assert_true(cpu(vm, 0)->xl_direct && cpu(vm, 1)->xl_direct);
-	return vm;
-}
-
-/* The vCPU has accessed the pages. */
-static void access_pages(struct soft_cpu *c, uint64_t va, unsigned n, bool write)
-{
-	for (unsigned i = 0; i < n; i++) {
-		if (write) {
-			soft_store(c, va + (uint64_t)i * PAGE, 1, 1);
-		} else {
-			(void)soft_load(c, va + (uint64_t)i * PAGE, 1);
-		}
-	}
-}
-
-static uint64_t count(const struct soft_cpu *c, enum xl_count what)
-{
-	return c->counts->n[what];
-}
+#include "vm/cpu/soft/test-shadow-vm.h"
 
 static void test_maps(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
-	assert_int_equal(how(SMALL), NO);
+	assert_int_equal(sh_how(SMALL), NO);
 	assert_false(shadow_fill(c, SMALL));       /* not by CPL 3 yet */
-	assert_int_equal(how(SMALL), NO);
-	access_pages(c, SMALL, 1, false);
+	assert_int_equal(sh_how(SMALL), NO);
+	sh_access_pages(c, SMALL, 1, false);
 	assert_true(shadow_fill(c, SMALL + 5));
-	assert_int_equal(how(SMALL), READ);
+	assert_int_equal(sh_how(SMALL), READ);
 	assert_false(shadow_fill(c, SMALL));       /* a write would fail again: it is not dirty */
-	access_pages(c, SMALL, 1, true);
+	sh_access_pages(c, SMALL, 1, true);
 	assert_true(shadow_fill(c, SMALL));
-	assert_int_equal(how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
 	assert_true(shadow_fill(c, SMALL));
 	vm_put64(vm, SMALL + 8, 0x1234);
-	assert_int_equal(at(SMALL)[8], 0x34);
-	at(SMALL)[9] = 0x56;
+	assert_int_equal(sh_at(SMALL)[8], 0x34);
+	sh_at(SMALL)[9] = 0x56;
 	assert_int_equal(vm_get64(vm, SMALL + 8), 0x5634);
-	assert_int_equal(how(SMALL + PAGE), NO);
+	assert_int_equal(sh_how(SMALL + PAGE), NO);
 
-	access_pages(c, HIGH + SMALL, 1, true);
-	assert_int_equal(how(HIGH + SMALL), NO);
+	sh_access_pages(c, HIGH + SMALL, 1, true);
+	assert_int_equal(sh_how(HIGH + SMALL), NO);
 	assert_true(shadow_fill(c, HIGH + SMALL));
-	assert_int_equal(how(HIGH + SMALL), WRITE);
-	assert_int_equal(at(HIGH + SMALL)[8], 0x34);
+	assert_int_equal(sh_how(HIGH + SMALL), WRITE);
+	assert_int_equal(sh_at(HIGH + SMALL)[8], 0x34);
 
 	/* Neither is in a range that has a place. */
 	assert_false(shadow_fill(c, SHADOW_LOW_END + SMALL));
@@ -175,31 +51,31 @@ static void test_maps(void **state)
 /* By one call: what lies side by side, and was accessed in the same way. */
 static void test_around(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
-	access_pages(c, SMALL + 2 * PAGE, 5, true);
-	access_pages(c, SMALL + 7 * PAGE, 1, false);
+	sh_access_pages(c, SMALL + 2 * PAGE, 5, true);
+	sh_access_pages(c, SMALL + 7 * PAGE, 1, false);
 	vm_put64(vm, 0x4000 + 8 * 3, 0x700067);    /* of all others' pages */
 	assert_true(shadow_fill(c, SMALL + 5 * PAGE));
-	assert_int_equal(count(c, XC_SHADOW_PAGES), 3);
-	assert_int_equal(how(SMALL + 3 * PAGE), NO);
-	assert_int_equal(how(SMALL + 4 * PAGE), WRITE);
-	assert_int_equal(how(SMALL + 6 * PAGE), WRITE);
-	assert_int_equal(how(SMALL + 7 * PAGE), NO);
+	assert_int_equal(sh_count(c, XC_SHADOW_PAGES), 3);
+	assert_int_equal(sh_how(SMALL + 3 * PAGE), NO);
+	assert_int_equal(sh_how(SMALL + 4 * PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL + 6 * PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL + 7 * PAGE), NO);
 	/* The second one takes along what comes behind. */
 	assert_true(shadow_fill(c, SMALL + 3 * PAGE));
-	assert_int_equal(how(SMALL + 7 * PAGE), READ);
-	at(SMALL + 3 * PAGE)[0] = 0x77;
+	assert_int_equal(sh_how(SMALL + 7 * PAGE), READ);
+	sh_at(SMALL + 3 * PAGE)[0] = 0x77;
 	assert_int_equal(vm_get64(vm, 0x700000) & 0xff, 0x77);
 	vm_free(vm);
 }
 
 static void test_refused(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
 	/* Absent, reserved, of the kernel: nobody accesses them, so their bits are set here. */
@@ -209,140 +85,140 @@ static void test_refused(void **state)
 	vm_put64(vm, PT + 8, 0x601065);            /* read only */
 	vm_put64(vm, PT + 8 * 20, 0x614167);       /* global */
 	vm_put64(vm, PT + 8 * 21, DEVICE | 0x67);
-	access_pages(c, SMALL, 1, true);           /* A in all above */
+	sh_access_pages(c, SMALL, 1, true);           /* A in all above */
 	assert_false(shadow_fill(c, ODD));
 	assert_true(shadow_fill(c, ODD + PAGE));
 	assert_false(shadow_fill(c, ODD + PAGE));
-	assert_int_equal(how(ODD + PAGE), READ);
+	assert_int_equal(sh_how(ODD + PAGE), READ);
 	assert_false(shadow_fill(c, ODD + 3 * PAGE));
 	assert_false(shadow_fill(c, ODD + 4 * PAGE));
 	assert_false(shadow_fill(c, ODD + 20 * PAGE));
 	assert_false(shadow_fill(c, ODD + 21 * PAGE));
 	assert_false(shadow_fill(c, 0x80000000));
-	assert_int_equal(how(ODD + 21 * PAGE), NO);
-	assert_int_equal(count(c, XC_SHADOW_PAGES), 1);
+	assert_int_equal(sh_how(ODD + 21 * PAGE), NO);
+	assert_int_equal(sh_count(c, XC_SHADOW_PAGES), 1);
 	vm_free(vm);
 }
 
 /* Who makes code of a page finds no way to write to it, wherever it is mapped. */
 static void test_code(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 	struct soft_page *page = NULL;
 
 	(void)state;
 	assert_non_null(soft_ram(c->eng, SMALL, &page));
-	access_pages(c, SMALL, 3, true);
+	sh_access_pages(c, SMALL, 3, true);
 	assert_true(shadow_fill(c, SMALL + PAGE));
 	page[1].code = 1;
 	shadow_drop_writes(c->eng, SMALL + PAGE + 7);
-	assert_int_equal(how(SMALL), WRITE);
-	assert_int_equal(how(SMALL + PAGE), READ);
-	assert_int_equal(how(SMALL + 2 * PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL + PAGE), READ);
+	assert_int_equal(sh_how(SMALL + 2 * PAGE), WRITE);
 	assert_false(shadow_fill(c, SMALL + PAGE));
 	page[1].code = 0;
 	assert_true(shadow_fill(c, SMALL + PAGE));
-	assert_int_equal(how(SMALL + PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL + PAGE), WRITE);
 
-	access_pages(c, HIGH + SMALL + PAGE, 1, true);
+	sh_access_pages(c, HIGH + SMALL + PAGE, 1, true);
 	assert_true(shadow_fill(c, HIGH + SMALL + PAGE));
 	shadow_drop_writes(c->eng, SMALL + PAGE);
-	assert_true(how(SMALL + PAGE) != WRITE && how(HIGH + SMALL + PAGE) != WRITE);
+	assert_true(sh_how(SMALL + PAGE) != WRITE && sh_how(HIGH + SMALL + PAGE) != WRITE);
 
 	/* Mapped while there is code, translated or not. */
 	page[5].translated = 1;
-	access_pages(c, SMALL + 4 * PAGE, 3, true);
+	sh_access_pages(c, SMALL + 4 * PAGE, 3, true);
 	assert_true(shadow_fill(c, SMALL + 5 * PAGE));
-	assert_int_equal(how(SMALL + 5 * PAGE), READ);
+	assert_int_equal(sh_how(SMALL + 5 * PAGE), READ);
 	assert_true(shadow_fill(c, SMALL + 4 * PAGE));
-	assert_int_equal(how(SMALL + 4 * PAGE), WRITE);
-	assert_int_equal(how(SMALL + 5 * PAGE), READ);
+	assert_int_equal(sh_how(SMALL + 4 * PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL + 5 * PAGE), READ);
 	vm_free(vm);
 }
 
 static void test_flush_address(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0), *other = cpu(vm, 1);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0), *other = sh_cpu(vm, 1);
 
 	(void)state;
-	access_pages(c, SMALL, 200, true);
+	sh_access_pages(c, SMALL, 200, true);
 	assert_true(shadow_fill(c, SMALL));
 	soft_tlb_flush_address(c, SMALL + PAGE);
-	assert_int_equal(how(SMALL), WRITE);
-	assert_int_equal(how(SMALL + PAGE), NO);
-	assert_int_equal(how(SMALL + 2 * PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL + PAGE), NO);
+	assert_int_equal(sh_how(SMALL + 2 * PAGE), WRITE);
 	soft_tlb_flush_address(other, SMALL + 2 * PAGE);    /* the second of a group takes it all */
-	assert_int_equal(how(SMALL + 63 * PAGE), NO);
-	assert_int_equal(how(SMALL + 64 * PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL + 63 * PAGE), NO);
+	assert_int_equal(sh_how(SMALL + 64 * PAGE), WRITE);
 	assert_true(shadow_fill(other, SMALL + PAGE));      /* it has accessed nothing itself */
-	assert_int_equal(how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
 
-	set_cr3(vm, 1, OTHER_PML4, 0);
+	sh_set_cr3(vm, 1, OTHER_PML4, 0);
 	assert_false(other->xl_direct);
 	assert_true(shadow_fill(c, SMALL));                 /* all was flushed by that */
-	assert_int_equal(how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
 	soft_tlb_flush_address(other, SMALL);
 	assert_true(shadow_fill(other, SMALL + 300 * PAGE));
-	assert_int_equal(how(SMALL), WRITE);
-	assert_int_equal(how(SMALL + 300 * PAGE), NO);
+	assert_int_equal(sh_how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL + 300 * PAGE), NO);
 	vm_free(vm);
 }
 
 static void test_large(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 	struct soft_page *page = NULL;
 
 	(void)state;
-	access_pages(c, LARGE, 1, true);
+	sh_access_pages(c, LARGE, 1, true);
 	assert_true(shadow_fill(c, LARGE + 0x12345));
-	assert_int_equal(count(c, XC_SHADOW_PAGES), 512);
-	assert_int_equal(how(LARGE), WRITE);
-	assert_int_equal(how(LARGE + 511 * PAGE), WRITE);
+	assert_int_equal(sh_count(c, XC_SHADOW_PAGES), 512);
+	assert_int_equal(sh_how(LARGE), WRITE);
+	assert_int_equal(sh_how(LARGE + 511 * PAGE), WRITE);
 	soft_tlb_flush_address(c, LARGE + 99 * PAGE);
-	assert_int_equal(how(LARGE), NO);
-	assert_int_equal(how(LARGE + 511 * PAGE), NO);
+	assert_int_equal(sh_how(LARGE), NO);
+	assert_int_equal(sh_how(LARGE + 511 * PAGE), NO);
 
 	/* In pieces, where some is code. */
 	assert_non_null(soft_ram(c->eng, LARGE, &page));
 	page[100].code = 1;
 	assert_true(shadow_fill(c, LARGE));
-	assert_int_equal(how(LARGE + 99 * PAGE), WRITE);
-	assert_int_equal(how(LARGE + 100 * PAGE), NO);
+	assert_int_equal(sh_how(LARGE + 99 * PAGE), WRITE);
+	assert_int_equal(sh_how(LARGE + 100 * PAGE), NO);
 	assert_true(shadow_fill(c, LARGE + 100 * PAGE));
 	assert_true(shadow_fill(c, LARGE + 101 * PAGE));
-	assert_int_equal(how(LARGE + 100 * PAGE), READ);
-	assert_int_equal(how(LARGE + 511 * PAGE), WRITE);
+	assert_int_equal(sh_how(LARGE + 100 * PAGE), READ);
+	assert_int_equal(sh_how(LARGE + 511 * PAGE), WRITE);
 	soft_tlb_flush_address(c, LARGE + 5 * PAGE);
-	assert_int_equal(how(LARGE + 101 * PAGE), NO);
+	assert_int_equal(sh_how(LARGE + 101 * PAGE), NO);
 
 	/* The first one, of which the begin has no place. */
-	access_pages(c, 0x20000, 1, true);
+	sh_access_pages(c, 0x20000, 1, true);
 	assert_true(shadow_fill(c, 0x20000));
 	assert_false(shadow_fill(c, 0x1000));
-	assert_int_equal(how(0x10000), WRITE);
+	assert_int_equal(sh_how(0x10000), WRITE);
 	soft_tlb_flush_address(c, 0x1000);
-	assert_int_equal(how(0x10000), NO);
+	assert_int_equal(sh_how(0x10000), NO);
 	vm_free(vm);
 }
 
 /* One of 1 GiB in the second half of it; only what is RAM. */
 static void test_huge(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
 	vm_put64(vm, PDPT + 24, 0x87);
-	access_pages(c, 0xc0000000 + SMALL, 1, true);
+	sh_access_pages(c, 0xc0000000 + SMALL, 1, true);
 	assert_true(shadow_fill(c, 0xc0000000 + SMALL));
-	assert_int_equal(how(0xc0000000 + SMALL + PAGE), WRITE);
+	assert_int_equal(sh_how(0xc0000000 + SMALL + PAGE), WRITE);
 	assert_false(shadow_fill(c, 0xc0000000 + MEM_BYTES));
 	soft_tlb_flush_address(c, 0xf0000000);
-	assert_int_equal(how(0xc0000000 + SMALL), NO);
+	assert_int_equal(sh_how(0xc0000000 + SMALL), NO);
 	vm_free(vm);
 }
 
@@ -352,79 +228,72 @@ static void load_cr3(struct soft_cpu *c, uint64_t cr3, bool keep)
 	soft_tlb_switch(c, keep);
 }
 
-static void fill_one(struct soft_cpu *c)
-{
-	access_pages(c, SMALL, 1, true);
-	assert_true(shadow_fill(c, SMALL));
-	assert_int_equal(how(SMALL), WRITE);
-}
-
 static void test_cr3(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
-	fill_one(c);
+	sh_fill_one(c);
 	load_cr3(c, OTHER_PML4, false);
 	assert_false(c->xl_direct);
-	assert_int_equal(how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
 	load_cr3(c, PML4, false);
 	assert_true(c->xl_direct);
-	assert_int_equal(how(SMALL), NO);
-	fill_one(c);
+	assert_int_equal(sh_how(SMALL), NO);
+	sh_fill_one(c);
 	soft_tlb_flush_all(c);
-	assert_int_equal(how(SMALL), NO);
+	assert_int_equal(sh_how(SMALL), NO);
 
 	/* Another one's mappings take their place. */
-	fill_one(c);
+	sh_fill_one(c);
 	load_cr3(c, OTHER_PML4, false);
-	assert_true(take(vm, 0));
-	assert_int_equal(how(SMALL), NO);
-	assert_true(c->xl_direct && !cpu(vm, 1)->xl_direct);
-	fill_one(c);
-	soft_tlb_flush_address(cpu(vm, 1), SMALL);
-	assert_int_equal(how(SMALL), WRITE);
+	assert_true(sh_take(vm, 0));
+	assert_int_equal(sh_how(SMALL), NO);
+	assert_true(c->xl_direct && !sh_cpu(vm, 1)->xl_direct);
+	sh_fill_one(c);
+	soft_tlb_flush_address(sh_cpu(vm, 1), SMALL);
+	assert_int_equal(sh_how(SMALL), WRITE);
 	vm_free(vm);
 }
 
 static void test_pcid(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
-	set_cr3(vm, 0, PML4 | 1, CPU_CR4_PCIDE);
-	fill_one(c);
+	sh_set_cr3(vm, 0, PML4 | 1, CPU_CR4_PCIDE);
+	sh_fill_one(c);
 	load_cr3(c, OTHER_PML4 | 2, false);
 	soft_tlb_flush_pcid(c, 2);
 	soft_tlb_flush_pcid_address(c, 2, SMALL);
-	assert_int_equal(how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
 	load_cr3(c, PML4 | 1, true);
-	assert_int_equal(how(SMALL), WRITE);
+	assert_int_equal(sh_how(SMALL), WRITE);
 	load_cr3(c, OTHER_PML4 | 2, true);
 	soft_tlb_flush_pcid_address(c, 1, SMALL);
-	assert_int_equal(how(SMALL), NO);
+	assert_int_equal(sh_how(SMALL), NO);
 	load_cr3(c, PML4 | 1, true);
-	fill_one(c);
+	sh_fill_one(c);
 	load_cr3(c, OTHER_PML4 | 2, true);
 	soft_tlb_flush_pcid(c, 1);
-	assert_int_equal(how(SMALL), NO);
+	assert_int_equal(sh_how(SMALL), NO);
 
 	/* The same tables by another PCID, which was empty: it may have been flushed for that. */
 	load_cr3(c, PML4 | 1, true);
-	fill_one(c);
+	sh_fill_one(c);
 	load_cr3(c, OTHER_PML4 | 2, true);
 	soft_tlb_flush_pcid(c, 3);
 	load_cr3(c, PML4 | 3, true);
-	assert_int_equal(how(SMALL), NO);
+	assert_int_equal(sh_how(SMALL), NO);
 	/* And by one that was another's. */
-	fill_one(c);
+	sh_fill_one(c);
 	load_cr3(c, PML4 | 2, true);
-	assert_int_equal(how(SMALL), NO);
-	fill_one(c);
+	assert_int_equal(sh_how(SMALL), NO);
+	sh_fill_one(c);
 	soft_tlb_flush_local(c);
-	assert_int_equal(how(SMALL), NO);
+	assert_int_equal(sh_how(SMALL), NO);
 	vm_free(vm);
 }
 
@@ -438,70 +307,70 @@ static bool logged(struct vm *vm, uint64_t gpa)
 
 static void test_dirty_log(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 	struct err e = ERR_INIT;
 
 	(void)state;
-	access_pages(c, SMALL, 4, true);
+	sh_access_pages(c, SMALL, 4, true);
 	assert_true(shadow_fill(c, SMALL));
 	assert_int_equal(gmem_log_start(&vm->mem, &e), 0);
 	assert_int_equal(engine_soft.log(vm->eng, true, &e), 0);
 	soft_inbox_serve(c);
-	assert_int_equal(how(SMALL), NO);
-	access_pages(c, SMALL, 4, false);
+	assert_int_equal(sh_how(SMALL), NO);
+	sh_access_pages(c, SMALL, 4, false);
 	assert_true(shadow_fill(c, SMALL));
-	assert_int_equal(how(SMALL), READ);
+	assert_int_equal(sh_how(SMALL), READ);
 	assert_false(logged(vm, SMALL));
-	access_pages(c, SMALL + PAGE, 1, true);
+	sh_access_pages(c, SMALL + PAGE, 1, true);
 	assert_true(shadow_fill(c, SMALL + PAGE));
-	assert_int_equal(how(SMALL + PAGE), WRITE);
-	assert_int_equal(how(SMALL), READ);
-	assert_int_equal(how(SMALL + 2 * PAGE), READ);
+	assert_int_equal(sh_how(SMALL + PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL), READ);
+	assert_int_equal(sh_how(SMALL + 2 * PAGE), READ);
 	assert_true(logged(vm, SMALL + PAGE));
 	assert_int_equal(engine_soft.log_sync(vm->eng, &e), 0);
 	soft_inbox_serve(c);
-	assert_int_equal(how(SMALL + PAGE), NO);
+	assert_int_equal(sh_how(SMALL + PAGE), NO);
 	gmem_log_stop(&vm->mem);
 	assert_int_equal(engine_soft.log(vm->eng, false, &e), 0);
 	assert_true(shadow_fill(c, SMALL));
-	assert_int_equal(how(SMALL + 3 * PAGE), WRITE);
+	assert_int_equal(sh_how(SMALL + 3 * PAGE), WRITE);
 	vm_free(vm);
 }
 
 /* The host refuses: nothing is mapped, and nothing stays. */
 static void test_no_memory(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
-	access_pages(c, SMALL, 1, true);
+	sh_access_pages(c, SMALL, 1, true);
 	sys_fault_arm(SYS_CALL_mmap, 1, 1, ENOMEM);
 	assert_false(shadow_fill(c, SMALL));
-	assert_int_equal(how(SMALL), NO);
-	fill_one(c);
+	assert_int_equal(sh_how(SMALL), NO);
+	sh_fill_one(c);
 	sys_fault_arm(SYS_CALL_mmap, 1, 1, ENOMEM);
 	soft_tlb_flush_address(c, SMALL);
 	assert_int_equal(sys_fault_hits(), 1);
-	assert_int_equal(how(SMALL), NO);
+	assert_int_equal(sh_how(SMALL), NO);
 	sys_fault_clear();
-	fill_one(c);
+	sh_fill_one(c);
 	vm_free(vm);
 }
 
 /* The host has room for so many mappings of a process only. */
 static void test_many(void **state)
 {
-	struct vm *vm = mapped_machine();
-	struct soft_cpu *c = cpu(vm, 0);
+	struct vm *vm = sh_mapped_machine();
+	struct soft_cpu *c = sh_cpu(vm, 0);
 
 	(void)state;
 	/* No two are side by side in both memories. */
 	for (unsigned i = 0; i < 512; i++) {
 		vm_put64(vm, 0x4000 + 8 * i, (SMALL + (uint64_t)PAGE * (511 - i)) | 0x67);
 	}
-	access_pages(c, SMALL, 1, true);
+	sh_access_pages(c, SMALL, 1, true);
 	for (unsigned k = 0; k < 30; k++) {
 		/* Places of their own: each entry of a table of 2 MiB pieces leads to the same. */
 		vm_put64(vm, PD + 8 * (100 + k), 0x4000 | 0x27);
@@ -511,115 +380,7 @@ static void test_many(void **state)
 			assert_true(shadow_fill(c, va));
 		}
 	}
-	fill_one(c);
-	vm_free(vm);
-}
-
-/* A machine whose first vCPU was interrupted at CPL 3 until its memory was mapped. */
-static struct vm *sampled_machine(void)
-{
-	struct vm *vm = machine((struct engine_xl_conf){ .after = 0 });
-	struct soft_cpu *c = cpu(vm, 0);
-
-	if (!soft_engine(vm->eng)->shadow) {
-		vm_free(vm);
-		skip();
-	}
-	for (unsigned i = 0; i < 16 && !c->xl_direct; i++) {
-		shadow_sample(c);
-		soft_guest_leave(c);
-	}
-	assert_true(c->xl_direct);
-	return vm;
-}
-
-/* It is interrupts at CPL 3 that decide, and it is given up when it costs more than it gives. */
-static void test_policy(void **state)
-{
-	struct vm *vm = sampled_machine();
-	struct soft_cpu *c = cpu(vm, 0);
-
-	(void)state;
-	assert_int_equal(soft_engine(vm->eng)->shadow_root, PML4);
-	access_pages(c, SMALL, 1, true);
-	while (c->xl_direct) {
-		ignore_result(shadow_fill(c, SMALL)); /* the last one does not */
-		soft_tlb_flush_all(c);
-	}
-	assert_int_equal(count(c, XC_SHADOW_GIVEN_UP), 1);
-	assert_int_equal(how(SMALL), NO);
-	vm_free(vm);
-}
-
-/* Who flushes all is let go of, and taken again if it goes on. */
-static void test_released(void **state)
-{
-	struct vm *vm = sampled_machine();
-	struct soft_cpu *c = cpu(vm, 0);
-
-	(void)state;
-	shadow_flush(c, OTHER_PML4);
-	assert_int_equal(soft_engine(vm->eng)->shadow_root, PML4);
-	fill_one(c);
-	shadow_flush(c, PML4);
-	assert_int_equal(how(SMALL), NO);
-	soft_mode_update(c);
-	assert_false(c->xl_direct);
-	shadow_sample(c);
-	soft_guest_leave(c);
-	assert_true(c->xl_direct);
-	fill_one(c);
-	/* Another one has to be there as often as any. */
-	shadow_flush(c, PML4);
-	set_cr3(vm, 0, OTHER_PML4, 0);
-	shadow_sample(c);
-	soft_guest_leave(c);
-	assert_false(c->xl_direct);
-	vm_free(vm);
-}
-
-/* A program that takes its memory page by page is let go of until it has it. */
-static void test_growing(void **state)
-{
-	struct vm *vm = sampled_machine();
-	struct soft_cpu *c = cpu(vm, 0);
-
-	(void)state;
-	fill_one(c);
-	xl_add(&c->counts->n[XC_WRITE_FAULT], 100);
-	shadow_sample(c);
-	assert_false(c->xl_direct);
-	assert_int_equal(how(SMALL), NO);
-	xl_add(&c->counts->n[XC_READ_FAULT], 100);
-	for (unsigned i = 0; i < 2; i++) {
-		shadow_sample(c);
-		soft_guest_leave(c);
-		assert_true(c->xl_direct == (i == 1));
-	}
-	xl_add(&c->counts->n[XC_WRITE_FAULT], 5);
-	fill_one(c);
-	shadow_sample(c);
-	assert_int_equal(how(SMALL), WRITE);
-	vm_free(vm);
-}
-
-static void test_watched(void **state)
-{
-	struct vm *vm = mapped_machine();
-	struct err e = ERR_INIT;
-	struct vcpu_debug d = { .n_watches = 1, .watches = { { .va = SMALL, .bytes = 1 } } };
-	struct soft_cpu *c = cpu(vm, 0);
-
-	(void)state;
-	assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
-	assert_false(c->xl_direct);
-	assert_true(cpu(vm, 1)->xl_direct);
-	d.n_watches = 0;
-	assert_int_equal(engine_soft.vcpu_debug(vm->cpu[0], &d, &e), 0);
-	assert_true(c->xl_direct);
-	c->s.dr7 = 0x10001;        /* a write to DR0's address */
-	soft_mode_update(c);
-	assert_false(c->xl_direct);
+	sh_fill_one(c);
 	vm_free(vm);
 }
 
@@ -627,7 +388,7 @@ static void test_watched(void **state)
 static void test_no_place(void **state)
 {
 	void *taken = (void *)(uintptr_t)0x10000000;
-	struct vm *vm = mapped_machine();
+	struct vm *vm = sh_mapped_machine();
 	struct vm *second = vm_new_xl(1, false, (struct engine_xl_conf){ .after = 0 });
 
 	(void)state;
@@ -638,20 +399,20 @@ static void test_no_place(void **state)
 	vm = vm_new_xl(1, false, (struct engine_xl_conf){ .direct_now = true });
 	assert_null(soft_engine(vm->eng)->shadow);
 	vm_long_mode(vm);
-	set_cr3(vm, 0, PML4, 0);
-	assert_false(shadow_take_now(cpu(vm, 0)));
-	shadow_sample(cpu(vm, 0));
-	assert_false(shadow_fill(cpu(vm, 0), SMALL));
-	shadow_flush(cpu(vm, 0), UINT64_MAX);
+	sh_set_cr3(vm, 0, PML4, 0);
+	assert_false(shadow_take_now(sh_cpu(vm, 0)));
+	shadow_sample(sh_cpu(vm, 0));
+	assert_false(shadow_fill(sh_cpu(vm, 0), SMALL));
+	shadow_flush(sh_cpu(vm, 0), UINT64_MAX);
 	vm_free(vm);
 	assert_int_equal(sys_munmap(taken, PAGE), 0);
 	vm = vm_new_xl(1, false, (struct engine_xl_conf){ .no_shadow = true });
 	assert_null(soft_engine(vm->eng)->shadow);
 	vm_free(vm);
-	vm = mapped_machine();
+	vm = sh_mapped_machine();
 	vm->mem.slots[0].restored = true;      /* a file is there now */
-	load_cr3(cpu(vm, 0), OTHER_PML4, false);
-	assert_false(take(vm, 0));
+	load_cr3(sh_cpu(vm, 0), OTHER_PML4, false);
+	assert_false(sh_take(vm, 0));
 	vm_free(vm);
 }
 
@@ -662,11 +423,9 @@ int main(void)
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_code),
 		cmocka_unit_test(test_flush_address), cmocka_unit_test(test_large),
 		cmocka_unit_test(test_huge), cmocka_unit_test(test_cr3),
-		cmocka_unit_test(test_pcid),
-		cmocka_unit_test(test_dirty_log), cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_many), cmocka_unit_test(test_policy),
-		cmocka_unit_test(test_released), cmocka_unit_test(test_growing),
-		cmocka_unit_test(test_watched), cmocka_unit_test(test_no_place),
+		cmocka_unit_test(test_pcid), cmocka_unit_test(test_dirty_log),
+		cmocka_unit_test(test_no_memory), cmocka_unit_test(test_many),
+		cmocka_unit_test(test_no_place),
 	};
 
 	return TEST_RUN(tests);
