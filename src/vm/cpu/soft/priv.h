@@ -17,7 +17,7 @@ struct soft_page {
 	_Atomic uint64_t tagged;    /* one of those that may have a write tag for it */
 	_Atomic uint64_t granules;  /* pieces of 64 bytes that code has been made of; a bit each */
 	atomic_uint      translated;   /* blocks of the translator's in the page */
-	_Atomic uint64_t shadow;    /* where it may be written directly: xl-shadow.c */
+	_Atomic uint64_t shadow;    /* where it may be written directly: xl-shadow-priv.h */
 	atomic_bool      crossed;   /* an instruction on it and another one was translated */
 	atomic_uint      quiet;     /* stores since code was made of it, while there is none left */
 };

@@ -81,7 +81,7 @@
 	stop
 	done faults
 
-	/* Accessed and dirty bits of the page at 0x604000: its entry is at 0x5020 (see test-soft.c). */
+	/* Accessed and dirty bits of the page at 0x604000: its entry is at 0x5020 (test-soft.c). */
 	prog ad_bits
 	mov $0x604000, %ebx
 	mov $0x5020, %esi
@@ -187,7 +187,7 @@
 	stop
 	done smc
 
-	/* More blocks than are kept, twice around; and one of two that lead to each other changes. */
+	/* More blocks than are kept, twice around; one of two that lead to each other changes. */
 	prog many
 	lea 2f(%rip), %rbp
 	mov $2, %ecx
@@ -249,8 +249,8 @@
 	stop
 	done second
 
-	/* An instruction of each feature; what runs logs where CPUID shows it: the register's number
-	 * in test-soft.c, and the bit. */
+	/* An instruction of each feature; what runs logs where CPUID shows it: the register's
+	 * number in test-soft.c, and the bit. */
 	.macro feature reg bit insn:vararg
 	lea 9f(%rip), %r15
 	\insn

@@ -106,8 +106,8 @@
 	jmp 5b
 	done smc_hot_1
 
-	/* One that runs by two addresses, until both are known well, and then changes; beside it one
-	 * that does not. */
+	/* One that runs by two addresses, until both are known well, and then changes; beside it
+	 * one that does not. */
 	prog smc_places_0
 	mov $1, %ecx
 1:	mov %ecx, ALIAS + FUNCTION + 1

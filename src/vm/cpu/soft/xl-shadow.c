@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shadow mappings: what is mapped, and what goes when. xl-shadow-fill.c: what comes, and when;
+ * Shadow mappings: what is mapped, and what goes when. xl-shadow-fill.c: what comes;
  * xl-shadow-owner.c: whose they are.
  *
  * One lock is over all of it, inside of every other. A fill looks at the guest's page tables with
