@@ -50,6 +50,8 @@ static struct xl_block *find(struct soft_cpu *c, const struct soft_block *of)
 	return b;
 }
 
+/* --- Links --- */
+
 static void set_distance(struct xl_cache *x, uint32_t place, uint32_t to)
 {
 	int32_t distance = (int32_t)(to - (place + 4));
@@ -100,6 +102,8 @@ static void link_remove(struct xl_link *l)
 		l->to = NULL;
 	}
 }
+
+/* --- What ends blocks --- */
 
 static void hash_remove(struct xl_cache *x, struct xl_block *b)
 {
@@ -198,6 +202,8 @@ uint64_t xl_granules(struct soft_engine *eng, uint64_t gpa)
 	return ret;
 }
 
+/* --- Room --- */
+
 static void holds_drop(struct xl_cache *x, const struct xl_block *b)
 {
 	for (const struct xl_hold *h = b->holds; h; h = h->next) {
@@ -266,6 +272,8 @@ static void make_room(struct soft_cpu *c, unsigned full)
 	pthread_mutex_unlock(&x->lock);
 	soft_exclusive_end(c);
 }
+
+/* --- New blocks --- */
 
 static void insert(struct soft_cpu *c, struct xl_block *b)
 {
