@@ -28,6 +28,8 @@ void gmem_init(struct gmem *g)
 	atomic_init(&g->log_dirty, false);
 	g->written = NULL;
 	g->written_ctx = NULL;
+	g->tap = NULL;
+	g->tap_ctx = NULL;
 }
 
 void gmem_fini(struct gmem *g)

@@ -19,6 +19,7 @@ static struct gmem two_slots(void)
 	struct gmem g;
 	struct err e = ERR_INIT;
 
+	memset(&g, 0x5a, sizeof(g));   /* as a stack may be */
 	gmem_init(&g);
 	/* The higher first: the map is ordered by address all the same. */
 	assert_int_equal(gmem_add(&g, GPA(HIGH), 4 * PAGE, -1, 0, false, &e), 0);
