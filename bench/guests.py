@@ -21,6 +21,7 @@ import time
 
 import debian
 from benchlib import BIN, CACHE, TOP
+from lib import jits
 from lib.vmm import module, newc, stock_kernel
 
 PATIENCE = 600
@@ -44,7 +45,7 @@ def make_initramfs(path, program, files=()):
     """With the program as process 1, and (name, content) of more."""
     files = list(files)
     folders = {str(f) for name, _ in files for f in pathlib.PurePath(name).parents} - {"."}
-    path.write_bytes(newc([*[(f, 0o40755, b"") for f in sorted(folders | {"dev", "tmp"})],
+    path.write_bytes(newc([*[(f, 0o40755, b"") for f in sorted(folders | {"dev", "root", "tmp"})],
                            ("dev/console", 0o20600, (5, 1)),
                            ("init", 0o100755, program.read_bytes()),
                            *[(name, 0o100755, data) for name, data in files]]))
@@ -206,8 +207,9 @@ def started(name, command, env=None):
             print(f"{name} is started again: {e}", flush=True)
 
 
-# Of each kind of machine: QEMU's model and what more it is told, and Holm. microvm has the devices
-# that this kernel needs to find a clock; QEMU 10's does not start with two processors and these.
+# Of each kind of machine: QEMU's model and what more it is told, and Holm; in braces what Bench has
+# by that name. microvm has the devices that this kernel needs to find a clock; QEMU 10's does not
+# start with two processors and these.
 MICROVM = "microvm,acpi=off,pit=on,pic=on,rtc=on"
 KINDS = {
     "one": (MICROVM, [], []),
@@ -218,15 +220,19 @@ KINDS = {
                         "-device", "virtio-net-pci,netdev=net,romfile="],
                 ["--disk", "path={disk},ro", "--net", "tap=tap0"]),
     "compile": (MICROVM, [], []),
+    "jits": ("q35", ["-drive", "if=none,id=disk,format=raw,readonly=on,file={jits}",
+                     "-device", "virtio-blk-pci,drive=disk"], ["--disk", "path={jits},ro"]),
 }
+MIB = {"jits": 1024}   # of memory, where it is not the usual
+MIB_USUAL = 512
 
 
 def qemu(kernel, initrd, machine=MICROVM, program=("qemu-system-x86_64",), cpu="max",
-         cmdline=CMDLINE):
+         cmdline=CMDLINE, mib=MIB_USUAL):
     model = ["-cpu", cpu] if cpu else []
-    return [*program, "-machine", machine, "-accel", "tcg", *model, "-m", "512", "-nodefaults",
-            "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel",
-            str(kernel), "-initrd", str(initrd), "-append", cmdline]
+    return [*program, "-machine", machine, "-accel", "tcg", *model, "-m", str(mib),
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
+            "-kernel", str(kernel), "-initrd", str(initrd), "-append", cmdline]
 
 
 class Bench:
@@ -251,6 +257,9 @@ class Bench:
             more = map(module, MODULES)
         elif kind == "compile":
             more = [("src/sqlite3.i", debian.sqlite().read_bytes()), *compiler()]
+        elif kind == "jits":
+            programs = [(f"src/{p.name}", p.read_bytes()) for p in jits.PROGRAMS]
+            more = [*map(module, MODULES), *programs]
         elif kind != "one":
             return self.initrd("one")
         return make_initramfs(self.folder / f"initrd-{kind}", self.program, more)
@@ -263,20 +272,27 @@ class Bench:
                 out.write(os.urandom(1 << 20))
         return path
 
+    @functools.cached_property
+    def jits(self):
+        return jits.disk()
+
     def more(self, args):
-        return [a.format(disk=self.disk) if "{disk}" in a else a for a in args]
+        return [a.format_map({name: getattr(self, name) for name in re.findall("{(.*)}", a)})
+                for a in args]
 
     def holm(self, kind="one", engine="soft", binaries=BIN):
         return [str(binaries / "holm-vmm"), "--engine", engine, "--kernel",
                 str(next(stock_kernel().glob("boot/vmlinuz-*"))), "--initrd",
                 str(self.initrd(kind)), "--cmdline", CMDLINE, "--cache", str(self.cache),
-                "--memory", "512m", "--no-reboot", *self.more(KINDS[kind][2])]
+                "--memory", f"{MIB.get(kind, MIB_USUAL)}m", "--no-reboot",
+                *self.more(KINDS[kind][2])]
 
     def tcg(self, kind="one", program=("qemu-system-x86_64",), cpu="max"):
         """The time stamps of its processor are the host's; the guest, which cannot always tell
         how fast they are, is told."""
         clock = f" tsc=reliable tsc_early_khz={self.counter_khz}"
-        return [*qemu(self.kernel, self.initrd(kind), KINDS[kind][0], program, cpu, CMDLINE + clock),
+        return [*qemu(self.kernel, self.initrd(kind), KINDS[kind][0], program, cpu, CMDLINE + clock,
+                      MIB.get(kind, MIB_USUAL)),
                 *self.more(KINDS[kind][1])]
 
     def native(self):

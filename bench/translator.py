@@ -8,6 +8,7 @@ guest whose clock is slow would win. QEMU's time is that of its fastest way for 
 
     bench/run translator                               all, five rounds
     bench/run translator --only sha256,gzip --no-tcg   while tuning
+    bench/run translator --only node,java              programs that make code; they take an hour
     bench/run translator --rounds 1 --processor-time   on a machine that others use, too
 """
 import argparse
@@ -30,14 +31,17 @@ PROGRAMS = {   # by the kind of machine
     "two": ["mutex", "atomics", "parallel1", "parallel2"],
     "devices": ["disk", "net"],
     "compile": ["compile"],
+    "jits": ["node", "java"],
 }
+ON_DEMAND = ["jits"]    # not unless somebody asks for them
+GUESTS_ONLY = ["devices", "jits"]
 SUITE = [*PROGRAMS["one"], "mutex", "atomics"]   # what the means are of
 BOOT = "boot"
 OF_NATIVE = {"coremark": 0.45, "sha256": 0.45, "gzip": 0.45, "bytecode": 0.45, "nbody": 0.6,
              "matrix-sse": 0.6, "matrix-avx": 0.6, "x87": 0.6, "memcpy16m": 0.7, "memcpy16k": 0.4,
              "calls": 0.4, "indirect": 0.4}
 OF_TCG = {"getpid": 1.5, "pipe": 1.5, "fork": 1.5, "forkexec": 1.5, "faults": 1.5,
-          "disk": 1.5, "net": 2, "compile": 2}
+          "disk": 1.5, "net": 2, "compile": 2, "node": 1, "java": 1}
 CLOCK_LEAST = 0.1       # seconds of a run that shows whether a clock is right
 CLOCK_SLACK = 0.02      # seconds that its lines may be under way
 QUICK = 1               # seconds: shorter runs are done again,
@@ -73,7 +77,7 @@ def qemus(o):
 
 def columns(bench, o, kind):
     """What runs the programs: its name, and the command."""
-    if not o.no_native and kind != "devices":
+    if not o.no_native and kind not in GUESTS_ONLY:
         yield "native", bench.native()
     if not o.no_tcg:
         for version, program in qemus(o).items():
@@ -161,7 +165,7 @@ def table(medians):
 
 def tcg_table(medians):
     """Each of QEMU's versions and models, where there are several."""
-    names = list(dict.fromkeys(n for m in medians.values() for n in m.values if n.startswith("tcg")))
+    names = dict.fromkeys(n for m in medians.values() for n in m.values if n.startswith("tcg"))
     if len(names) > 1:
         print(f"\n{'seconds':12} {' '.join(f'{n:>13}' for n in names)}")
         for program, m in medians.items():
@@ -219,7 +223,7 @@ def boot_row(bench, o):
 def wanted(o):
     """The programs to run, by the kind of machine; one that has no place in the suite in "one"."""
     if not o.only:
-        return {**PROGRAMS, BOOT: [BOOT]}
+        return {k: [] if k in ON_DEMAND else p for k, p in PROGRAMS.items()} | {BOOT: [BOOT]}
     names = o.only.split(",")
     kind_of = {n: kind for kind, programs in PROGRAMS.items() for n in programs} | {BOOT: BOOT}
     return {kind: [n for n in names if kind_of.get(n, "one") == kind]
@@ -228,8 +232,8 @@ def wanted(o):
 
 def measure(argv=()):
     o = options(argv)
-    need("cc", *[] if o.no_tcg else ["qemu-system-x86_64"])
     todo, times, clocks, boot = wanted(o), {}, {}, []
+    need("cc", *[] if o.no_tcg else ["qemu-system-x86_64"], *["mmdebstrap"] if todo["jits"] else [])
     with scratch("translator") as tmp:
         bench = Bench(tmp)
         if unknown := set(sum(todo.values(), [])) - set(bench.programs) - {BOOT}:

@@ -37,7 +37,7 @@ static void load(const char *name)
 	close(fd);
 }
 
-static void load_all(void)
+void load_drivers(void)
 {
 	static const char *const names[] = {
 		"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
@@ -61,7 +61,7 @@ static void prepare_disk(void)
 
 	if (!path) {
 		path = "/dev/vda";
-		load_all();
+		load_drivers();
 		if (mount("dev", "/dev", "devtmpfs", 0, NULL) && errno != EBUSY) {
 			give_up("/dev");
 		}
@@ -123,7 +123,7 @@ static void prepare_net(void)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(PORT) };
 
-	load_all();
+	load_drivers();
 	configure();
 	inet_pton(AF_INET, "10.78.0.1", &a.sin_addr);
 	host = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

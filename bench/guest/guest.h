@@ -23,13 +23,16 @@ struct program {
 extern const struct program int_programs[], core_programs[], sha256_programs[], gzip_programs[],
 	memory_programs[], float_programs[], matrix_programs[], rewrite_programs[],
 	kernel_programs[], thread_programs[], device_programs[], compile_programs[],
-	small_programs[];
+	jit_programs[], small_programs[];
 
 /* A number from a sequence that is the same everywhere; each process begins with the first. */
 uint32_t random_next(void);
 
 /* Says why on standard output and ends the process. */
 _Noreturn void give_up(const char *why);
+
+/* The stock kernel's, of its disks and its network; from /lib. */
+void load_drivers(void);
 
 /* The path by which this binary can be executed again; with an argument it does nothing. */
 extern const char *own_path;

@@ -28,7 +28,7 @@
 static const struct program *const lists[] = {
 	int_programs, core_programs, sha256_programs, gzip_programs, memory_programs,
 	float_programs, matrix_programs, rewrite_programs, kernel_programs, thread_programs,
-	device_programs, compile_programs, small_programs,
+	device_programs, compile_programs, jit_programs, small_programs,
 };
 
 const char *own_path = "/init";

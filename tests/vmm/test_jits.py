@@ -1,21 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian's nodejs and OpenJDK in a guest: programs that make code while they run."""
-import hashlib
-import inspect
-import pathlib
 import re
-import shutil
 
 import pytest
-from lib.debian import SUITE, sources
-from lib.kept import kept
-from lib.vmm import CACHE, module, run
+from lib import jits
+from lib.vmm import module
 
 pytestmark = pytest.mark.long
 
-PROGRAMS = pathlib.Path(__file__).resolve().parent / "guest"
-PACKAGES = ["nodejs", "openjdk-17-jdk-headless"]
-IMAGE_BYTES = 1536 << 20
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
            "virtio_blk"]
 
@@ -58,26 +50,9 @@ echo java ends
 """
 
 
-def make(folder):
-    tar, root, image = folder / "root.tar", folder / "root", folder / "root.img"
-    run("mmdebstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES),
-        *[f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "locale")],
-        SUITE, tar, *sources())
-    root.mkdir()
-    run("tar", "-C", root, "--exclude=./dev/*", "-xf", tar)
-    tar.unlink()
-    with open(image, "wb") as f:
-        f.truncate(IMAGE_BYTES)
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-E", "root_owner=0:0", "-d", root, image)
-    shutil.rmtree(root)
-
-
 @pytest.fixture(scope="module")
 def disk():
-    """A root with both, made once."""
-    text = inspect.getsource(make) + repr((PACKAGES, SUITE))
-    folder = CACHE / f"jits-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    return kept(folder, make) / "root.img"
+    return jits.disk()
 
 
 @pytest.mark.parametrize("cpus, args", [(1, ()), (2, ()), (4, ()), (2, ("--shake",)),
@@ -85,10 +60,10 @@ def disk():
                                         (1, ("--code-cache", "8m"))])
 def test_programs(machine, disk, cpus, args):
     """What they come to is known; stores beside code seldom go the long way."""
-    m = machine(SCRIPT, "--cpus", cpus, "--memory", "1g", "--disk", f"path={disk},ro", "--stats", *args,
-                cmdline="quiet", files=[*map(module, MODULES),
-                                        *[(f"lib/{n}", (PROGRAMS / n).read_bytes())
-                                          for n in ("program.js", "Program.java")]])
+    m = machine(SCRIPT, "--cpus", cpus, "--memory", "1g", "--disk", f"path={disk},ro", "--stats",
+                *args, cmdline="quiet", files=[*map(module, MODULES),
+                                        *[(f"lib/{p.name}", p.read_bytes())
+                                          for p in jits.PROGRAMS]])
     assert m.process.wait(timeout=3600) == 0, m.output()[-3000:]
     said = m.output().replace("\r", "")
     said = said[said.index("begin:\n") + 7:]
