@@ -184,11 +184,96 @@ static void test_stack_in_steps(unused_arg void **state)
 	munmap(ours, SPAN);
 }
 
+#define LEA     0x48, 0x8d, 0x0c, 0x17                       /* lea rcx, [rdi + rdx] */
+#define USE_R8  0x4a, 0xff, 0x44, 0x01, 0x08                 /* inc qword [rcx + r8 + 8] */
+#define USE_SUM 0x48, 0xff, 0x44, 0x17, 0x08                 /* inc qword [rdi + rdx + 8] */
+#define USE     0x48, 0xff, 0x41, 0x10                       /* inc qword [rcx + 16] */
+#define ADD_RCX 0x48, 0x01, 0xf1                             /* add rcx, rsi */
+#define ADD_RDX 0x48, 0x01, 0xf2
+#define ADD_RDI 0x48, 0x01, 0xf7
+#define ADD_R8  0x49, 0x01, 0xf0
+#define SUB_RDX 0x48, 0x29, 0xf2
+#define SUB_RDI 0x48, 0x29, 0xf7
+
+/* RCX is the sum of RDI, which is RBX at first, and RDX; RSI is 0, and in the last round far away. */
+static const struct {
+	uint8_t times, n, code[32];
+} sums[] = {
+	{ 1, 16, { ADD_RDI, LEA, USE_R8, USE } },
+	{ 1, 16, { ADD_RDX, LEA, USE_R8, USE } },
+	{ 1, 16, { ADD_R8, LEA, USE_R8, USE } },
+	{ 2, 25, { LEA, USE_R8, USE, ADD_R8, USE_R8, USE } },
+	{ 2, 25, { LEA, USE_R8, USE, ADD_RCX, USE_R8, USE } },
+	{ 2, 25, { LEA, USE_R8, USE, ADD_RDI, USE_R8, USE } },
+	{ 1, 19, { ADD_RDI, LEA, SUB_RDI, USE_SUM, USE } },
+	{ 1, 19, { ADD_RDX, LEA, SUB_RDX, USE_SUM, USE } },
+};
+
+static size_t put_rounds(uint8_t *code, uint64_t away, const uint8_t *body, size_t n)
+{
+	static const uint8_t begin[] = {
+		0x41, 0xbc, TIMES, 0, 0, 0,              /* mov r12d */
+		0x48, 0x89, 0xdf, 0x31, 0xd2,            /* mov rdi, rbx; xor edx, edx */
+		0x45, 0x31, 0xc0,                        /* xor r8d, r8d */
+	};
+	static const uint8_t round[] = {
+		0x31, 0xf6, 0x41, 0x83, 0xfc, 0x01,      /* xor esi, esi; cmp r12d, 1 */
+		0x48, 0x0f, 0x44, 0xf5,                  /* cmove rsi, rbp */
+	};
+	static const uint8_t end[] = { 0x41, 0xff, 0xcc, 0x75 };     /* dec r12d; jne */
+	uint8_t *p = put(put_mov(code, 5, away), begin, sizeof(begin)), *head = p;
+
+	p = put(p, round, sizeof(round));
+	p = put(p, body, n);
+	p = put(p, end, sizeof(end));
+	*p = (uint8_t)(head - (p + 1));
+	return (size_t)(p + 1 - code);
+}
+
+static void all_sums(struct vm *vm, uint64_t first, uint64_t to)
+{
+	uint8_t code[200];
+
+	vm_put64(vm, PML4 + 8 * (first >> 39 & 511), PDPT | 7);
+	vm_put64(vm, PML4 + 8 * (to >> 39 & 511), PDPT | 7);
+	vm_put64(vm, PDPT + 8 * (first >> 30 & 511), 0xe7);
+	vm_put64(vm, PDPT + 8 * (to >> 30 & 511), 0xe7);
+	for (unsigned s = 0; s < ARRAY_LEN(sums); s++) {
+		size_t n = put_rounds(code, to - first, sums[s].code, sums[s].n);
+		uint64_t times = (uint64_t)RUNS * TIMES * sums[s].times;
+
+		vm_put64(vm, PAGE_B + 8, 0);
+		vm_put64(vm, PAGE_B + 16, 0);
+		for (unsigned k = 0; k < RUNS; k++) {
+			run(vm, first + PAGE_B, code, n);
+		}
+		assert_true(vm_get64(vm, PAGE_B + 8) == times);
+		assert_true(vm_get64(vm, PAGE_B + 16) == times);
+	}
+}
+
+static void test_sums(unused_arg void **state)
+{
+	const struct engine_xl_conf direct = { .after = 1, .direct_now = true };
+	uint64_t *ours = ours_at(BETWEEN);
+	struct vm *vm = vm_new_xl(1, false, direct);
+
+	vm_long_mode(vm);
+	all_sums(vm, 0, BETWEEN);
+	all_sums(vm, SHADOW_HIGH_FIRST, BETWEEN - SHADOW_DISTANCE);
+	vm_free(vm);
+	for (size_t i = 0; i < SPAN / sizeof(*ours); i++) {
+		assert_true(ours[i] == OURS);
+	}
+	munmap(ours, SPAN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_at_the_same_address), cmocka_unit_test(test_anywhere),
 		cmocka_unit_test(test_by_the_distance), cmocka_unit_test(test_stack_in_steps),
+		cmocka_unit_test(test_sums),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

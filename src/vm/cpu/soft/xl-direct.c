@@ -36,20 +36,58 @@ _Static_assert(XL_MOVED_MAX + (UINT64_C(1) << 31) + GMEM_PAGE_BYTES + XL_STACK_D
 
 /* --- Where an address will be --- */
 
+/* What a register is the sum of; NULL: that is not known. */
+static const struct xl_lea *lea_of(const struct xl_tr *t, unsigned guest)
+{
+	return guest < CPU_REG__COUNT && t->leas[guest].base != INSN_NONE ? &t->leas[guest] : NULL;
+}
+
+/* The sum that an address goes out from. A register that is a sum itself counts as that: in loops it
+ * is made anew in each round, and what it is made of only moves. */
+static struct xl_sum key_of(const struct xl_tr *t, const struct insn *i)
+{
+	const struct xl_lea *base = i->scale == 0 ? lea_of(t, i->base) : NULL;
+	const struct xl_lea *index = i->scale == 0 ? lea_of(t, i->index) : NULL;
+	const struct xl_lea *l = base ? base : index;
+
+	if (!l) {
+		return (struct xl_sum){ .base = i->base, .index = i->index, .scale = i->scale,
+					.more = INSN_NONE };
+	}
+	return (struct xl_sum){ .base = l->base, .index = l->index, .scale = l->scale,
+				.more = base ? i->index : i->base };
+}
+
 /* What is known of the sum that an address goes out from; perhaps that is nothing. */
 static struct xl_sum *sum_of(struct xl_tr *t, const struct insn *i)
 {
-	struct xl_sum *s = NULL;
+	const struct xl_sum key = key_of(t, i);
 
 	for (unsigned n = 0; n < XL_SUMS; n++) {
-		s = &t->sums[n];
-		if (s->base == i->base && s->index == i->index && s->scale == i->scale) {
+		struct xl_sum *s = &t->sums[n];
+
+		if (s->base == key.base && s->index == key.index && s->scale == key.scale &&
+		    s->more == key.more) {
 			return s;
 		}
 	}
-	s = &t->sums[t->next_sum++ % XL_SUMS];
-	*s = (struct xl_sum){ .base = i->base, .index = i->index, .scale = i->scale };
-	return s;
+	t->sums[t->next_sum % XL_SUMS] = key;
+	return &t->sums[t->next_sum++ % XL_SUMS];
+}
+
+/* A register that is a sum is where that is. */
+static void recall(struct xl_tr *t, const struct insn *i)
+{
+	if (lea_of(t, i->base) && !t->known[i->base].place) {
+		t->known[i->base] = sum_of(t, &(struct insn){ .base = i->base, .index = INSN_NONE })->known;
+	}
+}
+
+static void recall_later(struct xl_tr *t, const struct insn *i)
+{
+	if (lea_of(t, i->base)) {
+		sum_of(t, &(struct insn){ .base = i->base, .index = INSN_NONE })->known = t->known[i->base];
+	}
 }
 
 static uint8_t place_of(uint64_t va)
@@ -481,10 +519,10 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 	int32_t disp = 0;
 	uint64_t va = 0;
 	bool known = false;
-	struct xl_rm joined = { 0 };
+	struct xl_rm ret = { 0 };
 
-	if (xl_join_operand(t, &joined)) {
-		return joined;
+	if (xl_join_operand(t, &ret)) {
+		return ret;
 	}
 	if (xl_is_direct(t->to->kind)) {
 		known = constant(t, i, &va) && place_of(va) != XP_UNKNOWN;
@@ -504,6 +542,7 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 	if (known) {
 		return at_constant(t, va);
 	}
+	recall(t, i);
 	if (i->index != INSN_NONE && i->seg < CPU_FS && i->ad_bytes == 8 && place != XP_EITHER) {
 		return with_index(t, i, place);
 	}
@@ -513,7 +552,9 @@ struct xl_rm xl_operand(struct xl_tr *t, unsigned bytes, bool write, bool aligne
 	if (t->known[base].place) {
 		place = t->known[base].place;
 	}
-	return from_register(t, base, disp, place);
+	ret = from_register(t, base, disp, place);
+	recall_later(t, i);
+	return ret;
 }
 
 struct xl_rm xl_stack_operand(struct xl_tr *t, unsigned guest, int32_t disp, bool write)

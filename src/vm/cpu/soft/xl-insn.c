@@ -467,6 +467,7 @@ static bool lea(struct xl_tr *t)
 	    i->ad_bytes == 8) {
 		xl_moved(t, i->reg, i->base, i->disp);
 	}
+	t->summed = i->op_bytes == 8 && i->ad_bytes == 8 && i->disp == 0;
 	if (host == XR_NONE) {
 		xe_store(&t->e, to, xl_gpr_slot(i->reg));
 	}

@@ -10,6 +10,7 @@ void xl_known_begin(struct xl_tr *t)
 	memset(t->known, 0, sizeof(t->known));
 	memset(t->sums, 0, sizeof(t->sums));
 	t->next_sum = 0;
+	xl_leas_forget(t);
 	t->written = 0;
 	t->small = 0;
 	xl_stack_begin(t);
@@ -20,7 +21,7 @@ void xl_known_begin(struct xl_tr *t)
 /* One of its registers has changed. */
 static void sum_after(const struct xl_tr *t, struct xl_sum *s)
 {
-	unsigned changed = t->wrote & (xl_bit(s->base) | xl_bit(s->index));
+	unsigned changed = t->wrote & (xl_bit(s->base) | xl_bit(s->index) | xl_bit(s->more));
 	int64_t by = s->known.by;
 
 	if (!s->known.place || !changed) {
@@ -32,10 +33,43 @@ static void sum_after(const struct xl_tr *t, struct xl_sum *s)
 	if (s->index == t->move_to) {
 		by += (int64_t)t->move_by * (1 << s->scale);
 	}
+	if (s->more == t->move_to) {
+		by += t->move_by;
+	}
 	if (t->moved && t->move_to == t->move_from && changed == BIT(t->move_to) && xl_little(by)) {
 		s->known.by = (int32_t)by;
 	} else {
 		s->known.place = XP_UNKNOWN;
+	}
+}
+
+void xl_leas_forget(struct xl_tr *t)
+{
+	for (unsigned g = 0; g < ARRAY_LEN(t->leas); g++) {
+		t->leas[g].base = INSN_NONE;
+	}
+}
+
+/* May LEA's sum be kept? RSP's register is not always what it holds. */
+static bool kept(const struct xl_tr *t, const struct insn *i)
+{
+	return t->summed && i->base < CPU_REG__COUNT && i->index < CPU_REG__COUNT &&
+	       i->base != i->reg && i->index != i->reg && i->base != CPU_RSP && i->reg != CPU_RSP;
+}
+
+static void leas_after(struct xl_tr *t)
+{
+	const struct insn *i = &t->insns[t->k].i;
+
+	for (unsigned g = 0; g < ARRAY_LEN(t->leas); g++) {
+		struct xl_lea *l = &t->leas[g];
+
+		if (t->wrote & (BIT(g) | xl_bit(l->base) | xl_bit(l->index))) {
+			l->base = INSN_NONE;
+		}
+	}
+	if (kept(t, i)) {
+		t->leas[i->reg] = (struct xl_lea){ i->base, i->index, i->scale };
 	}
 }
 
@@ -64,6 +98,7 @@ void xl_known_after(struct xl_tr *t)
 			t->known[g].place = XP_UNKNOWN;
 		}
 	}
+	leas_after(t);
 	t->written |= t->wrote;
 	t->small = (t->small & ~t->wrote) | t->made_small;
 	xl_stack_after(t);
@@ -93,7 +128,8 @@ bool xl_known_still(const struct xl_tr *t, const struct xl_state *state)
 
 		if (!still(&a->known, &b->known) ||
 		    (a->known.place &&
-		     (a->base != b->base || a->index != b->index || a->scale != b->scale))) {
+		     (a->base != b->base || a->index != b->index || a->scale != b->scale ||
+		      a->more != b->more))) {
 			return false;
 		}
 	}

@@ -170,6 +170,7 @@ void xl_rounds_begin(struct xl_tr *t, struct xl_rounds *r, unsigned first, unsig
 	r->lends = false;
 	t->rounds = r;
 	t->small = 0;
+	xl_leas_forget(t);
 	lend(t, r);
 	xl_known_rounds(t, first, last);
 	r->state.f = t->f;

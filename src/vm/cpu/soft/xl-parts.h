@@ -152,6 +152,8 @@ void xl_r11_to(struct xl_tr *t, const struct xl_r11 *r11);
 
 /* A block begins; an instruction of it was written. */
 void xl_known_begin(struct xl_tr *t);
+/* Which registers are sums of others is not known any more. */
+void xl_leas_forget(struct xl_tr *t);
 void xl_known_after(struct xl_tr *t);
 /* Does all that was known there hold here, too? */
 bool xl_known_still(const struct xl_tr *t, const struct xl_state *s);

@@ -96,10 +96,16 @@ struct xl_known {
 	int32_t by;
 };
 
-/* The same of the sum of two registers, or of a multiple of one. */
+/* The same of the sum of two registers, or of a multiple of one, or of three. */
 struct xl_sum {
 	struct xl_known known;
 	uint8_t base, index, scale;   /* base: perhaps INSN_NONE */
+	uint8_t more;                 /* the third one; INSN_NONE */
+};
+
+/* A register that holds the sum of two others; base: INSN_NONE if it does not. */
+struct xl_lea {
+	uint8_t base, index, scale;
 };
 
 enum { XL_SUMS = 8 };
@@ -232,6 +238,8 @@ struct xl_tr {
 	struct xl_known known[CPU_REG__COUNT];
 	struct xl_sum   sums[XL_SUMS];
 	unsigned next_sum;         /* goes for another one */
+	struct xl_lea leas[CPU_REG__COUNT];
+	bool     summed;           /* instruction k, which is LEA, makes one of them */
 	int32_t  stack_off;        /* RSP is so much more than its register: xl-stack.c */
 	bool     stack_seen;       /* known[CPU_RSP] is from an access or a look */
 	unsigned small;            /* mask of registers below 2^16; k makes one of them */

@@ -308,7 +308,7 @@ static void instruction(struct xl_tr *t)
 	struct xl_insn *x = &t->insns[t->k];
 	unsigned first = t->n_slow;
 
-	t->kept = t->direct = t->moved = t->zeroes = t->r11_kept = false;
+	t->kept = t->direct = t->moved = t->zeroes = t->summed = t->r11_kept = false;
 	t->access_way = -1;
 	t->looked = 0;
 	t->wrote = UINT_MAX;
