@@ -398,6 +398,48 @@
 	stop
 	done strings
 
+	/* From a page to itself by another address: what is written is read again. */
+	.macro copies_within movs, times
+	mov $1, %ebp                       /* so far on */
+1:	mov $0x3ff, %ecx                   /* the same in two pages */
+2:	imul $167, %ecx, %eax
+	mov %al, 0x410000(%rcx)
+	mov %al, 0x411000(%rcx)
+	dec %ecx
+	jns 2b
+	mov $0x410000, %esi
+	lea 0x40410000(%rbp), %edi
+	mov $\times, %ecx
+	rep \movs
+	mov $0x411000, %esi
+	lea 0x411000(%rbp), %edi
+	mov $\times, %ecx
+3:	\movs
+	dec %ecx
+	jnz 3b
+	mov $0x410000, %esi
+	mov $0x411000, %edi
+	mov $0x400, %ecx
+	repe cmpsb
+	je 4f
+	inc %ebx
+4:	inc %ebp
+	cmp $300, %ebp
+	jne 1b
+	.endm
+
+	prog strings_within
+	bts $46, %rsp                      /* where processes have their stacks */
+	xor %ebx, %ebx
+	copies_within movsb, 600
+	copies_within movsw, 300
+	copies_within movsl, 150
+	copies_within movsq, 75
+	mov %ebx, %eax
+	out %eax, $0xe9
+	stop
+	done strings_within
+
 	/* Calls that come back, and those that do not. */
 	prog returns
 	mov $0x180000, %esp

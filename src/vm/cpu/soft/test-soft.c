@@ -10,11 +10,12 @@
 #include "vm/cpu/model.h"
 #include "vm/cpu/soft/priv.h"
 #include "vm/cpu/soft/test-vm.h"
+#include "vm/cpu/soft/xl-shadow.h"
 #include "vm/cpu/soft/xl.h"
 
 #define GUESTS(X) \
 	X(stubs) X(hello) X(faults) X(ad_bits) X(invlpg) X(pcid) X(smc) X(sti) X(step) X(strings) \
-	X(returns) \
+	X(strings_within) X(returns) \
 	X(user) X(smap) X(triple) X(split) X(smp) X(smp_ap) X(real) X(replay) X(debug) X(double) \
 	X(ext) X(mov_ss) X(stack) X(compat) X(segments) X(cross) \
 	X(cross_ap) X(many) X(remap) X(second) X(features) X(stubs32) X(legacy)
@@ -249,6 +250,21 @@ static void test_strings(void **state)
 {
 	(void)state;
 	EXPECT(strings, 0x605ffe, 0x5a, 0x604102, 0x100e, 2, 0x600000, 0x10, 0x600000, 0);
+}
+
+static void test_strings_within(unused_arg void **state)
+{
+	static const uint32_t want[] = { 0 };
+	struct vm *vm = vm_new(1, false);
+
+	vm_long_mode(vm);
+	vm_put64(vm, PML4 + 8 * (SHADOW_HIGH_FIRST >> 39), PDPT | 7);
+	vm_direct_cpu(vm, 0);
+	vm_put(vm, BASE, guest_strings_within,
+	       (size_t)(guest_strings_within_end - guest_strings_within));
+	vm_run(vm);
+	vm_expect(vm, want, ARRAY_LEN(want));
+	vm_free(vm);
 }
 
 static void test_returns(void **state)
@@ -572,6 +588,7 @@ int main(void)
 		cmocka_unit_test(test_remap), cmocka_unit_test(test_second),
 		cmocka_unit_test(test_features), cmocka_unit_test(test_sti),
 		cmocka_unit_test(test_step), cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_strings_within),
 		cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_user), cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_split), cmocka_unit_test(test_shutdown),

@@ -7,16 +7,19 @@
  * In direct blocks they go by the mapped memory, a large piece at a time. Each address has to begin
  * in one of the two ranges, and then ends in them, or on what is reserved behind them: there, and
  * wherever else nothing is mapped, the host's instruction faults, and says how far it has come.
+ * What could be read again where it was just written, by another address, is the interpreter's
+ * (docs/decisions/154).
  */
 #include "vm/cpu/soft/handlers.h"
 #include "vm/cpu/soft/xl-parts.h"
 #include "vm/cpu/soft/xl-shadow.h"
 
 enum {
-	COND_C = 2, COND_Z = 4, COND_NZ = 5, COND_BE = 6, COND_A = 7,
+	COND_C = 2, COND_AE = 3, COND_Z = 4, COND_NZ = 5, COND_BE = 6, COND_A = 7,
 	BIT_DF = 10,
 	PART = 4096,        /* of counted mode: string.c */
 	PIECE = 64 << 10,   /* elements between two looks at what is wanted */
+	AHEAD = 256,        /* bytes that a host's REP MOVS may read before it writes; 64 were seen */
 };
 
 /* --- Routines --- */
@@ -216,6 +219,31 @@ static void to_host(struct xl_code *e, bool movs, unsigned log2)
 	xe_alu(e, XE_W, 5, XR_10, xl_reg(XR_CX));
 }
 
+/* The jump is taken where what is written may be read a little later by another address: the host
+ * does not see that it is the same. */
+static uint8_t *within(struct xl_code *e, unsigned log2)
+{
+	uint8_t *by_one = NULL, *far = NULL, *ret = NULL;
+
+	xe_mov(e, XR_11, XR_DI);
+	xe_alu(e, XE_W, 5, XR_11, xl_reg(XR_SI));
+	xe_alu_imm(e, XE_W, 7, xl_reg(XR_11), GMEM_PAGE_BYTES);
+	by_one = xe_jcc(e, COND_C);
+	xe_alu_imm(e, 0, 5, xl_reg(XR_11), 1);
+	xe_alu_imm(e, 0, 4, xl_reg(XR_11), GMEM_PAGE_BYTES - 1);
+	xe_alu_imm(e, 0, 7, xl_reg(XR_11), AHEAD - 1);
+	far = xe_jcc(e, COND_AE);
+	if (log2) {
+		xe_op(e, 0, 0, 0xc1, 5, xl_reg(XR_11));      /* shr */
+		xe_8(e, log2);
+	}
+	xe_alu(e, 0, 7, XR_11, xl_reg(XR_CX));
+	ret = xe_jcc(e, COND_C);
+	xe_here(e, by_one);
+	xe_here(e, far);
+	return ret;
+}
+
 /* The guest's again, whether all of them are done or not. */
 static void to_guest(struct xl_code *e, bool movs)
 {
@@ -231,8 +259,8 @@ static void to_guest(struct xl_code *e, bool movs)
 static void write_direct(struct xl_code *e, const uint8_t *begin, bool movs, unsigned log2,
 			 struct xl_site *ret)
 {
-	uint8_t *down = NULL, *no[3] = { NULL }, *done[2] = { NULL };
-	const uint8_t *again = NULL;
+	uint8_t *down = NULL, *near = NULL, *no[3] = { NULL }, *done[2] = { NULL };
+	const uint8_t *again = NULL, *leave = NULL;
 
 	/* First of all, for the interpreter leads back to here. */
 	xe_op(e, XE_W, 0, 0x85, XR_10, xl_reg(XR_10));
@@ -242,6 +270,7 @@ static void write_direct(struct xl_code *e, const uint8_t *begin, bool movs, uns
 	no[0] = push_distance(e, XR_DI);
 	no[1] = movs ? push_distance(e, XR_SI) : NULL;
 	to_host(e, movs, log2);
+	near = movs ? within(e, log2) : NULL;
 	ret->at = (uint32_t)(e->at - begin);
 	host_rep(e, movs ? 0xa4 : 0xaa, log2);
 	ret->way = (uint32_t)(e->at - begin);
@@ -253,10 +282,14 @@ static void write_direct(struct xl_code *e, const uint8_t *begin, bool movs, uns
 	xe_alu_imm(e, 0, 7, XG(wants), 0);
 	xe_patch(e, xe_jcc(e, COND_Z), again);
 	xe_here(e, down);
+	leave = e->at;
 	xe_op(e, XE_W, 0, 0x85, XR_SP, xl_reg(XR_SP));   /* test: it is not 0 */
 	xe_8(e, 0xf9);                                   /* stc */
 	xe_8(e, 0xc3);
 	if (movs) {
+		xe_here(e, near);
+		to_guest(e, movs);
+		xe_patch(e, xe_jmp(e), leave);
 		xe_here(e, no[1]);
 		stack_by(e, 8);
 	}
