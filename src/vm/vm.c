@@ -363,6 +363,50 @@ static void set_entry(struct cpu_state *s, const struct boot_entry *en)
 	}
 }
 
+/* Memory that is filled with a kernel, from its begin, has its pages made from its end meanwhile:
+ * that takes longer than to fill them. */
+struct ahead {
+	struct helper *helper;   /* NULL: it could not be had */
+	const uint8_t *at;
+	size_t         bytes;
+};
+
+static void make_pages(void *arg)
+{
+	const struct ahead *a = arg;
+
+	for (size_t left = a->bytes; left > GMEM_PAGE_BYTES; left -= GMEM_PAGE_BYTES) {
+		(void)*(const volatile uint8_t *)(a->at + left - 1);
+	}
+}
+
+static void fills(void *ctx, const void *at, size_t bytes)
+{
+	struct ahead *a = ctx;
+
+	a->at = at;
+	a->bytes = bytes;
+	if (a->helper) {
+		helper_run(a->helper, make_pages, a);
+	}
+}
+
+static int load(struct vm *vm, const struct kernel *k, const struct boot_conf *conf,
+		struct boot_entry *ret, struct err *e)
+{
+	struct ahead a = { 0 };
+	struct boot_conf with = *conf;
+	struct err no_matter = ERR_INIT;
+	int r = 0;
+
+	ignore_result(helper_new(NULL, &a.helper, &no_matter));
+	with.fills = fills;
+	with.ctx = &a;
+	r = boot_load(&vm->mem, k, &with, ret, e);
+	helper_free(a.helper);
+	return r;
+}
+
 int vm_load_kernel(struct vm *vm, const struct kernel *k, struct boot_conf *conf, struct err *e)
 {
 	const struct acpi_conf acpi = { .n_cpus = vm->n_cpus };
@@ -372,7 +416,7 @@ int vm_load_kernel(struct vm *vm, const struct kernel *k, struct boot_conf *conf
 	assert(vm->state == VM_CREATED);
 	int r = acpi_load(&vm->mem, &acpi, &conf->rsdp, e);
 
-	r = r < 0 ? r : boot_load(&vm->mem, k, conf, &entry, e);
+	r = r < 0 ? r : load(vm, k, conf, &entry, e);
 	r = r < 0 ? r : vm->engine->ops->vcpu_get(vm->cpus[0].v, &s, e);
 	if (r < 0) {
 		return r;

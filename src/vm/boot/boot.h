@@ -17,6 +17,9 @@ struct boot_conf {
 	uint64_t    rsdp;        /* of the ACPI tables; 0: none */
 	bool        randomize;   /* unless the command line has "nokaslr" */
 	uint64_t    seed;        /* of it; the same gives the same addresses */
+	/* Called once with memory that is about to be filled, from its begin; NULL: nobody is. */
+	void      (*fills)(void *ctx, const void *at, size_t bytes);
+	void       *ctx;
 };
 
 /* How the boot processor starts; interrupts are off, everything else is as after reset. */

@@ -194,3 +194,24 @@ int kernel__parse_elf(struct kernel *k, struct err *e)
 	}
 	return k->linux_boot && k->elf_bytes < k->image_bytes ? read_relocs(k, e) : 0;
 }
+
+void kernel__trim(struct kernel *k)
+{
+	Elf64_Ehdr h;
+
+	memcpy(&h, k->image, sizeof(h));
+	for (unsigned i = 0; i < h.e_phnum; i++) {
+		uint8_t *at = k->image + h.e_phoff + i * sizeof(Elf64_Phdr);
+		Elf64_Phdr p;
+
+		memcpy(&p, at, sizeof(p));
+		/* Where the file ends the relocation table begins. */
+		if (p.p_type != PT_LOAD || p.p_offset + p.p_filesz >= k->elf_bytes) {
+			continue;
+		}
+		while (p.p_filesz > 0 && k->image[p.p_offset + p.p_filesz - 1] == 0) {
+			p.p_filesz--;
+		}
+		memcpy(at, &p, sizeof(p));
+	}
+}

@@ -214,7 +214,9 @@ int kernel_unpack_file(int fd, int out_fd, struct err *e)
 		return r;
 	}
 	r = unpack(&k, &p, e);
+	r = r < 0 ? r : finish(&k, e);
 	if (r == 0) {
+		kernel__trim(&k);
 		r = sys_write_full(out_fd, k.image, k.image_bytes);
 		r = r < 0 ? err_set(e, -r, ERR_HOST, "the unpacked kernel") : 1;
 	}

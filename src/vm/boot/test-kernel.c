@@ -355,6 +355,19 @@ static void too_little_memory(void **state)
 	gmem_fini(&g);
 }
 
+struct told {
+	unsigned    times;
+	const void *at;
+	size_t      bytes;
+};
+
+static void fills(void *ctx, const void *at, size_t bytes)
+{
+	struct told *t = ctx;
+
+	*t = (struct told){ t->times + 1, at, bytes };
+}
+
 /* One that is read from its file is in memory what the other one is. */
 static void same_when_loaded(const struct kernel *k, const struct kernel *from_file)
 {
@@ -362,12 +375,17 @@ static void same_when_loaded(const struct kernel *k, const struct kernel *from_f
 	static uint8_t loaded[2][2 * TEXT_BYTES];
 
 	for (unsigned i = 0; i < 2; i++) {
-		struct boot_conf conf = { .cmdline = "", .initrd_fd = -1, .randomize = true, .seed = 5 };
+		struct told told = { 0 };
+		struct boot_conf conf = { .cmdline = "", .initrd_fd = -1, .randomize = true, .seed = 5,
+					  .fills = fills, .ctx = &told };
 		struct err e = ERR_INIT;
 		struct boot_entry en = { 0 };
 		struct gmem g = memory();
 
 		assert_int_equal(boot_load(&g, ks[i], &conf, &en, &e), 0);
+		assert_int_equal(told.times, 1);
+		assert_ptr_equal(told.at, g.slots[0].host + en.phys);
+		assert_int_equal(told.bytes, ks[i]->segments[0].file_bytes);
 		check_loaded(&g, &en, true);
 		assert_int_equal(gmem_read(&g, GPA(en.phys), loaded[i], sizeof(loaded[i])), 0);
 		gmem_fini(&g);
@@ -392,8 +410,12 @@ static void keeps(void **state)
 	assert_int_equal(kernel_open(&again, file, image, &e), 0);
 	assert_true(again.image_mapped && !k.image_mapped);
 	assert_int_equal(again.image_bytes, k.image_bytes);
-	assert_memory_equal(again.image, k.image, k.image_bytes);
+	assert_memory_equal(again.image + TEXT_OFF, k.image + TEXT_OFF, k.image_bytes - TEXT_OFF);
 	assert_int_equal(again.n_segments, 1);
+	/* But for the zeros at the end of its memory. */
+	assert_int_equal(k.segments[0].file_bytes, TEXT_BYTES);
+	assert_int_equal(again.segments[0].file_bytes, VALUE64 + 8);
+	assert_int_equal(again.segments[0].bytes, k.segments[0].bytes);
 	assert_int_equal(again.entry, k.entry);
 
 	same_when_loaded(&k, &again);
