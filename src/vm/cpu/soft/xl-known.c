@@ -90,6 +90,9 @@ void xl_known_after(struct xl_tr *t)
 	struct xl_known from = t->moved ? t->known[t->move_from] : (struct xl_known){ 0 };
 	int64_t by = from.by + (int64_t)t->move_by;
 
+	if (!xl_is_direct(t->to->kind)) {
+		return;   /* nothing of it is asked for */
+	}
 	for (unsigned s = 0; s < XL_SUMS; s++) {
 		sum_after(t, &t->sums[s]);
 	}
