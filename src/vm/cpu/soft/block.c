@@ -34,6 +34,7 @@ enum {
 	PAGE_MASK = GMEM_PAGE_BYTES - 1,
 	SEGMENTS = 12, SEGMENT_BYTES = 4 << 20, ARENA_BYTES = SEGMENTS * SEGMENT_BYTES,
 	CROSS = 64,
+	SHORT = 96,                    /* bytes that most blocks are within */
 	/* What runs less often is not worth a translation. */
 	HEAT = 12,
 };
@@ -648,7 +649,8 @@ static void decode_insns(struct soft_cpu *c, struct soft_block *b, const uint8_t
 /*
  * Decode up to the end of the page, or of the block. NULL: not even one is in the page. How long
  * the block is follows from its bytes: they are read, then their stores are to be seen, then they
- * must still be what they were.
+ * must still be what they were. Few at first: most blocks are short, and others' bytes are not in
+ * the host's cache.
  */
 static struct soft_block *decode(struct soft_cpu *c, struct soft_page *page, uint64_t gpa,
 				 const uint8_t *host)
@@ -657,20 +659,26 @@ static struct soft_block *decode(struct soft_cpu *c, struct soft_page *page, uin
 	size_t left = GMEM_PAGE_BYTES - (gpa & PAGE_MASK);
 	struct soft_block *b = NULL;
 	uint8_t bytes[SOFT_BLOCK_INSNS * INSN_BYTES_MAX];
-	size_t first = MIN(left, sizeof(bytes));
+	size_t most = MIN(left, sizeof(bytes));
 
 	make_room(c);
 	b = at_segment(bs, bs->segment, bs->used[bs->segment]);
-	do {
-		soft_copy_whole(bytes, host, first);
+	for (size_t n = MIN(most, (size_t)SHORT); ; n = most) {
+		soft_copy_whole(bytes, host, n);
 		*b = (struct soft_block){ .gpa = gpa, .mode = c->mode, .heat = soft_heat(c) };
-		decode_insns(c, b, bytes, first);
+		decode_insns(c, b, bytes, n);
+		if (n < most && b->bytes + (size_t)INSN_BYTES_MAX > n) {
+			continue;
+		}
 		if (b->n == 0) {
 			return NULL;
 		}
 		b->guarded = (uint16_t)MIN(b->bytes + (size_t)INSN_BYTES_MAX, left);
 		protect(c, page, gpa, b->guarded);
-	} while (memcmp(bytes, host, b->bytes) != 0);
+		if (memcmp(bytes, host, b->bytes) == 0) {
+			break;
+		}
+	}
 	finish(b);
 	bs->used[bs->segment] += block_bytes(b->n);
 	return b;

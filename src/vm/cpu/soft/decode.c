@@ -213,23 +213,13 @@ static bool of_port(const struct insn_row *row)
 static uint8_t operand_size(const struct decode *d, const struct insn_row *row)
 {
 	const struct insn *i = d->i;
-	unsigned where = insn_operands[row->ops[0]].where;
-	unsigned key = row->ops[0];
+	const struct insn_facts *facts = &insn__facts[i->row];
 
-	if (row->ops[1] && (row->ops[0] == INSN_O_DX || where == INSN_AT_IMM)) {
-		key = row->ops[1];   /* OUT and OUTS */
-	}
-	if (insn_operands[key].reg_bytes == 1 && insn_operands[key].where != INSN_AT_IMM) {
+	if (facts->size == INSN_SZ_1) {
 		return 1;
 	}
-	if (insn_operands[key].mem_bytes == 1 && insn_operands[key].file == INSN_FILE_NONE &&
-	    insn_operands[key].where != INSN_AT_RM) {
-		return 1;            /* strings and moffs */
-	}
-	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
-		if (insn_operands[row->ops[o]].reg_bytes == INSN_SZ_VEC) {
-			return i->prefix & INSN_VEX_L ? 32 : 16;
-		}
+	if (facts->size == INSN_SZ_VEC) {
+		return i->prefix & INSN_VEX_L ? 32 : 16;
 	}
 	if (i->prefix & INSN_VEX) {
 		return i->prefix & INSN_W && d->mode == INSN_MODE_64 ? 8 : 4;
@@ -368,15 +358,14 @@ static void immediate(struct decode *d, enum insn_operand op)
 static bool legal(const struct decode *d, const struct insn_row *row)
 {
 	const struct insn *i = d->i;
-	bool uses_vvvv = false;
+	const struct insn_facts *facts = &insn__facts[i->row];
 
 	if (i->prefix & INSN_LOCK && (!(row->attr & INSN_A_LOCK) || i->rm != INSN_NONE)) {
 		return false;
 	}
-	for (unsigned o = 0; o < ARRAY_LEN(row->ops) && row->ops[o]; o++) {
+	for (unsigned o = 0; facts->picky && o < ARRAY_LEN(row->ops); o++) {
 		const struct insn_operand_desc *desc = &insn_operands[row->ops[o]];
 
-		uses_vvvv |= desc->where == INSN_AT_VVVV;
 		if ((row->ops[o] == INSN_O_Sw &&
 		     (i->reg > CPU_GS || (o == 0 && i->reg == CPU_CS))) ||
 		    (desc->file == INSN_FILE_DR && i->reg > 7) ||
@@ -384,7 +373,7 @@ static bool legal(const struct decode *d, const struct insn_row *row)
 			return false;
 		}
 	}
-	if (i->prefix & INSN_VEX && !uses_vvvv && i->vvvv) {
+	if (i->prefix & INSN_VEX && !facts->vvvv && i->vvvv) {
 		return false;
 	}
 	/* The three registers of a gather must differ. */
@@ -410,7 +399,7 @@ static void registers(struct decode *d, const struct insn_row *row, bool has_mod
 	} else if (i->modrm >= 0xc0 || row->attr & INSN_A_MOD3) {
 		i->rm = (uint8_t)((i->modrm & 7) | (d->rex_b ? 8 : 0));
 	}
-	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+	for (unsigned o = 0; insn__facts[i->row].eights && o < ARRAY_LEN(row->ops); o++) {
 		unsigned file = insn_operands[row->ops[o]].file;
 
 		/* Files of eight registers have no ninth. */
@@ -430,8 +419,13 @@ int insn_parse(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn 
 	struct insn_rows list = { 0 };
 	const struct insn_row *row = NULL;
 
-	d.n = n < INSN_BYTES_MAX ? n : INSN_BYTES_MAX;
-	memcpy(d.bytes, bytes, d.n);
+	if (n >= INSN_BYTES_MAX) {
+		d.n = INSN_BYTES_MAX;
+		memcpy(d.bytes, bytes, INSN_BYTES_MAX);
+	} else {
+		d.n = n;
+		memcpy(d.bytes, bytes, n);
+	}
 	memset(ret, 0, sizeof(*ret));
 	ret->rm = ret->base = ret->index = INSN_NONE;
 	prefixes(&d);
@@ -461,8 +455,8 @@ int insn_parse(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn 
 	if (list.modrm && ret->rm == INSN_NONE && !memory(&d, row)) {
 		return finish(&d, -EINVAL);
 	}
-	for (unsigned o = 0; o < ARRAY_LEN(row->ops) && row->ops[o]; o++) {
-		immediate(&d, (enum insn_operand)row->ops[o]);
+	for (const uint8_t *op = insn__facts[ret->row].imms; *op; op++) {
+		immediate(&d, (enum insn_operand)*op);
 	}
 	ret->len = (uint8_t)d.pos;
 	if (d.pos > d.n || !legal(&d, row)) {

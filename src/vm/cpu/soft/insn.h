@@ -262,4 +262,15 @@ struct insn_rows {
 };
 struct insn_rows insn__rows(unsigned enc, enum insn_map map, uint8_t opcode);
 
+/* What the decoder would have to find in a row's operands each time. */
+struct insn_facts {
+	uint8_t size;      /* of operands: INSN_SZ_1, INSN_SZ_VEC; INSN_SZ_V: prefixes decide */
+	uint8_t imms[3];   /* enum insn_operand: what stands behind all else; then INSN_O_NONE */
+	bool    eights;    /* one is in a file of eight registers */
+	bool    picky;     /* not all registers may be named */
+	bool    vvvv;
+};
+
+extern struct insn_facts insn__facts[];   /* of each row; made before main() */
+
 #endif

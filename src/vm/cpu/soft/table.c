@@ -83,12 +83,57 @@ static bool needs_modrm(const struct insn_row *row)
 	return needed;
 }
 
+static uint8_t size_by_row(const struct insn_row *row)
+{
+	unsigned where = insn_operands[row->ops[0]].where;
+	unsigned key = row->ops[0];
+
+	if (row->ops[1] && (row->ops[0] == INSN_O_DX || where == INSN_AT_IMM)) {
+		key = row->ops[1];   /* OUT and OUTS */
+	}
+	if (insn_operands[key].reg_bytes == 1 && insn_operands[key].where != INSN_AT_IMM) {
+		return INSN_SZ_1;
+	}
+	if (insn_operands[key].mem_bytes == 1 && insn_operands[key].file == INSN_FILE_NONE &&
+	    insn_operands[key].where != INSN_AT_RM) {
+		return INSN_SZ_1;    /* strings and moffs */
+	}
+	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+		if (insn_operands[row->ops[o]].reg_bytes == INSN_SZ_VEC) {
+			return INSN_SZ_VEC;
+		}
+	}
+	return INSN_SZ_V;
+}
+
+struct insn_facts insn__facts[ARRAY_LEN(insn_table)];
+
+static void find_facts(const struct insn_row *row, struct insn_facts *ret)
+{
+	uint8_t *imm = ret->imms;
+
+	ret->size = size_by_row(row);
+	for (unsigned o = 0; o < ARRAY_LEN(row->ops); o++) {
+		const struct insn_operand_desc *d = &insn_operands[row->ops[o]];
+
+		if (d->where == INSN_AT_IMM || d->where == INSN_AT_MOFFS || d->where == INSN_AT_IS4) {
+			assert(imm < ret->imms + ARRAY_LEN(ret->imms) - 1);
+			*imm++ = row->ops[o];
+		}
+		ret->eights |= d->file == INSN_FILE_MMX || d->file == INSN_FILE_ST;
+		ret->picky |= row->ops[o] == INSN_O_Sw || d->file == INSN_FILE_DR ||
+			      d->file == INSN_FILE_CR;
+		ret->vvvv |= d->where == INSN_AT_VVVV;
+	}
+}
+
 /* Before main(), so that every thread finds it made. */
 __attribute__((constructor)) static void index_rows(void)
 {
 	uint16_t at[SLOTS] = { 0 };
 
 	for (size_t r = 0; r < insn_table_len; r++) {
+		find_facts(&insn_table[r], &insn__facts[r]);
 		for (unsigned n = 0; n < insn_table[r].n_opcodes; n++) {
 			unsigned slot = slot_of(&insn_table[r], n);
 
