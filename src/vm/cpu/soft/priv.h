@@ -37,6 +37,7 @@ struct soft_engine {
 	struct soft_cpu  *cpus[ENGINE_VCPUS_MAX];
 	unsigned          n_cpus;
 	uint64_t          tsc_hz;
+	uint64_t          tsc_per_ns;              /* 0: no whole number */
 	_Atomic(struct soft_cpu *) alone;          /* who runs alone; NULL: nobody */
 	pthread_mutex_t   alone_lock;
 	pthread_mutex_t   code_lock;               /* of soft_page.code with .granules */

@@ -31,7 +31,10 @@ uint64_t soft_host_ns(struct soft_engine *eng, uint64_t guest_ns)
 
 static uint64_t tsc_at(const struct soft_cpu *c, uint64_t ns)
 {
-	return ns / NS_PER_SEC * c->eng->tsc_hz + ns % NS_PER_SEC * c->eng->tsc_hz / NS_PER_SEC +
+	uint64_t hz = c->eng->tsc_hz, whole = c->eng->tsc_per_ns;
+
+	/* Programs ask for nothing as often as for this. */
+	return (whole ? ns * whole : ns / NS_PER_SEC * hz + ns % NS_PER_SEC * hz / NS_PER_SEC) +
 	       (uint64_t)c->tsc_offset;
 }
 

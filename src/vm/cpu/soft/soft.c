@@ -150,6 +150,7 @@ static int new_engine(const struct engine_conf *conf, const struct engine_ops *o
 	eng->eng.bus = *conf->bus;
 	eng->n_cpus = conf->n_vcpus;
 	eng->tsc_hz = conf->tsc_hz ? conf->tsc_hz : TSC_HZ_DEFAULT;
+	eng->tsc_per_ns = eng->tsc_hz % NS_PER_SEC == 0 ? eng->tsc_hz / NS_PER_SEC : 0;
 	eng->counted = conf->deterministic;
 	eng->next = (struct engine_pos){ UINT64_MAX, UINT64_MAX };
 	eng->clock_offset_ns = -(int64_t)clock_now_ns();

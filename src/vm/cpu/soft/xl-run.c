@@ -226,6 +226,7 @@ void xl_begin(struct soft_cpu *c)
 		c->xl_sign = BIT(63);
 		c->xl_x87_masks = XL_X87_MASKS;
 		c->xl_mxcsr_fixed = (uint32_t)XL_MXCSR_FIXED;
+		c->xl_host_mxcsr = __builtin_ia32_stmxcsr();
 		c->xl_high_bit = SHADOW_HIGH_FIRST;
 		c->xl_not_low = ~(SHADOW_LOW_END - 1);
 		c->xl_distance = SHADOW_DISTANCE;

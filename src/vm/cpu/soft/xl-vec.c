@@ -64,7 +64,6 @@ static void load_all(struct xl_code *e)
 {
 	uint8_t *clean = NULL, *end = NULL;
 
-	mxcsr(e, false, XG(xl_host_mxcsr));
 	mxcsr(e, true, part(X_MXCSR));
 	xe_vex(e, 0, PP_66, 1, 0x6f, 0, 0, part(X_YMM));                    /* vmovdqa */
 	for (unsigned i = 1; i < REGS; i++) {
