@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
 #include "sys/file.h"
+#include "sys/map.h"
 #include "sys/socket.h"
 #include "vm/boot/acpi.h"
 #include "vm/boot/layout.h"
@@ -367,25 +369,38 @@ static void set_entry(struct cpu_state *s, const struct boot_entry *en)
  * that takes longer than to fill them. */
 struct ahead {
 	struct helper *helper;   /* NULL: it could not be had */
-	const uint8_t *at;
-	size_t         bytes;
+	struct iovec   at[KERNEL_SEGMENTS_MAX];
+	unsigned       n;
 };
+
+#define AHEAD_BYTES ((size_t)512 << 10)   /* at a time */
 
 static void make_pages(void *arg)
 {
 	const struct ahead *a = arg;
 
-	for (size_t left = a->bytes; left > GMEM_PAGE_BYTES; left -= GMEM_PAGE_BYTES) {
-		(void)*(const volatile uint8_t *)(a->at + left - 1);
+	for (unsigned i = a->n; i-- > 0;) {
+		uint8_t *at = a->at[i].iov_base;
+		size_t before = (uintptr_t)at % GMEM_PAGE_BYTES;
+		size_t left = a->at[i].iov_len + before;
+
+		left += -left % GMEM_PAGE_BYTES;
+		while (left > 0) {
+			size_t bytes = MIN(left, AHEAD_BYTES);
+
+			left -= bytes;
+			/* Without it they are made as they are filled. */
+			ignore_result(sys_madvise(at - before + left, bytes, MADV_POPULATE_WRITE));
+		}
 	}
 }
 
-static void fills(void *ctx, const void *at, size_t bytes)
+static void fills(void *ctx, const struct iovec *at, unsigned n)
 {
 	struct ahead *a = ctx;
 
-	a->at = at;
-	a->bytes = bytes;
+	memcpy(a->at, at, n * sizeof(*at));
+	a->n = n;
 	if (a->helper) {
 		helper_run(a->helper, make_pages, a);
 	}

@@ -17,8 +17,9 @@ struct boot_conf {
 	uint64_t    rsdp;        /* of the ACPI tables; 0: none */
 	bool        randomize;   /* unless the command line has "nokaslr" */
 	uint64_t    seed;        /* of it; the same gives the same addresses */
-	/* Called once with memory that is about to be filled, from its begin; NULL: nobody is. */
-	void      (*fills)(void *ctx, const void *at, size_t bytes);
+	/* Called once with the memory that is about to be filled, from its begin, at most
+	 * KERNEL_SEGMENTS_MAX parts; NULL: nobody is. */
+	void      (*fills)(void *ctx, const struct iovec *at, unsigned n);
 	void       *ctx;
 };
 

@@ -195,6 +195,25 @@ int kernel__parse_elf(struct kernel *k, struct err *e)
 	return k->linux_boot && k->elf_bytes < k->image_bytes ? read_relocs(k, e) : 0;
 }
 
+static bool meet(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
+{
+	return a < b + b_bytes && b < a + a_bytes;
+}
+
+/* Nothing else is at its bytes in memory, and its bytes of the file are not the headers. */
+static bool alone(const struct kernel *k, const Elf64_Ehdr *h, const Elf64_Phdr *p)
+{
+	unsigned there = 0;
+
+	for (unsigned i = 0; i < k->n_segments; i++) {
+		const struct kernel_segment *s = &k->segments[i];
+
+		there += meet(s->phys, s->file_bytes, p->p_paddr, p->p_filesz);
+	}
+	return there == 1 && !meet(0, sizeof(*h), p->p_offset, p->p_filesz) &&
+	       !meet(h->e_phoff, h->e_phnum * sizeof(*p), p->p_offset, p->p_filesz);
+}
+
 void kernel__trim(struct kernel *k)
 {
 	Elf64_Ehdr h;
@@ -206,7 +225,8 @@ void kernel__trim(struct kernel *k)
 
 		memcpy(&p, at, sizeof(p));
 		/* Where the file ends the relocation table begins. */
-		if (p.p_type != PT_LOAD || p.p_offset + p.p_filesz >= k->elf_bytes) {
+		if (p.p_type != PT_LOAD || p.p_offset + p.p_filesz >= k->elf_bytes ||
+		    !alone(k, &h, &p)) {
 			continue;
 		}
 		while (p.p_filesz > 0 && k->image[p.p_offset + p.p_filesz - 1] == 0) {

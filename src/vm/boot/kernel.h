@@ -100,7 +100,8 @@ int kernel_unpack(const uint8_t *payload, size_t n, size_t max, uint8_t **ret, s
 /* k->image: segments, entry, relocation table; k->linux_boot is set. Of kernel.c. */
 int kernel__parse_elf(struct kernel *k, struct err *e) must_check;
 /* Once that is done, in an image that can be written: zeros at the end of a segment are no part of
- * the file any more. Memory is that before it is filled. */
+ * the file any more. Memory is that before it is filled. A segment that meets another one, or has
+ * the file's headers in it, stays as it is. */
 void kernel__trim(struct kernel *k);
 
 #endif

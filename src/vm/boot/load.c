@@ -161,21 +161,23 @@ static int read_to(struct gmem *g, uint64_t at, int fd, uint64_t off, size_t n, 
 	return 0;
 }
 
-/* From the first segment to the end of the last one. */
 static void tell(struct gmem *g, const struct kernel *k, const struct boot_conf *conf,
 		 const struct plan *p)
 {
-	uint64_t end = k->first;
-	struct iovec all = { 0 };
-	unsigned n_iov = 0;
+	struct iovec all[KERNEL_SEGMENTS_MAX];
+	unsigned n = 0;
 
 	for (unsigned i = 0; i < k->n_segments; i++) {
-		end = MAX(end, k->segments[i].phys + k->segments[i].file_bytes);
+		const struct kernel_segment *s = &k->segments[i];
+
+		gpa_t at = GPA(s->phys + p->phys_moved);
+
+		if (s->file_bytes > 0 &&
+		    gmem_iov(g, at, s->file_bytes, all, &n, ARRAY_LEN(all)) < 0) {
+			return;   /* whoever fills it says so */
+		}
 	}
-	if (conf->fills && end > k->first &&
-	    gmem_iov(g, GPA(k->first + p->phys_moved), end - k->first, &all, &n_iov, 1) == 0) {
-		conf->fills(conf->ctx, all.iov_base, all.iov_len);
-	}
+	conf->fills(conf->ctx, all, n);
 }
 
 static int load_segments(struct gmem *g, const struct kernel *k, const struct boot_conf *conf,
@@ -183,14 +185,16 @@ static int load_segments(struct gmem *g, const struct kernel *k, const struct bo
 {
 	int r = 0;
 
-	tell(g, k, conf, p);
-
+	if (conf->fills) {
+		tell(g, k, conf, p);
+	}
 	for (unsigned i = 0; i < k->n_segments && r == 0; i++) {
 		const struct kernel_segment *s = &k->segments[i];
 		uint64_t at = s->phys + p->phys_moved;
 
-		r = k->image_fd >= 0 ? read_to(g, at, k->image_fd, s->off, s->file_bytes, "unpacked kernel", e) :
-				       put(g, at, k->image + s->off, s->file_bytes, e);
+		r = k->image_fd < 0 ? put(g, at, k->image + s->off, s->file_bytes, e) :
+				      read_to(g, at, k->image_fd, s->off, s->file_bytes,
+					      "unpacked kernel", e);
 	}
 	return r;
 }

@@ -113,13 +113,12 @@ static void pack(struct buf *out, const struct buf *in, enum packing how)
 
 enum { SETUP_BYTES = 2 * 512 };
 
-static void make_bzimage(struct buf *b, enum packing how, unsigned lists)
+static void add_bzimage(struct buf *b, const struct buf *elf, enum packing how)
 {
-	auto_buf struct buf elf = BUF_INIT, payload = BUF_INIT;
+	auto_buf struct buf payload = BUF_INIT;
 	uint8_t setup[SETUP_BYTES] = { 0 };
 
-	make_elf(&elf, true, lists);
-	pack(&payload, &elf, how);
+	pack(&payload, elf, how);
 	setup[BP_SETUP_SECTS] = 1;
 	le16_put(setup + BP_BOOT_FLAG, 0xaa55);
 	setup[0x201] = 0x6a;
@@ -136,6 +135,14 @@ static void make_bzimage(struct buf *b, enum packing how, unsigned lists)
 	buf_add(b, setup, sizeof(setup));
 	buf_add(b, "0123456789abcdef", 16);
 	buf_add(b, payload.data, payload.len);
+}
+
+static void make_bzimage(struct buf *b, enum packing how, unsigned lists)
+{
+	auto_buf struct buf elf = BUF_INIT;
+
+	make_elf(&elf, true, lists);
+	add_bzimage(b, &elf, how);
 }
 
 static int parse(struct kernel *k, const struct buf *b, struct err *e)
@@ -356,16 +363,39 @@ static void too_little_memory(void **state)
 }
 
 struct told {
-	unsigned    times;
-	const void *at;
-	size_t      bytes;
+	unsigned     times, n;
+	struct iovec at[KERNEL_SEGMENTS_MAX];
 };
 
-static void fills(void *ctx, const void *at, size_t bytes)
+static void fills(void *ctx, const struct iovec *at, unsigned n)
 {
 	struct told *t = ctx;
 
-	*t = (struct told){ t->times + 1, at, bytes };
+	assert_true(n <= ARRAY_LEN(t->at));
+	t->times++;
+	t->n = n;
+	memcpy(t->at, at, n * sizeof(*at));
+}
+
+/* Each segment that the file has something of, in their order, and nothing between. */
+static void check_told(const struct told *t, const struct gmem *g, const struct kernel *k,
+		       const struct boot_entry *en)
+{
+	unsigned n = 0;
+
+	assert_int_equal(t->times, 1);
+	for (unsigned i = 0; i < k->n_segments; i++) {
+		const struct kernel_segment *s = &k->segments[i];
+
+		if (s->file_bytes == 0) {
+			continue;
+		}
+		assert_true(n < t->n);
+		assert_ptr_equal(t->at[n].iov_base,
+				 g->slots[0].host + en->phys + (s->phys - k->first));
+		assert_int_equal(t->at[n++].iov_len, s->file_bytes);
+	}
+	assert_int_equal(t->n, n);
 }
 
 /* One that is read from its file is in memory what the other one is. */
@@ -383,9 +413,7 @@ static void same_when_loaded(const struct kernel *k, const struct kernel *from_f
 		struct gmem g = memory();
 
 		assert_int_equal(boot_load(&g, ks[i], &conf, &en, &e), 0);
-		assert_int_equal(told.times, 1);
-		assert_ptr_equal(told.at, g.slots[0].host + en.phys);
-		assert_int_equal(told.bytes, ks[i]->segments[0].file_bytes);
+		check_told(&told, &g, ks[i], &en);
 		check_loaded(&g, &en, true);
 		assert_int_equal(gmem_read(&g, GPA(en.phys), loaded[i], sizeof(loaded[i])), 0);
 		gmem_fini(&g);
@@ -393,7 +421,8 @@ static void same_when_loaded(const struct kernel *k, const struct kernel *from_f
 	assert_memory_equal(loaded[0], loaded[1], sizeof(loaded[0]));
 }
 
-/* The second time the packed data is not looked at. What is kept of a kernel is what is in it, under a name that says of which. */
+/* The second time the packed data is not looked at. What is kept of a kernel is what is in it,
+ * under a name that says of which. */
 static void keeps(void **state)
 {
 	auto_(kernel_fini) struct kernel k = KERNEL_INIT, again = KERNEL_INIT;
@@ -432,6 +461,66 @@ static void keeps(void **state)
 	assert_int_equal(sys_write_full(file, "x", 1), 0);
 	assert_int_equal(kernel_image_name(file, &other, &e), 0);
 	assert_string_not_equal(name.text, other.text);
+}
+
+enum strange { FAR_APART, OVER_ANOTHER, WITH_HEADERS, STRANGE__COUNT };
+
+/* A kernel that no linker makes: with a segment far above, or with one above another one's begin
+ * that holds zeros, or with one that has the file's own headers in it. */
+static void make_strange(struct buf *b, enum strange what)
+{
+	auto_buf struct buf elf = BUF_INIT;
+	Elf64_Phdr p[2];
+	char *at = NULL;
+
+	make_elf(&elf, true, 3);
+	at = elf.data + sizeof(Elf64_Ehdr);
+	memcpy(p, at, sizeof(p));
+	p[1] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_offset = TEXT_OFF + TEXT_BYTES / 2,
+			     .p_filesz = TEXT_BYTES / 2, .p_memsz = TEXT_BYTES / 2,
+			     .p_paddr = PHYS + (what == FAR_APART ? 16 << 20 : TEXT_BYTES / 4) };
+	if (what == WITH_HEADERS) {
+		p[1].p_type = PT_NULL;
+		p[0].p_offset = 0;
+		p[0].p_filesz = TEXT_OFF + TEXT_BYTES;
+	}
+	memset(elf.data + TEXT_OFF + TEXT_BYTES / 4, 'x', 16);   /* under the other's zeros */
+	memcpy(at, p, sizeof(p));
+	add_bzimage(b, &elf, PACK_LZ4);
+}
+
+/* What is kept of it is in memory what the file itself is. */
+static void keeps_strange_ones(void **state)
+{
+	(void)state;
+	for (enum strange what = 0; what < STRANGE__COUNT; what++) {
+		struct kernel k[2] = { KERNEL_INIT, KERNEL_INIT };
+		auto_buf struct buf b = BUF_INIT;
+		struct err e = ERR_INIT;
+		auto_close int file = sys_memfd_create("kernel", 0);
+		auto_close int image = sys_memfd_create("image", 0);
+		static uint8_t loaded[2][32 << 20];
+
+		make_strange(&b, what);
+		assert_int_equal(sys_write_full(file, b.data, b.len), 0);
+		assert_int_equal(kernel_unpack_file(file, image, &e), 1);
+		for (unsigned i = 0; i < 2; i++) {
+			struct told told = { 0 };
+			struct boot_conf conf = { .cmdline = "", .initrd_fd = -1,
+						  .fills = fills, .ctx = &told };
+			struct boot_entry en = { 0 };
+			struct gmem g = memory();
+
+			assert_int_equal(kernel_open(&k[i], file, i == 0 ? -1 : image, &e), 0);
+			assert_int_equal(boot_load(&g, &k[i], &conf, &en, &e), 0);
+			check_told(&told, &g, &k[i], &en);
+			assert_int_equal(gmem_read(&g, GPA(PHYS), loaded[i], sizeof(loaded[i])), 0);
+			gmem_fini(&g);
+		}
+		assert_memory_equal(loaded[0], loaded[1], sizeof(loaded[0]));
+		kernel_fini(&k[0]);
+		kernel_fini(&k[1]);
+	}
 }
 
 /* Nothing is kept of one that nobody has to unpack, nor of one that cannot be unpacked. */
@@ -486,7 +575,7 @@ int main(void)
 		cmocka_unit_test(damaged),            cmocka_unit_test(cut),
 		cmocka_unit_test(too_little_memory),  cmocka_unit_test(keeps),
 		cmocka_unit_test(refuses_images),
-		cmocka_unit_test(keeps_only_what_is_packed),
+		cmocka_unit_test(keeps_only_what_is_packed), cmocka_unit_test(keeps_strange_ones),
 	};
 
 	return TEST_RUN(tests);
